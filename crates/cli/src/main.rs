@@ -1,0 +1,3 @@
+//! The `shardwright` binary.
+
+fn main() {}

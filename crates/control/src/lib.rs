@@ -1,0 +1,1 @@
+//! The operator: `tick(now, inputs) -> effects`; it decides everything and does nothing.

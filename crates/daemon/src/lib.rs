@@ -1,0 +1,1 @@
+//! The driver loop, HTTP API and sidecar around the pure core.

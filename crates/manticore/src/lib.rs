@@ -1,0 +1,1 @@
+//! All that knows searchd: statements as types, quoting, client, reading of replies.

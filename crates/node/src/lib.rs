@@ -1,0 +1,1 @@
+//! The engine's shell: HTTP and MySQL listeners, peers, files.

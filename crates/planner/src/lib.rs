@@ -1,0 +1,1 @@
+//! Placement and rebalancing: one call, one plan, whatever happened.

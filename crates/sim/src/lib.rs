@@ -1,0 +1,1 @@
+//! Seeded simulation of whole clusters, over the very same control, planner and engine code.

@@ -1,0 +1,1 @@
+//! The control log: append-if-next, read, snapshot.
