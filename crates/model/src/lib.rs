@@ -2,9 +2,19 @@
 //!
 //! No I/O, clock, thread or randomness here. Times are [`Millis`] of the caller's clock.
 
+pub mod action;
+pub mod api;
 pub mod ids;
+pub mod observe;
+pub mod settings;
 pub mod sql;
+pub mod table;
 pub mod time;
+pub mod wire;
 
-pub use ids::{Epoch, GroupId, LogIndex, NodeId, OperationId, StepId, TableName};
+pub use action::{Action, Command, CommandId, CommandResult, Content, Outcome, RouteSpec};
+pub use ids::{Epoch, GroupId, InvalidName, LogIndex, NodeId, OperationId, StepId, TableName, parse_shard_table};
+pub use observe::{ClusterState, ClusterStatus, Measurement, MemberState, NodeStatus, Reach, TablesStatus};
+pub use settings::Settings;
+pub use table::{ColumnSpec, Route, Schema, TableSpec};
 pub use time::Millis;

@@ -1,0 +1,178 @@
+//! The JSON that scripts read: shapes of `status`, `table list`, `node list` and their like.
+//!
+//! Field names are fixed; times are Unix seconds.
+
+use crate::{NodeId, TableName};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TableList {
+    pub tables: Vec<TableSummary>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TableSummary {
+    pub name: TableName,
+    pub cluster: Option<String>,
+    pub shards: u32,
+    pub rf: u32,
+    /// `idle`, `creating`, `dropping`, `queued`, `running`.
+    pub status: String,
+    /// Rows of one copy of every shard, as last measured; null when a shard could not be counted.
+    pub documents: Option<u64>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TableShow {
+    #[serde(flatten)]
+    pub summary: TableSummary,
+    pub placement: Vec<ShardPlacement>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ShardPlacement {
+    pub shard: u32,
+    /// Null for RF=1.
+    pub group: Option<String>,
+    pub nodes: Vec<CopyStatus>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct CopyStatus {
+    pub id: NodeId,
+    /// `active`, `inactive` or `pending`.
+    pub status: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct NodeList {
+    pub nodes: Vec<NodeSummary>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct NodeSummary {
+    pub id: NodeId,
+    /// `active`, `suspect`, `lost`, `joining` or `draining`.
+    pub state: String,
+    pub zone: Option<String>,
+    pub capacity: f64,
+    /// Shard copies placed there.
+    pub copies: u64,
+    /// Replication groups it is a member of.
+    pub groups: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct OperationList {
+    pub operations: Vec<OperationSummary>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct OperationSummary {
+    pub id: u64,
+    pub kind: String,
+    /// What it works on: a table, a group, a node.
+    pub subject: String,
+    /// `queued`, `running`, `unwinding`, `done`, `failed`.
+    pub status: String,
+    pub steps_done: u64,
+    pub steps_total: u64,
+    pub created_at: u64,
+    pub finished_at: Option<u64>,
+    pub error: Option<String>,
+}
+
+/// `status`: the dashboard object.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Dashboard {
+    pub timestamp: u64,
+    /// `healthy`, `warning` or `critical`.
+    pub overall_status: String,
+    pub rebalancing: RebalancingMetrics,
+    pub queue: QueueMetrics,
+    pub cluster: ClusterMetrics,
+    pub alerts: Vec<Alert>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct RebalancingMetrics {
+    pub total_tables: u64,
+    pub idle_tables: u64,
+    pub running_operations: u64,
+    pub completed_operations: u64,
+    pub failed_operations: u64,
+    /// Seconds, over finished operations in the retention window.
+    pub average_duration: f64,
+    /// Seconds, 0 when none runs.
+    pub longest_running: f64,
+    /// Units copied by the last rebalance (growth, repair), and the fewest that could have been.
+    pub last_copies: u64,
+    pub last_lower_bound: u64,
+    pub last_shard_copies: u64,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct QueueMetrics {
+    pub total_queue_depth: u64,
+    pub pending_commands: u64,
+    pub failed_commands: u64,
+    /// Seconds, over pending commands.
+    pub average_wait_time: f64,
+    pub queue_depth_by_node: BTreeMap<NodeId, u64>,
+    pub command_types: BTreeMap<String, u64>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct ClusterMetrics {
+    pub total_nodes: u64,
+    pub active_nodes: u64,
+    pub inactive_nodes: u64,
+    /// 100.0 when there are no nodes.
+    pub cluster_health_percentage: f64,
+    pub master_node: Option<String>,
+    pub cluster_hash: String,
+    pub topology_changes_last_hour: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Alert {
+    pub level: String,
+    #[serde(rename = "type")]
+    pub kind: String,
+    pub message: String,
+    pub action: String,
+    pub since: u64,
+    pub labels: BTreeMap<String, String>,
+    /// `firing` or `resolved`.
+    pub state: String,
+}
+
+/// `POST /api/v1/tables`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CreateTableBody {
+    /// `[cluster:]name`.
+    pub name: String,
+    /// Column declarations as in SQL: `title text, v int`.
+    pub columns: String,
+    pub shards: u32,
+    pub rf: u32,
+    #[serde(default)]
+    pub if_not_exists: bool,
+    pub timeout_seconds: Option<u64>,
+}
+
+/// RFC 9457 problem details, the body of every HTTP error of the API.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[error("{detail}")]
+pub struct Problem {
+    #[serde(rename = "type")]
+    pub kind: String,
+    pub title: String,
+    pub status: u16,
+    /// What, where.
+    pub detail: String,
+    /// What to do.
+    pub hint: String,
+}

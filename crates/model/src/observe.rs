@@ -1,0 +1,92 @@
+//! What a node shows of itself when it is asked.
+
+use crate::{Content, GroupId, NodeId, Route};
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// One look at one node.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeStatus {
+    /// From `SHOW STATUS LIKE 'cluster%'`.
+    pub clusters: BTreeMap<GroupId, ClusterStatus>,
+    /// Physical and plain tables; `None` when only the status was asked for.
+    pub tables: Option<TablesStatus>,
+}
+
+/// The tables of a node at one moment.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TablesStatus {
+    /// `SHOW TABLES FROM SYSTEM`, by full name (`system.t_s0`).
+    pub shards: BTreeSet<String>,
+    /// `SHOW TABLES` of other types than `shard`, by name.
+    pub plain: BTreeSet<String>,
+    /// Every `type='shard'` table, read from `SHOW CREATE TABLE … OPTION force=1`.
+    pub routes: BTreeMap<String, Route>,
+}
+
+/// A replication cluster as one member sees it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClusterStatus {
+    pub status: ClusterState,
+    pub node_state: MemberState,
+    pub size: u32,
+    /// Persisted members; empty on a fresh cluster.
+    pub nodes_set: BTreeSet<NodeId>,
+    /// Live members; stale while non-primary.
+    pub nodes_view: BTreeSet<NodeId>,
+    /// Tables in the cluster, by full name.
+    pub tables: BTreeSet<String>,
+    pub state_uuid: String,
+    pub conf_id: i64,
+    /// −1 when not shown.
+    pub last_committed: i64,
+    pub recv_queue: u64,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ClusterState {
+    Primary,
+    NonPrimary,
+    #[default]
+    Disconnected,
+    RecoveryRequired,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum MemberState {
+    Synced,
+    Joining,
+    Joined,
+    Donor,
+    #[default]
+    Closed,
+    Destroyed,
+}
+
+impl ClusterStatus {
+    /// Whether this member takes writes and has all that was acknowledged before it joined.
+    pub fn is_synced(&self) -> bool {
+        self.status == ClusterState::Primary
+            && matches!(self.node_state, MemberState::Synced | MemberState::Donor)
+    }
+}
+
+/// How a node answered a look from one vantage point.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Reach {
+    Answered,
+    /// Connection refused by its listeners: no process is there.
+    Refused,
+    /// No answer in time: it may be gone, frozen or cut off.
+    Silent,
+}
+
+/// The content of some of a node's copies at one moment, with how far its clusters were.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Measurement {
+    pub contents: BTreeMap<String, Content>,
+    pub last_committed: BTreeMap<GroupId, i64>,
+}

@@ -1,0 +1,107 @@
+//! What sidecars and the controller say to each other.
+//!
+//! A sidecar asks (`POST /api/v1/sidecar/poll`, held up to a second) and is answered; the controller never needs
+//! to reach a sidecar's listener. A poll is registration, sign of life, report and request for orders in one.
+
+use crate::{Command, CommandResult, Epoch, NodeId, Reach, TableName, TableSpec};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// From a sidecar.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SidecarPoll {
+    /// The node it stands beside, from `--listen`.
+    pub node: NodeId,
+    /// The node's identity on disk: an address is used only while this stays the same.
+    pub uuid: String,
+    /// The control log it is bound to; `None` before the first order.
+    pub log_id: Option<String>,
+    /// The highest epoch it has seen, kept on disk.
+    pub epoch: Epoch,
+    /// The version of the name list it has stored durably.
+    pub names_version: u64,
+    /// How the other nodes answer, seen from here; those named in the last orders.
+    pub peers: BTreeMap<NodeId, Reach>,
+    /// Outcomes not yet taken; repeated until a poll that carried them is answered.
+    pub results: Vec<CommandResult>,
+}
+
+/// To a sidecar.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SidecarOrders {
+    pub log_id: String,
+    pub epoch: Epoch,
+    pub names_version: u64,
+    /// The whole list when the sidecar's version is older. Store durably before the next poll says so.
+    pub names: Option<Vec<TableNameEntry>>,
+    /// To be carried out one after the other, in this order.
+    pub commands: Vec<Command>,
+    /// Nodes whose HTTP listener to look at once per poll interval.
+    pub peers: Vec<NodeId>,
+    /// Seconds a failing statement may be held.
+    pub hold_statements_seconds: u64,
+}
+
+/// A table of ours, as every sidecar knows it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TableNameEntry {
+    pub table: TableName,
+    pub cluster: Option<String>,
+    /// Counts tables that had this name.
+    pub generation: u64,
+}
+
+/// A statement that is the controller's to answer, as the sidecar read it
+/// (`POST /api/v1/sidecar/statement`).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StatementRequest {
+    pub node: NodeId,
+    /// The user searchd named; `None` without authentication.
+    pub user: Option<String>,
+    pub statement: ShardingStatement,
+}
+
+/// The statements of `CREATE TABLE … shards=` and its family.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "statement")]
+pub enum ShardingStatement {
+    CreateTable {
+        spec: TableSpec,
+        if_not_exists: bool,
+        /// Seconds, at least 1.
+        timeout_seconds: u64,
+    },
+    DropTable {
+        name: TableName,
+        cluster: Option<String>,
+        if_exists: bool,
+    },
+    /// `SHOW SHARDING STATUS [[cluster:]t]`.
+    ShowStatus {
+        cluster: Option<String>,
+        name: Option<TableName>,
+    },
+    /// `SHOW SHARDING MASTER`.
+    ShowMaster,
+    ShowOperations,
+    ShowQueue,
+    ShowAlerts,
+    TruncateTable {
+        name: TableName,
+    },
+    OptimizeTable {
+        name: TableName,
+    },
+    FlushRamchunk {
+        name: TableName,
+    },
+}
+
+/// The answer to a statement: rows (all values as text, `None` for NULL), or an error text for the client.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StatementReply {
+    Ok,
+    Rows { columns: Vec<String>, rows: Vec<Vec<Option<String>>> },
+    Error { message: String },
+}
