@@ -40,7 +40,9 @@ pub enum Output {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Reply {
     /// No rows: how many documents were touched.
-    Done { affected: u64 },
+    Done {
+        affected: u64,
+    },
     Rows(ResultSet),
 }
 

@@ -1,0 +1,29 @@
+//! What one engine says to another: the whole of the peer protocol, and its bytes.
+
+use serde::{Deserialize, Serialize};
+
+/// A message between two engines. The transport keeps the order between two nodes, may lose what was under way
+/// when a connection broke, and never alters a message.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub enum PeerMessage {
+    /// Replication of the cluster of this name.
+    Cluster { cluster: String, message: crate::cluster::ClusterMessage },
+}
+
+/// Bytes that are no message: another version on the other side, or a broken transport.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a peer sent bytes that are no message ({reason}): run the same version on every node")]
+pub struct DecodeError {
+    pub reason: String,
+}
+
+impl PeerMessage {
+    /// The message's bytes, without any frame.
+    pub fn encode(&self) -> Vec<u8> {
+        postcard::to_stdvec(self).expect("a message of plain data always has bytes")
+    }
+
+    pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
+        postcard::from_bytes(bytes).map_err(|error| DecodeError { reason: error.to_string() })
+    }
+}

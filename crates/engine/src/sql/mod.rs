@@ -1,0 +1,1 @@
+//! The dialect: statements as types and the parser that makes them.
