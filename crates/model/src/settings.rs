@@ -6,15 +6,29 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Settings {
+    pub max_concurrent_rebalances: u64,
     pub rebalance_timeout_seconds: u64,
+    pub queue_processing_interval_seconds: u64,
+    /// Whether a person (or the development profile) chose the interval above; else the number of nodes does.
+    pub queue_interval_is_chosen: bool,
+    pub health_check_interval_seconds: u64,
+    pub metrics_retention_days: u64,
+    pub alert_cooldown_seconds: u64,
+    pub auto_recovery_enabled: bool,
+    pub max_auto_recovery_attempts: u64,
+    pub recovery_backoff_seconds: u64,
     pub max_queue_depth: u64,
     pub max_operation_duration_seconds: u64,
+    pub temp_cluster_cleanup_interval_seconds: u64,
+    pub audit_retention_days: u64,
     pub node_poll_interval_ms: u64,
     pub silent_node_seconds: u64,
     pub node_loss_grace_seconds: u64,
     pub replication_groups_per_node: u32,
     pub transfers_in_per_node: u32,
     pub transfers_out_per_node: u32,
+    /// New transfers wait while the cluster's query p99 is above it; `None` is off.
+    pub query_p99_budget_ms: Option<u64>,
     pub hold_statements_seconds: u64,
     pub leader_timeout_seconds: u64,
 }
@@ -22,15 +36,27 @@ pub struct Settings {
 impl Default for Settings {
     fn default() -> Self {
         Self {
+            max_concurrent_rebalances: 2,
             rebalance_timeout_seconds: 3600,
+            queue_processing_interval_seconds: 2,
+            queue_interval_is_chosen: false,
+            health_check_interval_seconds: 30,
+            metrics_retention_days: 7,
+            alert_cooldown_seconds: 300,
+            auto_recovery_enabled: true,
+            max_auto_recovery_attempts: 3,
+            recovery_backoff_seconds: 60,
             max_queue_depth: 1000,
             max_operation_duration_seconds: 7200,
+            temp_cluster_cleanup_interval_seconds: 3600,
+            audit_retention_days: 90,
             node_poll_interval_ms: 500,
             silent_node_seconds: 5,
             node_loss_grace_seconds: 30,
             replication_groups_per_node: 8,
             transfers_in_per_node: 2,
             transfers_out_per_node: 2,
+            query_p99_budget_ms: None,
             hold_statements_seconds: 10,
             leader_timeout_seconds: 5,
         }
@@ -40,6 +66,18 @@ impl Default for Settings {
 impl Settings {
     /// The profile of `demo` and `dev`: everything as in production except what only costs patience there.
     pub fn development() -> Self {
-        Self { rebalance_timeout_seconds: 600, node_loss_grace_seconds: 3, ..Self::default() }
+        Self {
+            rebalance_timeout_seconds: 600,
+            queue_processing_interval_seconds: 1,
+            queue_interval_is_chosen: true,
+            health_check_interval_seconds: 10,
+            node_loss_grace_seconds: 3,
+            ..Self::default()
+        }
+    }
+
+    /// The profile that shows what production would do, and leaves recovery to people.
+    pub fn staging() -> Self {
+        Self { max_concurrent_rebalances: 1, auto_recovery_enabled: false, ..Self::default() }
     }
 }
