@@ -3,7 +3,7 @@
 //! A sidecar asks (`POST /api/v1/sidecar/poll`, held up to a second) and is answered; the controller never needs
 //! to reach a sidecar's listener. A poll is registration, sign of life, report and request for orders in one.
 
-use crate::{Command, CommandResult, Epoch, NodeId, Reach, TableName, TableSpec};
+use crate::{Command, CommandId, CommandResult, Epoch, NodeId, Reach, TableName, TableSpec};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -24,6 +24,10 @@ pub struct SidecarPoll {
     pub peers: BTreeMap<NodeId, Reach>,
     /// Outcomes not yet taken; repeated until a poll that carried them is answered.
     pub results: Vec<CommandResult>,
+    /// Commands taken whose outcome is still open. A new leader that finds an older leader's command neither here
+    /// nor among the results knows that it will not be run any more.
+    #[serde(default)]
+    pub running: Vec<CommandId>,
 }
 
 /// To a sidecar.
@@ -34,7 +38,9 @@ pub struct SidecarOrders {
     pub names_version: u64,
     /// The whole list when the sidecar's version is older. Store durably before the next poll says so.
     pub names: Option<Vec<TableNameEntry>>,
-    /// To be carried out one after the other, in this order.
+    /// Cluster statements (`action.group()` is some, or a directory or copies of a group) are carried out one
+    /// after the other in this order; all others likewise in a lane of their own, so that a long JOIN does not
+    /// keep routes from being written.
     pub commands: Vec<Command>,
     /// Nodes whose HTTP listener to look at once per poll interval.
     pub peers: Vec<NodeId>,
