@@ -1,1 +1,7 @@
-//! The driver loop, HTTP API and sidecar around the pure core.
+//! The shell that acts: the driver of the operator with its HTTP API, the sidecar of a node, and configuration.
+//!
+//! It carries out what `control` decides and reports what it sees; it decides nothing about placement itself.
+//! Clocks, randomness and threads live here, so the rule against them ends here.
+#![allow(clippy::disallowed_methods, clippy::disallowed_types)]
+
+pub mod config;

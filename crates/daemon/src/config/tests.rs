@@ -1,0 +1,100 @@
+use super::*;
+use std::io::Write;
+
+fn file(text: &str) -> (tempfile::TempDir, PathBuf) {
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("shardwright.toml");
+    std::fs::File::create(&path).and_then(|mut file| file.write_all(text.as_bytes())).expect("written");
+    (dir, path)
+}
+
+fn of(text: &str) -> Result<Loaded, ConfigError> {
+    let (_dir, path) = file(text);
+    load(&ConfigSources { file: Some(path), ..ConfigSources::default() })
+}
+
+fn map(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
+    pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
+}
+
+#[test]
+fn without_any_source_production_holds() {
+    let loaded = load(&ConfigSources::default()).expect("defaults");
+    assert_eq!(loaded.settings, Settings::default());
+    assert!(loaded.sources.values().all(|source| *source == Source::Default));
+}
+
+#[test]
+fn later_sources_win_and_say_so() {
+    let (_dir, path) = file(
+        "environment = \"development\"\nsilent_node_seconds = 7\nmax_queue_depth = 10\nquery_p99_budget_ms = 0x20\n",
+    );
+    let loaded = load(&ConfigSources {
+        file: Some(path),
+        variables: map(&[
+            ("SHARDWRIGHT_MAX_QUEUE_DEPTH", "20"),
+            ("SHARDWRIGHT_URL", "http://127.0.0.1:1"),
+            ("HOME", "/"),
+        ]),
+        flags: map(&[("max_queue_depth", "30")]),
+    })
+    .expect("valid");
+    assert_eq!(loaded.environment, Environment::Development);
+    assert_eq!(loaded.settings.max_queue_depth, 30);
+    assert_eq!(loaded.settings.silent_node_seconds, 7);
+    assert_eq!(loaded.settings.query_p99_budget_ms, Some(32));
+    assert_eq!(loaded.settings.node_loss_grace_seconds, 3);
+    let shown = loaded.show();
+    let source = |key: &str| shown.settings[key].source;
+    assert_eq!(source("max_queue_depth"), Source::Flag);
+    assert_eq!(source("silent_node_seconds"), Source::File);
+    assert_eq!(source("node_loss_grace_seconds"), Source::Profile);
+    assert_eq!(source("audit_retention_days"), Source::Default);
+}
+
+#[test]
+fn a_flag_chooses_the_profile_over_the_file() {
+    let (_dir, path) = file("environment = \"development\"\n");
+    let flags = map(&[("environment", "staging")]);
+    let loaded =
+        load(&ConfigSources { file: Some(path), flags, ..ConfigSources::default() }).expect("valid");
+    assert_eq!(loaded.settings, Settings::staging());
+    assert_eq!(of("environment = \"moon\"").expect("valid").environment, Environment::Production);
+}
+
+#[test]
+fn what_is_refused_names_file_line_and_range() {
+    let error = of("\n\nsilent_node_seconds = 0\n").expect_err("out of range").to_string();
+    assert!(error.contains("shardwright.toml:3: silent_node_seconds = 0"), "{error}");
+    assert!(error.contains("a whole number from 1 to 3600"), "{error}");
+    let error = of("# note\nsilent_node_second = 5\n").expect_err("unknown").to_string();
+    assert!(error.contains("shardwright.toml:2: 'silent_node_second' is no setting"), "{error}");
+    assert!(error.contains("did you mean 'silent_node_seconds'"), "{error}");
+    for (text, part) in [
+        ("silent_node_seconds = -1", "silent_node_seconds = -1"),
+        ("silent_node_seconds = 1.5", "silent_node_seconds = 1.5"),
+        ("auto_recovery_enabled = \"yes\"", "true or false"),
+        ("query_p99_budget_ms = \"none\"", "\"off\" or"),
+        ("[shards]\na = 1", "'shards' is no setting"),
+        ("environment = 3", "must be a text"),
+        ("a = = 1", ":1: "),
+    ] {
+        let error = of(text).expect_err(text).to_string();
+        assert!(error.contains(part), "{text}: {error}");
+    }
+}
+
+#[test]
+fn unknown_variables_and_flags_are_refused_too() {
+    let variables = map(&[("SHARDWRIGHT_MAX_QUEUE_DEPHT", "1")]);
+    let error = load(&ConfigSources { variables, ..ConfigSources::default() }).expect_err("unknown");
+    assert!(error.to_string().contains("variable SHARDWRIGHT_MAX_QUEUE_DEPHT"), "{error}");
+    let flags = map(&[("x", "1")]);
+    assert!(load(&ConfigSources { flags, ..ConfigSources::default() }).is_err());
+}
+
+#[test]
+fn only_a_chosen_queue_interval_overrides_the_number_of_nodes() {
+    assert!(!of("").expect("valid").settings.queue_interval_is_chosen);
+    assert!(of("queue_processing_interval_seconds = 2").expect("valid").settings.queue_interval_is_chosen);
+}
