@@ -1,1 +1,27 @@
 //! All that knows searchd: statements as types, quoting, client, reading of replies.
+//!
+//! Pure parts: [`statement`] and [`render`] (what is said to a node), [`reply`], [`status`], [`declared`] and
+//! [`outcome`] (what it answers), [`sharding`], [`names`] and [`rerun`] (what users say). They read no clock and
+//! open no socket. [`client`] and [`session`] are the only ones that talk. It decides nothing about clusters.
+
+pub mod closed_set;
+pub mod columns;
+mod cursor;
+pub mod declared;
+pub mod outcome;
+pub mod render;
+pub mod reply;
+pub mod statement;
+pub mod status;
+
+pub use outcome::{CallError, outcome};
+pub use render::{RenderContext, RenderError, render};
+pub use reply::{Reply, Rows};
+pub use statement::Statement;
+
+/// What every request of a sidecar or controller calls itself, so that searchd does not hand a failing statement
+/// back to the sidecar.
+pub const USER_AGENT: &str = concat!("Manticore Buddy/", env!("CARGO_PKG_VERSION"));
+
+/// How [`USER_AGENT`] and its like begin.
+pub const USER_AGENT_PREFIX: &str = "Manticore Buddy/";

@@ -10,39 +10,81 @@ use std::collections::BTreeMap;
 #[serde(rename_all = "snake_case", tag = "do")]
 pub enum Action {
     /// Makes the directory of a group under the node's data directory; searchd does not.
-    MakeDirectory { group: GroupId },
+    MakeDirectory {
+        group: GroupId,
+    },
     /// Removes it, with what the dissolved cluster left inside. Refused while the node still has the cluster.
-    RemoveDirectory { group: GroupId },
+    RemoveDirectory {
+        group: GroupId,
+    },
     /// Creates physical shards. Refused when one exists with another schema or in a cluster.
-    CreateTables { tables: Vec<String>, schema: Schema },
+    CreateTables {
+        tables: Vec<String>,
+        schema: Schema,
+    },
     /// Drops empty or never routed physical shards of an operation that is undone, or of a dropped table.
-    DropTables { tables: Vec<String> },
-    CreateCluster { group: GroupId },
-    JoinCluster { group: GroupId, at: NodeId },
+    DropTables {
+        tables: Vec<String>,
+    },
+    CreateCluster {
+        group: GroupId,
+    },
+    JoinCluster {
+        group: GroupId,
+        at: NodeId,
+    },
     /// `ALTER CLUSTER … ADD`: of empty tables, or in a group of one member (then under `LOCK TABLES`).
-    AddTables { group: GroupId, tables: Vec<String> },
+    AddTables {
+        group: GroupId,
+        tables: Vec<String>,
+    },
     /// `ALTER CLUSTER … DROP`: the tables stay as plain tables on every member.
-    RemoveTables { group: GroupId, tables: Vec<String> },
+    RemoveTables {
+        group: GroupId,
+        tables: Vec<String>,
+    },
     /// `ALTER CLUSTER … UPDATE nodes`: the persisted members become the live ones.
-    UpdateNodes { group: GroupId },
+    UpdateNodes {
+        group: GroupId,
+    },
     /// `SET CLUSTER … 'pc.bootstrap' = 1`.
-    Bootstrap { group: GroupId },
+    Bootstrap {
+        group: GroupId,
+    },
     /// Waits until no statement on this node is older than the routes it has, then `EXIT CLUSTER`. The outcome
     /// carries the content of each copy right after it became plain.
-    ExitCluster { group: GroupId, tables: Vec<String> },
+    ExitCluster {
+        group: GroupId,
+        tables: Vec<String>,
+    },
     /// `DELETE CLUSTER`: only by a group's last member or on a `recovery-required` node.
-    DeleteCluster { group: GroupId },
+    DeleteCluster {
+        group: GroupId,
+    },
     /// Drops plain copies that left a group: each under `LOCK TABLES … READ`, and only while its content is still
     /// what it was when it left.
-    DropCopies { copies: BTreeMap<String, Content> },
+    DropCopies {
+        copies: BTreeMap<String, Content>,
+    },
     /// Writes routing tables (drop and create); statements that meet the gap are held by the sidecar.
-    SetRoutes { routes: Vec<RouteSpec> },
+    SetRoutes {
+        routes: Vec<RouteSpec>,
+    },
     /// Takes routing tables away; statements that name them are held while the sidecar knows the name.
-    DropRoutes { tables: Vec<TableName> },
+    DropRoutes {
+        tables: Vec<TableName>,
+    },
     /// `TRUNCATE` of one shard, under its group's prefix where it has one. Never repeated by itself.
-    Truncate { table: String, group: Option<GroupId> },
-    Optimize { table: String },
-    FlushRamchunk { table: String },
+    Truncate {
+        table: String,
+        group: Option<GroupId>,
+    },
+    Optimize {
+        table: String,
+    },
+    FlushRamchunk {
+        table: String,
+    },
 }
 
 /// A routing table to write.

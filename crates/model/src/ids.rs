@@ -73,7 +73,11 @@ impl NodeId {
         if valid {
             Ok(Self(value))
         } else {
-            Err(InvalidName { what: "node id", value, rule: "it must be host:port of the node's HTTP listener" })
+            Err(InvalidName {
+                what: "node id",
+                value,
+                rule: "it must be host:port of the node's HTTP listener",
+            })
         }
     }
 }

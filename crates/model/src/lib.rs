@@ -13,7 +13,9 @@ pub mod time;
 pub mod wire;
 
 pub use action::{Action, Command, CommandId, CommandResult, Content, Outcome, RouteSpec};
-pub use ids::{Epoch, GroupId, InvalidName, LogIndex, NodeId, OperationId, StepId, TableName, parse_shard_table};
+pub use ids::{
+    Epoch, GroupId, InvalidName, LogIndex, NodeId, OperationId, StepId, TableName, parse_shard_table,
+};
 pub use observe::{ClusterState, ClusterStatus, Measurement, MemberState, NodeStatus, Reach, TablesStatus};
 pub use settings::Settings;
 pub use table::{ColumnSpec, Route, Schema, TableSpec};

@@ -2,6 +2,46 @@
 
 use std::fmt;
 
+/// Words that searchd's grammar reserves (its handbook, "Reserved keywords"): as names they need backticks.
+const RESERVED: [&str; 36] = [
+    "AND",
+    "AS",
+    "BY",
+    "COLUMNARSCAN",
+    "DATE_ADD",
+    "DATE_SUB",
+    "DAY",
+    "DISTINCT",
+    "DIV",
+    "EXPLAIN",
+    "FACET",
+    "FALSE",
+    "FORCE",
+    "FROM",
+    "HOUR",
+    "IGNORE",
+    "IN",
+    "INDEXES",
+    "INNER",
+    "INTERVAL",
+    "IS",
+    "JOIN",
+    "KNN",
+    "LEFT",
+    "LIMIT",
+    "MOD",
+    "NOT",
+    "NULL",
+    "OFFSET",
+    "ON",
+    "OR",
+    "ORDER",
+    "SELECT",
+    "SYSFILTERS",
+    "TRUE",
+    "USING",
+];
+
 /// An identifier in backticks where it needs them. A dotted physical name (`system.t_s0`) stays bare: searchd
 /// does not read it in backticks.
 #[derive(Clone, Copy, Debug)]
@@ -14,7 +54,8 @@ impl fmt::Display for Ident<'_> {
                 part.bytes().next().is_some_and(|b| b.is_ascii_alphabetic() || b == b'_')
                     && part.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
             });
-        if plain { f.write_str(self.0) } else { write!(f, "`{}`", self.0.replace('`', "")) }
+        let reserved = RESERVED.iter().any(|word| self.0.eq_ignore_ascii_case(word));
+        if plain && !reserved { f.write_str(self.0) } else { write!(f, "`{}`", self.0.replace('`', "")) }
     }
 }
 
@@ -37,5 +78,25 @@ impl fmt::Display for Literal<'_> {
             }
         }
         f.write_str("'")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_get_backticks_only_where_they_need_them() {
+        for (name, sql) in [
+            ("title", "title"),
+            ("system.t_s0", "system.t_s0"),
+            ("order", "`order`"),
+            ("a-b", "`a-b`"),
+            ("1a", "`1a`"),
+            ("a`; DROP TABLE t", "`a; DROP TABLE t`"),
+            ("", "``"),
+        ] {
+            assert_eq!(Ident(name).to_string(), sql);
+        }
     }
 }

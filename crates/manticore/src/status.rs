@@ -1,0 +1,248 @@
+//! `SHOW STATUS LIKE 'cluster%'` and `SHOW TABLES`, read into what the controller knows of a node.
+
+use crate::reply::Rows;
+use model::{ClusterState, ClusterStatus, Content, GroupId, MemberState, NodeId};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Rows that are not what the statement shows on any known version.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{what} cannot be read ({reason}): the node's version may be newer than this program knows")]
+pub struct Unreadable {
+    pub what: &'static str,
+    pub reason: String,
+}
+
+pub(crate) fn unreadable(what: &'static str, reason: impl Into<String>) -> Unreadable {
+    Unreadable { what, reason: reason.into() }
+}
+
+/// The counter that every cluster shows in every state, `recovery-required` and `joining` included.
+const STATUS: &str = "_status";
+
+/// Counters that end in [`STATUS`] without being it.
+const NOT_STATUS: [&str; 2] = ["_flow_control", "_ist_receive"];
+
+/// Reads the rows of `SHOW STATUS LIKE 'cluster%'`. Cluster names may contain `_` and may be one another's
+/// beginning; unknown counters are passed over.
+pub fn clusters(rows: &Rows) -> Result<BTreeMap<GroupId, ClusterStatus>, Unreadable> {
+    let pairs = pairs(rows)?;
+    let names = cluster_names(&pairs);
+    let mut clusters: BTreeMap<GroupId, ClusterStatus> = BTreeMap::new();
+    for name in &names {
+        let id = GroupId::new(*name).map_err(|error| unreadable("a cluster's name", error.to_string()))?;
+        let empty = ClusterStatus { last_committed: -1, conf_id: -1, ..ClusterStatus::default() };
+        clusters.insert(id, empty);
+    }
+    for (counter, value) in &pairs {
+        // The longest name that fits owns the counter: `cluster_a_b_size` is `a_b`'s when there is one.
+        let owner = names.iter().rfind(|name| field(counter, name).is_some());
+        let Some((name, field)) = owner.and_then(|name| Some((*name, field(counter, name)?))) else {
+            continue;
+        };
+        let Some(status) = GroupId::new(name).ok().and_then(|id| clusters.get_mut(&id)) else { continue };
+        set(status, field, value)
+            .map_err(|reason| unreadable("the cluster status", format!("{counter}: {reason}")))?;
+    }
+    Ok(clusters)
+}
+
+fn pairs(rows: &Rows) -> Result<Vec<(&str, &str)>, Unreadable> {
+    let pair = |row: &'_ Vec<Option<String>>| match row.as_slice() {
+        [Some(_), Some(_)] => Ok(()),
+        _ => Err(unreadable("the cluster status", "a row that is not counter and value")),
+    };
+    rows.rows.iter().try_for_each(pair)?;
+    let texts = rows.rows.iter().filter_map(|row| Some((row.first()?.as_deref()?, row.get(1)?.as_deref()?)));
+    Ok(texts.collect())
+}
+
+/// Names by their `_status` counter, shorter first. A cluster named `x_flow_control` is told from the counter
+/// `cluster_x_flow_control_status` by its value: a state's name.
+fn cluster_names<'a>(pairs: &[(&'a str, &'a str)]) -> Vec<&'a str> {
+    let name = |(counter, value): &(&'a str, &'a str)| {
+        let name = counter.strip_prefix("cluster_")?.strip_suffix(STATUS)?;
+        let counter_of_another =
+            NOT_STATUS.iter().any(|end| name.ends_with(end)) && cluster_state(value).is_none();
+        (!name.is_empty() && !counter_of_another).then_some(name)
+    };
+    let mut names: Vec<&str> = pairs.iter().filter_map(name).collect();
+    names.sort_by_key(|name| name.len());
+    names
+}
+
+fn field<'a>(counter: &'a str, name: &str) -> Option<&'a str> {
+    counter.strip_prefix("cluster_")?.strip_prefix(name)?.strip_prefix('_')
+}
+
+fn set(status: &mut ClusterStatus, field: &str, value: &str) -> Result<(), String> {
+    let number = || value.parse::<i64>().map_err(|_| format!("'{value}' is no number"));
+    match field {
+        "status" => status.status = cluster_state(value).ok_or_else(|| format!("unknown state '{value}'"))?,
+        "node_state" => {
+            status.node_state = member_state(value).ok_or_else(|| format!("unknown state '{value}'"))?;
+        }
+        "size" => status.size = number()?.try_into().map_err(|_| format!("'{value}' is no size"))?,
+        "nodes_set" => status.nodes_set = nodes(value)?,
+        "nodes_view" => status.nodes_view = nodes(value)?,
+        "indexes" => status.tables = tables(value),
+        "state_uuid" => value.clone_into(&mut status.state_uuid),
+        "conf_id" => status.conf_id = number()?,
+        "last_committed" => status.last_committed = number()?,
+        "local_recv_queue" => status.recv_queue = number()?.try_into().unwrap_or_default(),
+        _ => {}
+    }
+    Ok(())
+}
+
+fn cluster_state(value: &str) -> Option<ClusterState> {
+    Some(match value {
+        "primary" => ClusterState::Primary,
+        "non-primary" => ClusterState::NonPrimary,
+        "disconnected" => ClusterState::Disconnected,
+        "recovery-required" => ClusterState::RecoveryRequired,
+        _ => return None,
+    })
+}
+
+fn member_state(value: &str) -> Option<MemberState> {
+    Some(match value {
+        "synced" => MemberState::Synced,
+        "joining" => MemberState::Joining,
+        "joined" => MemberState::Joined,
+        "donor" => MemberState::Donor,
+        "closed" => MemberState::Closed,
+        "destroyed" => MemberState::Destroyed,
+        _ => return None,
+    })
+}
+
+/// Members by their API address. The view names each twice (`host:port,host:port:replication`): the second kind
+/// is no `host:port` and is passed over.
+fn nodes(value: &str) -> Result<BTreeSet<NodeId>, String> {
+    let address = |part: &&str| !part.is_empty() && !part.ends_with(":replication");
+    let node = |part: &str| NodeId::new(part).map_err(|error| error.to_string());
+    value.split(',').map(str::trim).filter(address).map(node).collect()
+}
+
+fn tables(value: &str) -> BTreeSet<String> {
+    value.split(',').map(str::trim).filter(|name| !name.is_empty()).map(str::to_owned).collect()
+}
+
+/// `(table, type)` of `SHOW TABLES` or `SHOW TABLES FROM SYSTEM`. The first column is `Table` or, on older
+/// versions, `Index`.
+pub fn table_list(rows: &Rows) -> Result<Vec<(String, String)>, Unreadable> {
+    let row = |row: &Vec<Option<String>>| match row.as_slice() {
+        [Some(name), Some(kind), ..] => Ok((name.clone(), kind.clone())),
+        _ => Err(unreadable("the table list", "a row without name and type")),
+    };
+    rows.rows.iter().map(row).collect()
+}
+
+/// The four figures of a copy's content. On an empty table sum and extremes are 0.
+pub fn content(rows: &Rows) -> Result<Content, Unreadable> {
+    let Some(row) = rows.rows.first() else { return Ok(Content::default()) };
+    let figure = |index: usize| match row.get(index).map(Option::as_deref) {
+        Some(Some(text)) => integer(text).ok_or_else(|| unreadable("a copy's content", format!("'{text}'"))),
+        Some(None) => Ok(0),
+        None => Err(unreadable("a copy's content", "fewer than four figures")),
+    };
+    let rows = u64::try_from(figure(0)?).map_err(|_| unreadable("a copy's content", "a negative count"))?;
+    if rows == 0 {
+        return Ok(Content::default());
+    }
+    Ok(Content { rows, id_sum: figure(1)?, id_min: figure(2)?, id_max: figure(3)? })
+}
+
+/// Ids are 64 bits; some versions show them unsigned, and the sum wraps.
+fn integer(text: &str) -> Option<i64> {
+    text.parse::<i64>().ok().or_else(|| text.parse::<u64>().ok().map(u64::cast_signed))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rows(pairs: &[(&str, &str)]) -> Rows {
+        let row =
+            |(counter, value): &(&str, &str)| vec![Some((*counter).to_owned()), Some((*value).to_owned())];
+        Rows { rows: pairs.iter().map(row).collect(), ..Rows::default() }
+    }
+
+    fn id(name: &str) -> GroupId {
+        GroupId::new(name).expect("valid")
+    }
+
+    #[test]
+    fn names_with_underscores_keep_their_own_counters() {
+        let clusters = clusters(&rows(&[
+            ("cluster_a_status", "primary"),
+            ("cluster_a_size", "3"),
+            ("cluster_a_b_status", "non-primary"),
+            ("cluster_a_b_size", "1"),
+            ("cluster_a_flow_control_status", "OFF"),
+            ("cluster_a_ist_receive_status", ""),
+            ("cluster_a_b_local_recv_queue", "4"),
+            ("cluster_a_brand_new_counter", "?"),
+            ("cluster_name", "x"),
+        ]))
+        .expect("reads");
+        assert_eq!(clusters.keys().map(GroupId::as_str).collect::<Vec<_>>(), ["a", "a_b"]);
+        assert_eq!((clusters[&id("a")].size, clusters[&id("a")].recv_queue), (3, 0));
+        assert_eq!((clusters[&id("a_b")].size, clusters[&id("a_b")].recv_queue), (1, 4));
+        assert_eq!(clusters[&id("a_b")].status, ClusterState::NonPrimary);
+        assert_eq!(clusters[&id("a")].last_committed, -1, "not shown");
+    }
+
+    #[test]
+    fn a_cluster_may_be_named_like_a_counter() {
+        let clusters = clusters(&rows(&[
+            ("cluster_x_status", "primary"),
+            ("cluster_x_flow_control_status", "primary"),
+            ("cluster_x_flow_control_flow_control_status", "ON"),
+        ]))
+        .expect("reads");
+        assert_eq!(clusters.len(), 2);
+    }
+
+    #[test]
+    fn members_are_their_api_addresses() {
+        let clusters = clusters(&rows(&[
+            ("cluster_c_status", "primary"),
+            ("cluster_c_nodes_set", "10.0.0.1:9312,10.0.0.2:9312"),
+            ("cluster_c_nodes_view", "10.0.0.1:9312,10.0.0.1:9315:replication"),
+            ("cluster_c_indexes", "system.t_s0,system.t_s1"),
+        ]))
+        .expect("reads");
+        let status = &clusters[&id("c")];
+        assert_eq!(status.nodes_set.len(), 2);
+        assert_eq!(status.nodes_view.iter().map(NodeId::as_str).collect::<Vec<_>>(), ["10.0.0.1:9312"]);
+        assert_eq!(status.tables.len(), 2);
+    }
+
+    #[test]
+    fn what_cannot_be_understood_is_an_error_and_not_a_guess() {
+        for pairs in [
+            [("cluster_c_status", "excellent"), ("cluster_c_size", "1")],
+            [("cluster_c_status", "primary"), ("cluster_c_node_state", "dozing")],
+            [("cluster_c_status", "primary"), ("cluster_c_last_committed", "many")],
+            [("cluster_c_status", "primary"), ("cluster_c_nodes_set", "no address")],
+        ] {
+            assert!(clusters(&rows(&pairs)).is_err(), "{pairs:?}");
+        }
+    }
+
+    #[test]
+    fn contents_are_four_figures() {
+        let figures = |row: &[Option<&str>]| {
+            let row = row.iter().map(|value| value.map(str::to_owned)).collect();
+            content(&Rows { rows: vec![row], ..Rows::default() })
+        };
+        assert_eq!(
+            figures(&[Some("2"), Some("18446744073709551615"), Some("-3"), Some("2")]),
+            Ok(Content { rows: 2, id_sum: -1, id_min: -3, id_max: 2 })
+        );
+        assert_eq!(figures(&[Some("0"), None, None, None]), Ok(Content::default()));
+        assert!(figures(&[Some("2"), Some("1.5e9"), Some("1"), Some("2")]).is_err());
+        assert!(figures(&[Some("2")]).is_err());
+    }
+}
