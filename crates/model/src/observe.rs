@@ -66,6 +66,11 @@ pub enum MemberState {
 }
 
 impl ClusterStatus {
+    /// Whether this member, cut off from its quorum, was synced until then and has applied all it received.
+    pub fn is_whole_survivor(&self) -> bool {
+        matches!(self.node_state, MemberState::Synced | MemberState::Donor) && self.recv_queue == 0
+    }
+
     /// Whether this member takes writes and has all that was acknowledged before it joined.
     pub fn is_synced(&self) -> bool {
         self.status == ClusterState::Primary
