@@ -1,3 +1,7 @@
-//! The `shardwright` binary.
+//! The `shardwright` binary; everything it does is in the library of the same crate, where tests reach it.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    cli::main()
+}
