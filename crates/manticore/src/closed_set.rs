@@ -123,9 +123,8 @@ fn declaration<'t, 'a>(tokens: &'t [Token<'a>]) -> Rest<'t, 'a> {
         match &first.kind {
             TokenKind::Symbol("(") => depth += 1,
             TokenKind::Symbol(")") => depth -= 1,
-            TokenKind::Symbol("," | "=") | TokenKind::Word(_) | TokenKind::Quoted(_) => {}
-            TokenKind::Text(_) | TokenKind::Number(_) => {}
-            TokenKind::Symbol(_) => return None,
+            TokenKind::Symbol(symbol) if !matches!(*symbol, "," | "=") => return None,
+            _ => {}
         }
         // Only a type's length nests: `bit(8)`.
         if depth > 2 {

@@ -55,6 +55,11 @@ impl<'a> Cursor<'a> {
         found
     }
 
+    /// Whether `symbol` stands anywhere in the statement.
+    pub(crate) fn has_symbol(&self, symbol: &str) -> bool {
+        self.tokens.iter().any(|token| token.is_symbol(symbol))
+    }
+
     /// A name, bare or in backticks.
     pub(crate) fn name(&mut self) -> Option<&'a str> {
         let name = match self.tokens.get(self.at)?.kind {

@@ -8,9 +8,13 @@ pub mod closed_set;
 pub mod columns;
 mod cursor;
 pub mod declared;
+pub mod handover;
+pub mod names;
 pub mod outcome;
 pub mod render;
 pub mod reply;
+pub mod rerun;
+pub mod sharding;
 pub mod statement;
 pub mod status;
 

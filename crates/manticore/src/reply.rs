@@ -41,30 +41,35 @@ fn bad(reason: impl Into<String>) -> BadReply {
 pub fn read(status: u16, body: &[u8]) -> Result<Reply, BadReply> {
     let value: Value =
         serde_json::from_slice(body).map_err(|error| bad(format!("HTTP {status}, no JSON: {error}")))?;
+    read_value(&value).map_err(|error| bad(format!("HTTP {status}, {}", error.reason)))
+}
+
+/// The same of an answer that is JSON already: an error object, or a list with one result set.
+pub fn read_value(value: &Value) -> Result<Reply, BadReply> {
     match value {
-        Value::Object(object) => read_object(status, &object),
+        Value::Object(object) => read_object(object),
         Value::Array(sets) => match sets.as_slice() {
             [Value::Object(set)] => read_set(set),
             sets => Err(bad(format!("{} result sets instead of one", sets.len()))),
         },
-        _ => Err(bad(format!("HTTP {status}, neither an object nor a list"))),
+        _ => Err(bad("neither an object nor a list")),
     }
 }
 
 /// `{"error": "…"}`, or the longer form of other endpoints `{"error": {"type": …, "reason": …}}`.
-fn read_object(status: u16, object: &Map<String, Value>) -> Result<Reply, BadReply> {
+fn read_object(object: &Map<String, Value>) -> Result<Reply, BadReply> {
     match object.get("error") {
         Some(Value::String(message)) => Ok(Reply::Error { message: message.clone() }),
         Some(Value::Object(error)) => match error.get("reason").and_then(Value::as_str) {
             Some(reason) => Ok(Reply::Error { message: reason.to_owned() }),
-            None => Err(bad(format!("HTTP {status}, an error without a reason"))),
+            None => Err(bad("an error without a reason")),
         },
-        _ => Err(bad(format!("HTTP {status}, an object without 'error'"))),
+        _ => Err(bad("an object without 'error'")),
     }
 }
 
 /// One member of the list: `{columns, data, total, error, warning}`, the first two absent where there are no rows.
-pub fn read_set(set: &Map<String, Value>) -> Result<Reply, BadReply> {
+fn read_set(set: &Map<String, Value>) -> Result<Reply, BadReply> {
     let text = |key: &str| set.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
     let error = text("error");
     if !error.is_empty() {
