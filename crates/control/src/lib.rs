@@ -11,14 +11,47 @@
 //!     for effect in out.effects { … }
 //! }
 //! ```
+//!
+//! | room | holds |
+//! |---|---|
+//! | [`record`], [`state`] | the log's records and their fold |
+//! | [`operation`], `catalogue` | operations as graphs of steps, and how each kind is built |
+//! | `saga`, `flight`, `proof`, `verify` | running them: recorded before, proven after, undone in reverse |
+//! | `rules` | what must be so before a command is sent |
+//! | `observed`, `detector`, `reconcile`, `moves` | what is seen, and the work that follows from it |
+//! | `statements`, `views` | what clients ask, and what people see |
 
+mod catalogue;
+mod detector;
+mod flight;
+mod hash;
 pub mod io;
+mod moves;
+mod observed;
+pub mod operation;
+mod proof;
+mod reconcile;
 pub mod record;
+mod route;
+mod rules;
+mod saga;
+pub mod state;
+mod statements;
+mod verify;
+mod views;
 
 pub use io::{Effect, Effects, Input, PollAnswer, RequestId, StandingOrders};
 pub use record::Record;
 
-use model::{LogIndex, Millis, NodeId, Settings, api};
+use flight::{Flight, Flights, StepKey};
+use model::wire::{SidecarPoll, TableNameEntry};
+use model::{Action, Epoch, GroupId, LogIndex, Millis, NodeId, OperationId, Outcome, Settings};
+use observed::Observed;
+use operation::{StepStatus, Work};
+use state::{State, TableStatus};
+use statements::Waiting;
+use std::collections::BTreeMap;
+use verify::Verification;
 
 /// What a controller is started with.
 #[derive(Clone, Debug)]
@@ -35,9 +68,13 @@ pub struct Config {
 /// Why a log could not be read as control state.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum OpenError {
-    #[error("control log record {index} cannot be read ({reason}): restore the log from a copy, or start a newer shardwright if a newer one wrote it")]
+    #[error(
+        "control log record {index} cannot be read ({reason}): restore the log from a copy, or start a newer shardwright if a newer one wrote it"
+    )]
     Unreadable { index: LogIndex, reason: String },
-    #[error("control log record {index} does not follow from those before it ({reason}): the log is damaged; restore it from a copy")]
+    #[error(
+        "control log record {index} does not follow from those before it ({reason}): the log is damaged; restore it from a copy"
+    )]
     Illegal { index: LogIndex, reason: String },
 }
 
@@ -45,6 +82,29 @@ pub enum OpenError {
 #[derive(Debug)]
 pub struct Controller {
     config: Config,
+    state: State,
+    observed: Observed,
+    flights: Flights,
+    verifications: BTreeMap<StepKey, Verification>,
+    waiting: BTreeMap<OperationId, Waiting>,
+    /// On the monotonic clock; a new controller counts the grace anew, which only delays a rebuild.
+    lost_since: BTreeMap<NodeId, Millis>,
+    regain_not_before: Millis,
+    /// The state that was last planned from: the same state gives the same plan.
+    planned_at: Option<LogIndex>,
+    /// After a move that failed the next plan waits a little, or it would fail again at once.
+    plan_not_before: Millis,
+    failures_planned_with: u64,
+    /// Per node, the state and the look that its routes were last compared with.
+    routes_compared: BTreeMap<NodeId, (LogIndex, Millis)>,
+    plan_refused: Option<String>,
+    next_token: u64,
+    random: u64,
+    now: Millis,
+    unix_now: u64,
+    /// False until this controller's own epoch stands in the log.
+    leads: bool,
+    out: Effects,
 }
 
 impl Controller {
@@ -54,69 +114,266 @@ impl Controller {
         snapshot: Option<(LogIndex, &[u8])>,
         records: impl IntoIterator<Item = (LogIndex, Vec<u8>)>,
     ) -> Result<Self, OpenError> {
-        let _ = (snapshot, records.into_iter().count());
-        Ok(Self { config })
+        let mut state = State::default();
+        if let Some((index, bytes)) = snapshot {
+            let unreadable = |reason: String| OpenError::Unreadable { index, reason };
+            state = serde_json::from_slice(bytes).map_err(|error| unreadable(error.to_string()))?;
+            if state.last != index {
+                return Err(unreadable(format!("its snapshot says it ends at {}", state.last)));
+            }
+        }
+        for (index, bytes) in records {
+            if index.0 != state.last.0 + 1 {
+                let reason = format!("it follows record {}", state.last);
+                return Err(OpenError::Illegal { index, reason });
+            }
+            let record: Record = serde_json::from_slice(&bytes)
+                .map_err(|error| OpenError::Unreadable { index, reason: error.to_string() })?;
+            state.apply(&record).map_err(|error| OpenError::Illegal { index, reason: error.to_string() })?;
+        }
+        let mut observed = Observed::default();
+        for node in state.nodes.keys() {
+            observed.know(node);
+        }
+        Ok(Self {
+            random: config.seed,
+            config,
+            state,
+            observed,
+            flights: Flights::default(),
+            verifications: BTreeMap::new(),
+            waiting: BTreeMap::new(),
+            lost_since: BTreeMap::new(),
+            regain_not_before: Millis::ZERO,
+            planned_at: None,
+            plan_not_before: Millis::ZERO,
+            failures_planned_with: 0,
+            routes_compared: BTreeMap::new(),
+            plan_refused: None,
+            next_token: 0,
+            now: Millis::ZERO,
+            unix_now: 0,
+            leads: false,
+            out: Effects::default(),
+        })
+    }
+
+    /// The state, for invariants and views outside.
+    pub const fn state(&self) -> &State {
+        &self.state
     }
 
     /// One turn: `now` is monotonic, `unix_now` in seconds is only written and shown.
     pub fn tick(&mut self, now: Millis, unix_now: u64, inputs: Vec<Input>) -> Effects {
-        let _ = (now, unix_now, inputs);
-        Effects::default()
+        self.now = now;
+        self.unix_now = unix_now;
+        self.out = Effects { expected: self.state.last, ..Effects::default() };
+        if !self.leads {
+            self.take_lead();
+        }
+        let mut statements = Vec::new();
+        for input in inputs {
+            match input {
+                Input::Sidecar(poll) => self.hear(poll),
+                Input::Polled(answer) => {
+                    self.observed.see(answer);
+                }
+                Input::Measured { token, measured, .. } => self.measured(token, measured),
+                Input::Statement { request, statement } => statements.push((request, statement)),
+                Input::Abandoned { request } => {
+                    self.waiting.retain(|_, waiting| waiting.request != request);
+                }
+            }
+        }
+        self.watch_membership();
+        for (request, statement) in statements {
+            self.statement(request, statement);
+        }
+        self.run_operations();
+        self.retire_replaced();
+        self.reconcile();
+        self.run_operations();
+        self.answer_waiting();
+        self.run_operations();
+        self.sweep_verifications();
+        self.take_looks();
+        std::mem::take(&mut self.out)
+    }
+
+    /// Takes the lead under a new epoch, and takes over what the one before had begun.
+    fn take_lead(&mut self) {
+        let epoch = self.state.epoch.next();
+        let name = self.config.name.clone();
+        self.record(Record::LeaderElected { epoch, name, unix: self.unix_now });
+        self.leads = true;
+        for node in self.state.nodes.iter().filter(|(_, node)| node.lost).map(|(id, _)| id) {
+            self.lost_since.insert(node.clone(), self.now);
+        }
+        let mut inherited = Vec::new();
+        for operation in self.state.operations.values() {
+            for (id, step) in operation.numbered() {
+                let undo = step.status == StepStatus::Undoing;
+                if !undo && step.status != StepStatus::Started {
+                    continue;
+                }
+                let action = match (&step.work, undo) {
+                    (_, true) => step.undo.clone(),
+                    (Work::Command { action }, _) => Some(action.clone()),
+                    (Work::Regain { group }, _) => Some(Action::Bootstrap { group: group.clone() }),
+                    (Work::DropExited { exit }, _) => {
+                        operation.step(*exit).map(|exit| Action::DropCopies { copies: exit.contents.clone() })
+                    }
+                    // What it wrote is compared with what it should have written now.
+                    (Work::Route { .. }, _) => Some(Action::SetRoutes { routes: Vec::new() }),
+                    _ => None,
+                };
+                if let (Some(action), Some(node)) = (action, step.node.clone()) {
+                    let flight = Flight {
+                        node,
+                        attempt: step.attempts,
+                        action,
+                        undo,
+                        // Longer than any deadline that can have been given.
+                        deadline: self.now + saga::DEADLINE_JOIN,
+                        outcome: None,
+                        inherited: true,
+                    };
+                    inherited.push(((operation.id, id), flight));
+                }
+            }
+        }
+        self.flights.open.extend(inherited);
+    }
+
+    /// Records a fact: folds it in and hands it to the driver.
+    fn record(&mut self, record: Record) {
+        let folded = self.state.apply(&record);
+        assert!(folded.is_ok(), "a record of our own does not follow from the state: {record:?}: {folded:?}");
+        self.out.records.push(record);
+    }
+
+    /// A sidecar's poll: sign of life, votes, outcomes.
+    fn hear(&mut self, poll: SidecarPoll) {
+        for result in &poll.results {
+            let key = (result.id.operation, result.id.step);
+            if let Some(flight) = self.flights.open.get_mut(&key)
+                && flight.attempt == result.id.attempt
+                && flight.node == poll.node
+                && flight.outcome.is_none()
+            {
+                flight.outcome = Some((result.outcome.clone(), self.now));
+            }
+        }
+        // A sidecar that has seen our epoch takes no older command any more: what it neither runs nor reports
+        // will not be run.
+        if poll.epoch == self.state.epoch {
+            for (key, flight) in &mut self.flights.open {
+                let runs = poll.running.iter().any(|id| (id.operation, id.step) == *key);
+                if flight.inherited && flight.node == poll.node && flight.outcome.is_none() && !runs {
+                    let message = "the controller restarted and the sidecar knows nothing of it".to_owned();
+                    flight.outcome = Some((Outcome::Unknown { message }, self.now));
+                }
+            }
+        }
+        self.observed.hear(self.now, poll);
+    }
+
+    /// A copy that was lost and is made good elsewhere: its node may still hold it, and is cleaned when it is back.
+    fn retire_replaced(&mut self) {
+        let mut replaced = Vec::new();
+        for (id, group) in &self.state.groups {
+            if group.serving().count() < group.rf as usize || self.state.group_operation(id).is_some() {
+                continue;
+            }
+            for node in group.in_state(state::Member::Lost) {
+                replaced.push((id.clone(), node.clone(), group.tables()));
+            }
+        }
+        for (group, node, tables) in replaced {
+            self.record(Record::LeftBehind { node, group: Some(group), tables, routes: Vec::new() });
+        }
+    }
+
+    fn take_looks(&mut self) {
+        let interval = Millis(self.config.settings.node_poll_interval_ms);
+        for look in self.observed.due_looks(self.now, interval) {
+            self.out.effects.push(Effect::Poll {
+                node: look.node,
+                token: look.token,
+                tables: look.tables,
+                timeout_ms: interval.0.max(500) * 2,
+            });
+        }
     }
 
     /// When to tick again although nothing happens.
     pub fn next_wake(&self) -> Option<Millis> {
-        None
+        let waiting = self.waiting.values().filter_map(|waiting| waiting.deadline);
+        let verifying = self.verifications.values().filter_map(Verification::next_wake);
+        [
+            self.observed.next_look(),
+            self.flights.next_wake(self.now),
+            self.next_grace_end(),
+            Some(self.plan_not_before),
+        ]
+        .into_iter()
+        .flatten()
+        .chain(waiting)
+        .chain(verifying)
+        // What is due and could not go on waits for something to happen, not for time.
+        .filter(|at| *at > self.now)
+        .min()
     }
 
     /// The state for a snapshot at the last record, and that record's index.
-    pub fn snapshot(&self) -> (LogIndex, Vec<u8>) {
-        (LogIndex(0), Vec::new())
+    pub fn snapshot(&self) -> Result<(LogIndex, Vec<u8>), serde_json::Error> {
+        Ok((self.state.last, serde_json::to_vec(&self.state)?))
     }
 
     /// What the sidecar with this name list version is told with every answer.
     pub fn standing_orders(&self, names_version: u64) -> StandingOrders {
-        let _ = names_version;
+        let names = (names_version != self.state.names_version).then(|| self.names());
         StandingOrders {
             log_id: self.config.log_id.clone(),
-            epoch: model::Epoch(0),
-            names_version: 0,
-            names: None,
-            peers: Vec::new(),
+            epoch: self.state.epoch,
+            names_version: self.state.names_version,
+            names,
+            peers: self.observed.nodes.keys().cloned().collect(),
         }
     }
 
-    pub fn tables(&self) -> api::TableList {
-        api::TableList { tables: Vec::new() }
+    fn names(&self) -> Vec<TableNameEntry> {
+        self.state
+            .tables
+            .iter()
+            .map(|(name, table)| TableNameEntry {
+                table: name.clone(),
+                cluster: table.spec.cluster.clone(),
+                generation: table.generation,
+            })
+            .collect()
     }
 
-    pub fn table(&self, name: &str) -> Option<api::TableShow> {
-        let _ = name;
-        None
+    pub const fn epoch(&self) -> Epoch {
+        self.state.epoch
     }
 
-    pub fn nodes(&self) -> api::NodeList {
-        api::NodeList { nodes: Vec::new() }
+    /// Whether a table of this name is there and whole, for readiness checks.
+    pub fn is_active(&self, name: &model::TableName) -> bool {
+        self.state.tables.get(name).is_some_and(|table| table.status == TableStatus::Active)
     }
 
-    pub fn operations(&self) -> api::OperationList {
-        api::OperationList { operations: Vec::new() }
+    /// SplitMix64 over the injected seed.
+    fn next_random(&mut self) -> u64 {
+        self.random = self.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.random;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
     }
 
-    pub fn dashboard(&self, now: Millis, unix_now: u64) -> api::Dashboard {
-        let _ = (now, unix_now);
-        api::Dashboard {
-            timestamp: unix_now,
-            overall_status: String::new(),
-            rebalancing: api::RebalancingMetrics::default(),
-            queue: api::QueueMetrics::default(),
-            cluster: api::ClusterMetrics::default(),
-            alerts: Vec::new(),
-        }
-    }
-
-    /// The node a client may be told to ask, for messages.
-    pub fn known_nodes(&self) -> Vec<NodeId> {
-        Vec::new()
+    fn new_group_id(&mut self) -> GroupId {
+        let bits = u128::from(self.next_random()) << 64 | u128::from(self.next_random());
+        GroupId::from_random(bits)
     }
 }

@@ -1,8 +1,132 @@
 //! The records of the control log: everything durable is the fold of these.
+//!
+//! Stored as JSON, one record each, so that a person can read a log and a newer version can add fields.
 
+use crate::operation::Operation;
+use model::{Content, Epoch, GroupId, NodeId, OperationId, StepId, TableName};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
-/// One record, stored as JSON.
+/// One fact. `unix` is seconds, only shown and never decided upon.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "record")]
-pub enum Record {}
+pub enum Record {
+    /// A controller took the lead; every lower epoch is deposed.
+    LeaderElected {
+        epoch: Epoch,
+        name: String,
+        unix: u64,
+    },
+    /// The user's own replication cluster, named by the first sharded table.
+    ClusterAdopted {
+        cluster: GroupId,
+    },
+    /// A member of the user's cluster; `uuid` is the identity on its disk.
+    NodeAdded {
+        node: NodeId,
+        uuid: String,
+        unix: u64,
+    },
+    /// Proven gone (see `detector`): its copies count as lost until it is back.
+    NodeLost {
+        node: NodeId,
+        unix: u64,
+    },
+    /// The lost node answers again. Its copies are not routed before each is verified.
+    NodeReturned {
+        node: NodeId,
+        unix: u64,
+    },
+    /// The node is no member of the user's cluster any more and holds nothing.
+    NodeRemoved {
+        node: NodeId,
+        unix: u64,
+    },
+    /// Work to be done, with its whole graph of steps.
+    OperationAdded {
+        operation: Box<Operation>,
+    },
+    OperationStarted {
+        operation: OperationId,
+        unix: u64,
+    },
+    /// A command is about to be sent: from here on its effect may exist.
+    StepStarted {
+        operation: OperationId,
+        step: StepId,
+        /// Where it runs; fixed here for steps that choose their node late.
+        node: NodeId,
+        attempt: u32,
+        epoch: Epoch,
+        deadline_ms: u64,
+        /// This command takes the step back.
+        undo: bool,
+    },
+    /// Proven by observation.
+    StepDone {
+        operation: OperationId,
+        step: StepId,
+        /// Filled by `ExitCluster`: what each copy held when it became plain.
+        #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+        contents: BTreeMap<String, Content>,
+    },
+    /// One try failed. `last` says that there will be no other.
+    StepFailed {
+        operation: OperationId,
+        step: StepId,
+        error: String,
+        last: bool,
+    },
+    /// Not needed any more, for the reason given (its node is proven gone, mostly).
+    StepSkipped {
+        operation: OperationId,
+        step: StepId,
+        why: String,
+    },
+    /// The operation is taken back, in reverse order.
+    UnwindStarted {
+        operation: OperationId,
+        error: String,
+    },
+    StepUndone {
+        operation: OperationId,
+        step: StepId,
+    },
+    OperationDone {
+        operation: OperationId,
+        unix: u64,
+    },
+    OperationFailed {
+        operation: OperationId,
+        error: String,
+        unix: u64,
+    },
+    /// Never started, and not needed or not right any more.
+    OperationCancelled {
+        operation: OperationId,
+        why: String,
+        unix: u64,
+    },
+    /// What a plan asked for, before its moves run: for reports and to compare with what was done.
+    RebalancePlanned {
+        reason: String,
+        operations: Vec<OperationId>,
+        /// Units to copy, the fewest that could be, and shard copies.
+        copies: u64,
+        lower_bound: u64,
+        shard_copies: u64,
+        unix: u64,
+    },
+    /// A node may still hold these of ours and must be cleaned before it is trusted with their names.
+    LeftBehind {
+        node: NodeId,
+        group: Option<GroupId>,
+        tables: Vec<String>,
+        routes: Vec<TableName>,
+    },
+    /// A copy that was to leave stays: what should have replaced it is lost.
+    MemberServing {
+        group: GroupId,
+        node: NodeId,
+    },
+}

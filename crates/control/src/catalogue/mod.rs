@@ -1,0 +1,24 @@
+//! The catalogue of operations: for each kind, the graph of steps that does it. Pure functions of the state.
+
+mod create;
+mod drop;
+mod moves;
+mod repair;
+
+pub use create::{Create, create_table};
+pub use drop::drop_table;
+pub use moves::{move_group, shed};
+pub use repair::{cleanup, every_shard, failover, reroute, returned};
+
+use crate::operation::{Steps, Work};
+use crate::state::State;
+use model::{NodeId, StepId, TableName};
+
+/// One step per live node that writes these tables' routes there.
+fn route_everywhere(state: &State, steps: &mut Steps, tables: &[TableName], after: &[StepId]) -> Vec<StepId> {
+    let nodes: Vec<NodeId> = state.live_nodes().cloned().collect();
+    nodes
+        .iter()
+        .map(|node| steps.push(Some(node), Work::Route { tables: tables.to_vec() }, after, None))
+        .collect()
+}

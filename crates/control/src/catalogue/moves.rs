@@ -1,0 +1,105 @@
+//! Move: gain, route, shed, in this order. A gain can be taken back until the new copy is routed; a shed is
+//! finished whatever happens.
+
+use super::create::{join, make_directory};
+use super::route_everywhere;
+use crate::operation::{Kind, Operation, Steps, Work};
+use crate::state::State;
+use model::{Action, GroupId, NodeId, OperationId, StepId, TableName};
+
+/// A copy of `group` at `to`, and then, when `from` is given, none there any more.
+pub fn move_group(
+    state: &State,
+    id: OperationId,
+    group: &GroupId,
+    to: &NodeId,
+    from: Option<&NodeId>,
+    reason: &str,
+    unix: u64,
+) -> Option<Operation> {
+    let known = state.groups.get(group)?;
+    let donor = known.serving().find(|node| Some(*node) != from).or_else(|| known.serving().next())?;
+    let tables = known.tables();
+    let names: Vec<TableName> = known.table_names().into_iter().collect();
+    let mut steps = Steps::default();
+    let source = if known.is_clustered() {
+        Vec::new()
+    } else {
+        vec![temporary_cluster(&mut steps, donor, group, &tables)]
+    };
+    let joined = join(&mut steps, to, group, donor, &tables, &source);
+    let verify = Work::Verify { group: group.clone(), node: to.clone() };
+    let verified = steps.push(Some(to), verify, &[joined], None);
+    if let Some(from) = from {
+        shed_steps(state, &mut steps, group, from, &tables, &names, &[verified]);
+        if !known.is_clustered() {
+            let before = steps.ends();
+            let left = steps.command(to, Action::DeleteCluster { group: group.clone() }, &before, None);
+            steps.command(to, Action::RemoveDirectory { group: group.clone() }, &[left], None);
+        }
+    } else {
+        let routed = route_everywhere(state, &mut steps, &names, &[verified]);
+        if known.is_clustered() {
+            steps.command(donor, Action::UpdateNodes { group: group.clone() }, &routed, None);
+        }
+    }
+    let kind = Kind::Move {
+        group: group.clone(),
+        to: to.clone(),
+        from: from.cloned(),
+        floor: known.floor(),
+        reason: reason.to_owned(),
+    };
+    Some(Operation::new(id, kind, steps.0, unix))
+}
+
+/// An RF=1 shard gets a cluster of its own, of one node, while it moves.
+fn temporary_cluster(steps: &mut Steps, source: &NodeId, group: &GroupId, tables: &[String]) -> StepId {
+    let directory = make_directory(steps, source, group, &[]);
+    let create = Action::CreateCluster { group: group.clone() };
+    let delete = Action::DeleteCluster { group: group.clone() };
+    let made = steps.command(source, create, &[directory], Some(delete));
+    let add = Action::AddTables { group: group.clone(), tables: tables.to_vec() };
+    let remove = Action::RemoveTables { group: group.clone(), tables: tables.to_vec() };
+    steps.command(source, add, &[made], Some(remove))
+}
+
+/// One copy less, without a gain: the plan has more copies than it needs.
+pub fn shed(
+    state: &State,
+    id: OperationId,
+    group: &GroupId,
+    from: &NodeId,
+    reason: &str,
+    unix: u64,
+) -> Option<Operation> {
+    let known = state.groups.get(group)?;
+    let names: Vec<TableName> = known.table_names().into_iter().collect();
+    let mut steps = Steps::default();
+    shed_steps(state, &mut steps, group, from, &known.tables(), &names, &[]);
+    let kind = Kind::Shed {
+        group: group.clone(),
+        from: from.clone(),
+        floor: known.floor(),
+        reason: reason.to_owned(),
+    };
+    Some(Operation::new(id, kind, steps.0, unix))
+}
+
+fn shed_steps(
+    state: &State,
+    steps: &mut Steps,
+    group: &GroupId,
+    from: &NodeId,
+    tables: &[String],
+    names: &[TableName],
+    after: &[StepId],
+) {
+    let withdraw = Work::Withdraw { group: group.clone(), node: from.clone() };
+    let withdrawn = steps.push(Some(from), withdraw, after, None);
+    let routed = route_everywhere(state, steps, names, &[withdrawn]);
+    let exit = Action::ExitCluster { group: group.clone(), tables: tables.to_vec() };
+    let left = steps.command(from, exit, &routed, None);
+    let dropped = steps.push(Some(from), Work::DropExited { exit: left }, &[left], None);
+    steps.command(from, Action::RemoveDirectory { group: group.clone() }, &[dropped], None);
+}

@@ -1,0 +1,143 @@
+//! What follows a failure: failover, return, cleaning up, and routes that are not as they should be.
+
+use super::route_everywhere;
+use crate::observed::Observed;
+use crate::operation::{Kind, Operation, Steps, Work};
+use crate::state::{Leftover, State, Table};
+use model::{Action, ClusterState, GroupId, NodeId, OperationId, StepId, TableName};
+use std::collections::BTreeSet;
+
+/// Makes the groups that lost their member on `node` writable again, then routes without it.
+pub fn failover(state: &State, id: OperationId, node: &NodeId, unix: u64) -> Operation {
+    let mut steps = Steps::default();
+    let mut tables = BTreeSet::new();
+    let mut regained = Vec::new();
+    for (id, group) in &state.groups {
+        if !group.members.contains_key(node) {
+            continue;
+        }
+        tables.extend(group.table_names());
+        if group.is_clustered() && group.serving().next().is_some() {
+            regained.push(steps.push(None, Work::Regain { group: id.clone() }, &[], None));
+        }
+    }
+    let tables: Vec<TableName> = tables.into_iter().collect();
+    route_everywhere(state, &mut steps, &tables, &regained);
+    Operation::new(id, Kind::Failover { node: node.clone() }, steps.0, unix)
+}
+
+/// A copy that came back: synced by itself, verified, routed.
+pub fn returned(
+    state: &State,
+    id: OperationId,
+    group: &GroupId,
+    node: &NodeId,
+    unix: u64,
+) -> Option<Operation> {
+    let known = state.groups.get(group)?;
+    let mut steps = Steps::default();
+    let mut before = Vec::new();
+    if known.is_clustered() {
+        before.push(steps.push(Some(node), Work::AwaitSynced { group: group.clone() }, &[], None));
+    }
+    let verify = Work::Verify { group: group.clone(), node: node.clone() };
+    let verified = steps.push(Some(node), verify, &before, None);
+    let names: Vec<TableName> = known.table_names().into_iter().collect();
+    route_everywhere(state, &mut steps, &names, &[verified]);
+    Some(Operation::new(id, Kind::Return { group: group.clone(), node: node.clone() }, steps.0, unix))
+}
+
+/// Takes what `node` still holds of ours away. `None` when nothing can be done yet: the node is still on its way
+/// back into a group that lives, or shows a state in which a command could hurt others.
+pub fn cleanup(
+    state: &State,
+    observed: &Observed,
+    id: OperationId,
+    node: &NodeId,
+    unix: u64,
+) -> Option<Operation> {
+    let mut steps = Steps::default();
+    for left in state.leftovers.get(node)? {
+        match left {
+            Leftover::Group { group, tables } => {
+                let Some(left) = leave(state, observed, &mut steps, node, group, tables) else { continue };
+                let drop = Action::DropTables { tables: tables.clone() };
+                let dropped = steps.command(node, drop, &left, None);
+                steps.command(node, Action::RemoveDirectory { group: group.clone() }, &[dropped], None);
+            }
+            Leftover::Tables { tables } => {
+                steps.command(node, Action::DropTables { tables: tables.clone() }, &[], None);
+            }
+            Leftover::Route { table } => {
+                steps.push(Some(node), Work::Route { tables: vec![table.clone()] }, &[], None);
+            }
+        }
+    }
+    (!steps.0.is_empty()).then(|| Operation::new(id, Kind::Cleanup { node: node.clone() }, steps.0, unix))
+}
+
+/// How `node` gets out of `group`'s cluster; `None`: not now.
+fn leave(
+    state: &State,
+    observed: &Observed,
+    steps: &mut Steps,
+    node: &NodeId,
+    group: &GroupId,
+    tables: &[String],
+) -> Option<Vec<StepId>> {
+    let view = observed.view(node)?;
+    let (_, clusters) = view.status.as_ref()?;
+    let Some(cluster) = clusters.get(group) else { return Some(Vec::new()) };
+    let elsewhere = observed
+        .nodes
+        .iter()
+        .any(|(other, view)| other != node && state.is_live(other) && view.cluster(group).is_some());
+    if cluster.is_synced() && elsewhere {
+        let exit = Action::ExitCluster { group: group.clone(), tables: tables.to_vec() };
+        return Some(vec![steps.command(node, exit, &[], None)]);
+    }
+    // DELETE CLUSTER from a node on its way back dissolves the cluster of the healthy members too: only where
+    // there is nobody else, or where searchd has given up by itself.
+    let alone = !elsewhere && state.groups.get(group).is_none_or(|group| group.serving().next().is_none());
+    if cluster.status == ClusterState::RecoveryRequired || alone {
+        return Some(vec![steps.command(node, Action::DeleteCluster { group: group.clone() }, &[], None)]);
+    }
+    None
+}
+
+/// Writes these tables' routes on one node.
+pub fn reroute(id: OperationId, node: &NodeId, tables: Vec<TableName>, unix: u64) -> Operation {
+    let mut steps = Steps::default();
+    steps.push(Some(node), Work::Route { tables }, &[], None);
+    Operation::new(id, Kind::Reroute { node: node.clone() }, steps.0, unix)
+}
+
+/// A statement on every shard: TRUNCATE once per group (it is replicated), the others on every copy.
+pub fn every_shard(state: &State, id: OperationId, table: &Table, what: &str, unix: u64) -> Operation {
+    let mut steps = Steps::default();
+    for (number, home) in table.homes.iter().enumerate() {
+        let Some(group) = state.groups.get(home) else { continue };
+        let physical = table.spec.name.shard_table(number as u32);
+        let prefix = group.is_clustered().then(|| home.clone());
+        let copies: Vec<&NodeId> = group.serving().collect();
+        match what {
+            "TRUNCATE" => {
+                if let Some(node) = copies.first() {
+                    steps.command(node, Action::Truncate { table: physical, group: prefix }, &[], None);
+                }
+            }
+            "OPTIMIZE" => {
+                for node in copies {
+                    steps.command(node, Action::Optimize { table: physical.clone() }, &[], None);
+                }
+            }
+            _ => {
+                for node in copies {
+                    steps.command(node, Action::FlushRamchunk { table: physical.clone() }, &[], None);
+                }
+            }
+        }
+    }
+    let kind = Kind::EveryShard { table: table.spec.name.clone(), what: what.to_owned() };
+    Operation::new(id, kind, steps.0, unix)
+}

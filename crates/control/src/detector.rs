@@ -1,0 +1,103 @@
+//! When a node counts as gone, and when as back (`architecture.md`, 'Clocks of a failure').
+
+use crate::observed::Observed;
+use model::{Millis, NodeId, Reach};
+
+/// What the vantage points together say of one node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    Alive,
+    /// Not answering, not proven gone.
+    Suspect,
+    Gone,
+}
+
+/// Judges `node`. Quick proof: its listeners refuse connections, seen by us and by most other sidecars (by both
+/// vantage points where there are two). Slow proof: silence towards everyone for `silent`; with fewer than three
+/// vantage points silence proves nothing, it may be we who are cut off.
+pub fn judge(observed: &Observed, now: Millis, node: &NodeId, silent: Millis) -> Verdict {
+    let Some(view) = observed.view(node) else { return Verdict::Suspect };
+    let Some((reach, _)) = view.reach else { return Verdict::Suspect };
+    if reach == Reach::Answered {
+        return Verdict::Alive;
+    }
+    let votes = observed.votes(now, node);
+    let refused = votes.iter().filter(|vote| **vote == Reach::Refused).count();
+    let answered = votes.iter().filter(|vote| **vote == Reach::Answered).count();
+    let alone = observed.nodes.len() <= 1;
+    if reach == Reach::Refused && answered == 0 && (alone || refused * 2 > votes.len()) {
+        return Verdict::Gone;
+    }
+    let silent_long = now.since(view.reach_since) >= silent;
+    if silent_long && votes.len() >= 2 && answered == 0 {
+        return Verdict::Gone;
+    }
+    Verdict::Suspect
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::io::PollAnswer;
+    use model::Epoch;
+    use model::wire::SidecarPoll;
+
+    fn node(n: u16) -> NodeId {
+        NodeId::new(format!("127.0.0.1:{n}")).expect("valid")
+    }
+
+    fn observed(now: Millis, own: Reach, votes: &[Reach]) -> Observed {
+        let mut observed = Observed::default();
+        observed.know(&node(1));
+        for (index, vote) in votes.iter().enumerate() {
+            observed.hear(
+                now,
+                SidecarPoll {
+                    node: node(2 + index as u16),
+                    uuid: String::new(),
+                    log_id: None,
+                    epoch: Epoch(1),
+                    names_version: 0,
+                    peers: [(node(1), *vote)].into(),
+                    results: Vec::new(),
+                    running: Vec::new(),
+                },
+            );
+        }
+        for look in observed.due_looks(now, Millis(500)) {
+            let reach = if look.node == node(1) { own } else { Reach::Answered };
+            observed.see(PollAnswer { node: look.node, token: look.token, reach, status: None });
+        }
+        observed
+    }
+
+    #[test]
+    fn proof_of_loss_follows_the_table() {
+        use Reach::{Answered, Refused, Silent};
+        use Verdict::{Alive, Gone, Suspect};
+        let cases: &[(Reach, &[Reach], u64, Verdict)] = &[
+            (Answered, &[Refused, Refused], 0, Alive),
+            (Refused, &[Refused, Refused], 0, Gone),
+            (Refused, &[Refused, Silent], 0, Suspect),
+            (Refused, &[Refused, Answered], 0, Suspect),
+            (Refused, &[Refused], 0, Gone),
+            (Refused, &[Silent], 0, Suspect),
+            (Silent, &[Silent, Silent], 4_999, Suspect),
+            (Silent, &[Silent, Silent], 5_000, Gone),
+            (Silent, &[Silent, Answered], 60_000, Suspect),
+            (Silent, &[Silent], 60_000, Suspect),
+            (Refused, &[], 0, Gone),
+        ];
+        for (own, votes, wait, verdict) in cases {
+            let start = Millis(10_000);
+            let mut observed = observed(start, *own, votes);
+            let now = start + Millis(*wait);
+            for view in observed.nodes.values_mut() {
+                if let Some(sidecar) = view.sidecar.as_mut() {
+                    sidecar.at = now;
+                }
+            }
+            assert_eq!(judge(&observed, now, &node(1), Millis(5_000)), *verdict, "{own:?} {votes:?} {wait}");
+        }
+    }
+}

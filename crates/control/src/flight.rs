@@ -1,0 +1,81 @@
+//! Commands under way: what was sent where, until when it may act, and what came back. In memory only; a new
+//! controller inherits those its predecessor recorded and waits for their outcome before it goes on.
+
+use model::{Action, Millis, NodeId, OperationId, Outcome, StepId};
+use std::collections::BTreeMap;
+
+/// A step of an operation.
+pub type StepKey = (OperationId, StepId);
+
+/// One command.
+#[derive(Clone, Debug)]
+pub struct Flight {
+    pub node: NodeId,
+    pub attempt: u32,
+    pub action: Action,
+    pub undo: bool,
+    pub deadline: Millis,
+    /// With when it came.
+    pub outcome: Option<(Outcome, Millis)>,
+    /// Sent by an earlier leader: nothing is known but that it may have been.
+    pub inherited: bool,
+}
+
+/// All of them, with the pauses between tries.
+#[derive(Debug, Default)]
+pub struct Flights {
+    pub open: BTreeMap<StepKey, Flight>,
+    /// When a step may be tried again, after a failed try.
+    retry_at: BTreeMap<StepKey, Millis>,
+    /// Since when a step could have started: looks for its preconditions must begin after this.
+    ready_since: BTreeMap<StepKey, Millis>,
+}
+
+/// The longest pause between two tries.
+const BACKOFF_MAX: Millis = Millis(10_000);
+
+impl Flights {
+    /// A failed try: the next one not before a pause that doubles from 200 ms, counted from now.
+    pub fn fail(&mut self, key: StepKey, attempt: u32, now: Millis) {
+        self.open.remove(&key);
+        let pause = Millis(200u64.saturating_mul(1 << attempt.min(10).saturating_sub(1))).min(BACKOFF_MAX);
+        self.retry_at.insert(key, now + pause);
+        self.ready_since.remove(&key);
+    }
+
+    pub fn may_try(&self, key: StepKey, now: Millis) -> bool {
+        self.retry_at.get(&key).is_none_or(|at| *at <= now)
+    }
+
+    /// Since when the step is ready; the first call sets it.
+    pub fn ready_since(&mut self, key: StepKey, now: Millis) -> Millis {
+        *self.ready_since.entry(key).or_insert(now)
+    }
+
+    pub fn end_step(&mut self, key: StepKey) {
+        self.open.remove(&key);
+        self.retry_at.remove(&key);
+        self.ready_since.remove(&key);
+    }
+
+    pub fn end_operation(&mut self, id: OperationId) {
+        self.open.retain(|(operation, _), _| *operation != id);
+        self.retry_at.retain(|(operation, _), _| *operation != id);
+        self.ready_since.retain(|(operation, _), _| *operation != id);
+    }
+
+    /// The next moment at which something here changes by time alone.
+    pub fn next_wake(&self, now: Millis) -> Option<Millis> {
+        let deadlines = self.open.values().filter(|flight| flight.outcome.is_none()).map(|f| f.deadline);
+        deadlines.chain(self.retry_at.values().copied()).filter(|at| *at > now).min()
+    }
+
+    /// Whether a cluster statement on this node or group is under way.
+    pub fn holds_lock(&self, node: &NodeId, action: &Action, except: StepKey) -> bool {
+        let Some(group) = action.group() else { return false };
+        self.open.iter().any(|(key, flight)| {
+            *key != except
+                && flight.action.group().is_some_and(|other| other == group || flight.node == *node)
+        })
+    }
+}

@@ -1,0 +1,222 @@
+//! Plans made and carried out: what the planner says of the state becomes operations, started within the limits.
+
+use crate::Controller;
+use crate::catalogue;
+use crate::operation::{Kind, Operation, Status, Work};
+use crate::record::Record;
+use crate::state::{Member, State};
+use model::{GroupId, Millis, NodeId, OperationId};
+use planner::{Limits, Node, NodeState, Options, Plan, Problem, Unit};
+use std::collections::BTreeMap;
+
+/// How long the next plan waits after an operation failed.
+const PAUSE_AFTER_FAILURE: Millis = Millis(5_000);
+
+impl Controller {
+    /// Plans when there is something to plan and nothing else going on that a plan would have to guess about.
+    pub(crate) fn plan_moves(&mut self) {
+        if self.state.operations_failed != self.failures_planned_with {
+            self.failures_planned_with = self.state.operations_failed;
+            self.plan_not_before = self.now + PAUSE_AFTER_FAILURE;
+        }
+        let known = self.planned_at == Some(self.state.last);
+        if self.state.groups.is_empty() || known || self.now < self.plan_not_before || !self.is_settled() {
+            return;
+        }
+        let Some(problem) = self.problem() else { return };
+        let plan = planner::plan(&problem, &Limits::default());
+        if let Err(violations) = planner::lint::check(&problem, &plan) {
+            self.plan_refused = Some(format!("{violations:?}"));
+            self.planned_at = Some(self.state.last);
+            return;
+        }
+        self.plan_refused = None;
+        self.carry_out(&plan);
+        self.planned_at = Some(self.state.last);
+    }
+
+    /// Nothing under way changes copies, every live node was seen, no loss is younger than its grace.
+    fn is_settled(&self) -> bool {
+        let quiet = self.state.active().all(|operation| matches!(operation.kind, Kind::Reroute { .. }));
+        let seen = self.state.live_nodes().all(|node| {
+            self.sidecar_is_ours(node)
+                && self
+                    .observed
+                    .view(node)
+                    .and_then(|view| view.reach)
+                    .is_some_and(|(reach, _)| reach == model::Reach::Answered)
+        });
+        let clean = !self.state.leftovers.keys().any(|node| self.state.is_live(node));
+        let whole = self.state.groups.values().all(|group| {
+            group.members.values().all(|member| matches!(member, Member::Serving | Member::Lost))
+        });
+        quiet && seen && clean && whole && self.next_grace_end().is_none()
+    }
+
+    /// When the youngest loss will have been long enough ago; `None` when all are.
+    pub(crate) fn next_grace_end(&self) -> Option<Millis> {
+        let grace = Millis::from_secs(self.config.settings.node_loss_grace_seconds);
+        self.lost_since.values().map(|since| *since + grace).filter(|end| *end > self.now).max()
+    }
+
+    /// The state as the planner reads it. A unit is a group; all weigh the same, for their number of shards is kept
+    /// even when tables are made.
+    fn problem(&self) -> Option<Problem> {
+        let nodes: Vec<Node> = self
+            .state
+            .nodes
+            .iter()
+            .map(|(id, node)| Node {
+                id: id.to_string(),
+                zone: None,
+                capacity: 1.0,
+                state: if node.lost { NodeState::Down } else { NodeState::Active },
+            })
+            .collect();
+        let units: Vec<Unit> = self
+            .state
+            .groups
+            .iter()
+            // A group without any whole copy is not to be placed anew: its data is where it is.
+            .filter(|(_, group)| group.serving().next().is_some())
+            .map(|(id, group)| Unit {
+                id: id.to_string(),
+                rf: group.rf,
+                weight: 1.0,
+                bytes: 0,
+                replicas: group.members.keys().map(ToString::to_string).collect(),
+            })
+            .collect();
+        if units.is_empty() {
+            return None;
+        }
+        let options = Options {
+            transfers_in_per_node: self.config.settings.transfers_in_per_node,
+            transfers_out_per_node: self.config.settings.transfers_out_per_node,
+            ..Options::default()
+        };
+        Some(Problem { nodes, units, options })
+    }
+
+    fn carry_out(&mut self, plan: &Plan) {
+        let mut operations = Vec::new();
+        let (mut copies, mut shard_copies) = (0, 0);
+        let order: Vec<usize> = plan.rounds.iter().flatten().copied().collect();
+        let rest: Vec<usize> = (0..plan.moves.len()).filter(|index| !order.contains(index)).collect();
+        for index in order.into_iter().chain(rest) {
+            let Some(planned) = plan.moves.get(index) else { continue };
+            let Ok(group) = GroupId::new(planned.unit.clone()) else { continue };
+            let node = |id: &Option<String>| id.as_ref().and_then(|id| NodeId::new(id.clone()).ok());
+            let (to, from) = (node(&planned.to), node(&planned.from));
+            // A copy on a node that is gone is no source and needs no shedding.
+            let from = from.filter(|from| self.state.is_live(from));
+            let reason = planned.reason.to_string();
+            let added = match (&to, &from) {
+                (Some(to), from) => self.add(|state, id, unix| {
+                    catalogue::move_group(state, id, &group, to, from.as_ref(), &reason, unix)
+                }),
+                (None, Some(from)) => {
+                    self.add(|state, id, unix| catalogue::shed(state, id, &group, from, &reason, unix))
+                }
+                (None, None) => None,
+            };
+            let Some(id) = added else { continue };
+            operations.push(id);
+            if to.is_some() {
+                copies += 1;
+                shard_copies += self.state.groups.get(&group).map_or(0, |group| group.shards.len() as u64);
+            }
+        }
+        if operations.is_empty() {
+            return;
+        }
+        let lost = self.state.nodes.values().any(|node| node.lost);
+        self.record(Record::RebalancePlanned {
+            reason: if lost { "a node was lost".to_owned() } else { "the nodes changed".to_owned() },
+            operations,
+            copies,
+            lower_bound: plan.lower_bound,
+            shard_copies,
+            unix: self.unix_now,
+        });
+    }
+
+    /// Starts a queued operation when its turn has come.
+    pub(crate) fn admit(&mut self, operation: &Operation) {
+        if let Some(group) = operation.group()
+            && !self.state.groups.contains_key(group)
+        {
+            let why = "its group is gone".to_owned();
+            let record = Record::OperationCancelled { operation: operation.id, why, unix: self.unix_now };
+            return self.record(record);
+        }
+        if self.may_begin(operation) {
+            self.record(Record::OperationStarted { operation: operation.id, unix: self.unix_now });
+        }
+    }
+
+    fn may_begin(&self, operation: &Operation) -> bool {
+        match &operation.kind {
+            Kind::Move { group, to, from, .. } => {
+                let Some(known) = self.state.groups.get(group) else { return false };
+                let fits = self.state.is_live(to)
+                    && !known.members.contains_key(to)
+                    && from.as_ref().is_none_or(|from| known.members.get(from) == Some(&Member::Serving));
+                fits && !self.group_is_busy(group, operation.id)
+                    && self.within_transfer_limits(to, Self::source(operation).as_ref())
+            }
+            Kind::Shed { group, .. } | Kind::Return { group, .. } => !self.group_is_busy(group, operation.id),
+            Kind::DropTable { table } => self
+                .state
+                .groups
+                .iter()
+                .filter(|(_, group)| group.shards.iter().any(|shard| shard.table == *table))
+                .all(|(id, _)| !self.group_is_busy(id, operation.id)),
+            _ => true,
+        }
+    }
+
+    /// Whether a running operation changes the group's members or tables.
+    pub(crate) fn group_is_busy(&self, group: &GroupId, except: OperationId) -> bool {
+        self.state
+            .active()
+            .filter(|other| other.id != except && other.status != Status::Queued)
+            .any(|other| touches(&self.state, other, group))
+    }
+
+    /// The node that gives its copy in a move.
+    fn source(operation: &Operation) -> Option<NodeId> {
+        operation.steps.iter().find_map(|step| match &step.work {
+            Work::Command { action: model::Action::JoinCluster { at, .. } } => Some(at.clone()),
+            _ => None,
+        })
+    }
+
+    fn within_transfer_limits(&self, to: &NodeId, source: Option<&NodeId>) -> bool {
+        let (mut incoming, mut outgoing) = (BTreeMap::new(), BTreeMap::new());
+        for other in self.state.active().filter(|other| other.status != Status::Queued) {
+            if let Kind::Move { to, .. } = &other.kind {
+                *incoming.entry(to.clone()).or_insert(0u32) += 1;
+                if let Some(source) = Self::source(other) {
+                    *outgoing.entry(source).or_insert(0u32) += 1;
+                }
+            }
+        }
+        let settings = &self.config.settings;
+        incoming.get(to).copied().unwrap_or(0) < settings.transfers_in_per_node
+            && source.is_none_or(|source| {
+                outgoing.get(source).copied().unwrap_or(0) < settings.transfers_out_per_node
+            })
+    }
+}
+
+fn touches(state: &State, operation: &Operation, group: &GroupId) -> bool {
+    match &operation.kind {
+        Kind::CreateTable { homes, .. } => homes.contains(group),
+        Kind::DropTable { table } | Kind::EveryShard { table, .. } => state
+            .groups
+            .get(group)
+            .is_some_and(|known| known.shards.iter().any(|shard| shard.table == *table)),
+        _ => operation.group() == Some(group),
+    }
+}

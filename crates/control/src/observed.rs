@@ -1,0 +1,176 @@
+//! What was seen of the nodes, and when. In memory only: a new controller looks again.
+
+use model::wire::SidecarPoll;
+use model::{ClusterStatus, GroupId, Millis, NodeId, NodeStatus, Reach, TablesStatus};
+use std::collections::BTreeMap;
+
+use crate::io::PollAnswer;
+
+/// A sidecar that has not asked for this long is taken for gone: two held polls and a probe.
+pub const SIDECAR_SILENT: Millis = Millis(4_000);
+/// A vote about another node counts for this long: three poll intervals of a sidecar.
+pub const VOTE_FRESH: Millis = Millis(2_500);
+/// A look that was not even answered as silent by then is not waited for any longer.
+const LOOK_LOST: Millis = Millis(15_000);
+/// Tables are looked at this often although nothing happened, so that hand-made changes are found.
+pub const TABLES_INTERVAL: Millis = Millis(5_000);
+
+/// Everything seen.
+#[derive(Debug, Default)]
+pub struct Observed {
+    pub nodes: BTreeMap<NodeId, NodeView>,
+    next_token: u64,
+}
+
+/// One node as seen.
+#[derive(Debug, Default)]
+pub struct NodeView {
+    pub sidecar: Option<SidecarView>,
+    /// How the last finished look ended, and when it began.
+    pub reach: Option<(Reach, Millis)>,
+    /// Since when every look was answered the way the last one was.
+    pub reach_since: Millis,
+    /// Began when; from the last answered look.
+    pub status: Option<(Millis, BTreeMap<GroupId, ClusterStatus>)>,
+    /// Began when; from the last answered look at tables.
+    pub tables: Option<(Millis, TablesStatus)>,
+    pending: Option<PendingLook>,
+    /// Somebody needs a look at tables that begins at or after this.
+    wanted: Option<Millis>,
+    next_look: Millis,
+}
+
+#[derive(Debug)]
+struct PendingLook {
+    token: u64,
+    began: Millis,
+    tables: bool,
+}
+
+/// What the node's sidecar last said.
+#[derive(Debug)]
+pub struct SidecarView {
+    pub at: Millis,
+    pub poll: SidecarPoll,
+}
+
+/// A look to take, for the driver.
+#[derive(Debug)]
+pub struct Look {
+    pub node: NodeId,
+    pub token: u64,
+    pub tables: bool,
+}
+
+impl NodeView {
+    /// The group's cluster as this node last showed it, whenever that was.
+    pub fn cluster(&self, group: &GroupId) -> Option<&ClusterStatus> {
+        self.status.as_ref()?.1.get(group)
+    }
+
+    /// The same, only from a look that began at `since` or later. The outer `None`: no such look yet.
+    #[expect(clippy::option_option, reason = "not looked yet and looked but not there are different answers")]
+    pub fn cluster_since(&self, group: &GroupId, since: Millis) -> Option<Option<&ClusterStatus>> {
+        let (began, clusters) = self.status.as_ref()?;
+        (*began >= since).then(|| clusters.get(group))
+    }
+
+    pub fn tables_since(&self, since: Millis) -> Option<&TablesStatus> {
+        self.tables.as_ref().filter(|(began, _)| *began >= since).map(|(_, tables)| tables)
+    }
+
+    pub fn has_sidecar(&self, now: Millis) -> bool {
+        self.sidecar.as_ref().is_some_and(|sidecar| now.since(sidecar.at) <= SIDECAR_SILENT)
+    }
+}
+
+impl Observed {
+    pub fn hear(&mut self, now: Millis, poll: SidecarPoll) {
+        let view = self.nodes.entry(poll.node.clone()).or_default();
+        view.sidecar = Some(SidecarView { at: now, poll });
+    }
+
+    /// Takes an answer in; false when it is none of ours any more.
+    pub fn see(&mut self, answer: PollAnswer) -> bool {
+        let Some(view) = self.nodes.get_mut(&answer.node) else { return false };
+        let Some(pending) = view.pending.take_if(|pending| pending.token == answer.token) else {
+            return false;
+        };
+        if view.reach.is_none_or(|(reach, _)| reach != answer.reach) {
+            view.reach_since = pending.began;
+        }
+        view.reach = Some((answer.reach, pending.began));
+        if let Some(NodeStatus { clusters, tables }) = answer.status {
+            view.status = Some((pending.began, clusters));
+            if let (Some(tables), true) = (tables, pending.tables) {
+                view.tables = Some((pending.began, tables));
+            }
+        }
+        true
+    }
+
+    /// Asks for a look at the node's tables that begins at `since` or later.
+    pub fn want(&mut self, node: &NodeId, since: Millis) {
+        if let Some(view) = self.nodes.get_mut(node)
+            && view.tables.as_ref().is_none_or(|(began, _)| *began < since)
+        {
+            view.wanted = Some(view.wanted.map_or(since, |wanted| wanted.max(since)));
+        }
+    }
+
+    /// Makes the next look come soon: something is going on there.
+    pub fn hurry(&mut self, node: &NodeId, by: Millis) {
+        if let Some(view) = self.nodes.get_mut(node) {
+            view.next_look = view.next_look.min(by);
+        }
+    }
+
+    pub fn know(&mut self, node: &NodeId) {
+        self.nodes.entry(node.clone()).or_default();
+    }
+
+    /// The looks that are due. Each node has one under way at most.
+    pub fn due_looks(&mut self, now: Millis, interval: Millis) -> Vec<Look> {
+        let mut looks = Vec::new();
+        for (node, view) in &mut self.nodes {
+            if view.pending.as_ref().is_some_and(|pending| now.since(pending.began) < LOOK_LOST) {
+                continue;
+            }
+            let stale = view.tables.as_ref().is_none_or(|(began, _)| now.since(*began) >= TABLES_INTERVAL);
+            let wanted = view.wanted.is_some_and(|since| since <= now);
+            if !wanted && view.next_look > now {
+                continue;
+            }
+            self.next_token += 1;
+            let tables = wanted || stale;
+            view.pending = Some(PendingLook { token: self.next_token, began: now, tables });
+            view.wanted = None;
+            view.next_look = now + interval;
+            looks.push(Look { node: node.clone(), token: self.next_token, tables });
+        }
+        looks
+    }
+
+    pub fn next_look(&self) -> Option<Millis> {
+        self.nodes.values().filter(|view| view.pending.is_none()).map(|view| view.next_look).min()
+    }
+
+    pub fn view(&self, node: &NodeId) -> Option<&NodeView> {
+        self.nodes.get(node)
+    }
+
+    pub fn cluster(&self, node: &NodeId, group: &GroupId) -> Option<&ClusterStatus> {
+        self.nodes.get(node)?.cluster(group)
+    }
+
+    /// Sidecars other than the node's own whose view of it is fresh: how each sees it.
+    pub fn votes(&self, now: Millis, about: &NodeId) -> Vec<Reach> {
+        self.nodes
+            .iter()
+            .filter(|(node, _)| *node != about)
+            .filter_map(|(_, view)| view.sidecar.as_ref())
+            .filter(|sidecar| now.since(sidecar.at) <= VOTE_FRESH)
+            .filter_map(|sidecar| sidecar.poll.peers.get(about).copied())
+            .collect()
+    }
+}

@@ -1,0 +1,390 @@
+//! An operation as a saga: a graph of steps, each with its undo, and the legal ways their states change.
+
+use crate::state::Shard;
+use model::{Action, Content, GroupId, NodeId, OperationId, StepId, TableName, TableSpec};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// Durable work.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Operation {
+    pub id: OperationId,
+    pub kind: Kind,
+    pub steps: Vec<Step>,
+    pub status: Status,
+    /// Unix seconds.
+    pub created_at: u64,
+    #[serde(default)]
+    pub started_at: Option<u64>,
+    #[serde(default)]
+    pub finished_at: Option<u64>,
+    #[serde(default)]
+    pub error: Option<String>,
+}
+
+/// What an operation is for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "kind")]
+pub enum Kind {
+    CreateTable {
+        spec: TableSpec,
+        generation: u64,
+        /// Groups made for it.
+        new_groups: Vec<NewGroup>,
+        /// By shard number.
+        homes: Vec<GroupId>,
+    },
+    DropTable {
+        table: TableName,
+    },
+    /// Makes the groups that lost a member writable again and routes without it.
+    Failover {
+        node: NodeId,
+    },
+    /// A copy more at `to`; then, for a move, one less at `from`.
+    Move {
+        group: GroupId,
+        to: NodeId,
+        from: Option<NodeId>,
+        /// A copy may go only while this many others are whole: the smaller of rf and what there was.
+        floor: u32,
+        reason: String,
+    },
+    /// One copy less: after a return, when the plan has no place for it.
+    Shed {
+        group: GroupId,
+        from: NodeId,
+        floor: u32,
+        reason: String,
+    },
+    /// A copy that came back is verified and routed again.
+    Return {
+        group: GroupId,
+        node: NodeId,
+    },
+    /// What a node still holds of ours goes.
+    Cleanup {
+        node: NodeId,
+    },
+    /// Writes routing tables that differ from what they should be.
+    Reroute {
+        node: NodeId,
+    },
+    /// A statement on every shard: `TRUNCATE`, `OPTIMIZE`, `FLUSH RAMCHUNK`.
+    EveryShard {
+        table: TableName,
+        what: String,
+    },
+}
+
+/// A group that comes into being with a table.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NewGroup {
+    pub id: GroupId,
+    pub rf: u32,
+    /// The first one makes it, the others join.
+    pub members: Vec<NodeId>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Status {
+    Queued,
+    Running,
+    Unwinding,
+    Done,
+    Failed,
+    Cancelled,
+}
+
+impl Status {
+    pub const fn is_over(self) -> bool {
+        matches!(self, Self::Done | Self::Failed | Self::Cancelled)
+    }
+
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Queued => "queued",
+            Self::Running => "running",
+            Self::Unwinding => "unwinding",
+            Self::Done => "done",
+            Self::Failed => "failed",
+            Self::Cancelled => "cancelled",
+        }
+    }
+}
+
+/// One action on one node, or one condition to wait for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Step {
+    /// `None` until it starts, for steps that choose their node late.
+    #[serde(default)]
+    pub node: Option<NodeId>,
+    pub work: Work,
+    /// Steps that must be over first.
+    #[serde(default)]
+    pub after: Vec<StepId>,
+    /// Takes it back; `None`: nothing to take back.
+    #[serde(default)]
+    pub undo: Option<Action>,
+    #[serde(default)]
+    pub status: StepStatus,
+    #[serde(default)]
+    pub attempts: u32,
+    #[serde(default)]
+    pub error: Option<String>,
+    #[serde(default)]
+    pub contents: BTreeMap<String, Content>,
+}
+
+/// What a step does.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "work")]
+pub enum Work {
+    Command {
+        action: Action,
+    },
+    /// Writes these tables' routes on its node as the state then has them; what is not to be routed is taken away.
+    Route {
+        tables: Vec<TableName>,
+    },
+    /// `pc.bootstrap` on the most advanced survivor, unless the group is primary already.
+    Regain {
+        group: GroupId,
+    },
+    /// Drops the copies that step `exit` left plain, with the contents it recorded.
+    DropExited {
+        exit: StepId,
+    },
+    /// The copies of `group` on `node` agree with another member's; then they are served.
+    Verify {
+        group: GroupId,
+        node: NodeId,
+    },
+    /// From here on routes do not name `group`'s copies on `node`.
+    Withdraw {
+        group: GroupId,
+        node: NodeId,
+    },
+    /// Every reachable sidecar has stored the name list of this version or a later one.
+    AwaitNames {
+        version: u64,
+    },
+    /// Its node is a synced member of the group's cluster again, by itself.
+    AwaitSynced {
+        group: GroupId,
+    },
+    /// Its node has none of these tables, so what comes to be there under these names is this operation's.
+    Reserve {
+        tables: Vec<String>,
+    },
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StepStatus {
+    #[default]
+    Pending,
+    /// The command may have reached the node.
+    Started,
+    Done,
+    /// No further try; what it may have left is undone.
+    Failed,
+    Skipped,
+    /// The undo may have reached the node.
+    Undoing,
+    Undone,
+}
+
+impl StepStatus {
+    /// Whether steps behind this one may start.
+    pub const fn lets_go_on(self) -> bool {
+        matches!(self, Self::Done | Self::Skipped)
+    }
+
+    /// Whether there is nothing left of it to take back.
+    pub const fn is_gone(self) -> bool {
+        matches!(self, Self::Pending | Self::Skipped | Self::Undone)
+    }
+}
+
+impl Operation {
+    pub fn new(id: OperationId, kind: Kind, steps: Vec<Step>, unix: u64) -> Self {
+        Self {
+            id,
+            kind,
+            steps,
+            status: Status::Queued,
+            created_at: unix,
+            started_at: None,
+            finished_at: None,
+            error: None,
+        }
+    }
+
+    /// Whether failure takes everything back. Else it is tried until it is done: half of it would be worse.
+    /// A move goes forward only once its new copy is verified, for from then on it is routed and written to.
+    pub fn unwinds(&self) -> bool {
+        match self.kind {
+            Kind::CreateTable { .. } => true,
+            Kind::Move { .. } => !self.steps.iter().any(|step| {
+                matches!(step.work, Work::Verify { .. })
+                    && matches!(step.status, StepStatus::Done | StepStatus::Skipped)
+            }),
+            _ => false,
+        }
+    }
+
+    pub fn step(&self, step: StepId) -> Option<&Step> {
+        self.steps.get(usize::try_from(step.0).ok()?)
+    }
+
+    pub fn step_mut(&mut self, step: StepId) -> Option<&mut Step> {
+        self.steps.get_mut(usize::try_from(step.0).ok()?)
+    }
+
+    /// Steps with their ids.
+    pub fn numbered(&self) -> impl DoubleEndedIterator<Item = (StepId, &Step)> {
+        self.steps.iter().enumerate().map(|(index, step)| (StepId(index as u64), step))
+    }
+
+    pub fn is_ready(&self, step: &Step) -> bool {
+        step.status == StepStatus::Pending
+            && step.after.iter().all(|id| self.step(*id).is_some_and(|s| s.status.lets_go_on()))
+    }
+
+    /// Whether every step that waits for `step` has nothing left to take back.
+    pub fn may_undo(&self, step: StepId) -> bool {
+        self.steps.iter().all(|other| !other.after.contains(&step) || other.status.is_gone())
+    }
+
+    pub fn name(&self) -> &'static str {
+        match self.kind {
+            Kind::CreateTable { .. } => "create",
+            Kind::DropTable { .. } => "drop",
+            Kind::Failover { .. } => "failover",
+            Kind::Move { .. } => "move",
+            Kind::Shed { .. } => "shed",
+            Kind::Return { .. } => "return",
+            Kind::Cleanup { .. } => "cleanup",
+            Kind::Reroute { .. } => "reroute",
+            Kind::EveryShard { .. } => "every shard",
+        }
+    }
+
+    pub fn subject(&self) -> String {
+        match &self.kind {
+            Kind::CreateTable { spec, .. } => spec.name.to_string(),
+            Kind::DropTable { table } => table.to_string(),
+            Kind::EveryShard { table, what } => format!("{what} {table}"),
+            Kind::Failover { node } | Kind::Cleanup { node } | Kind::Reroute { node } => node.to_string(),
+            Kind::Move { group, to, from: Some(from), .. } => format!("{group} from {from} to {to}"),
+            Kind::Move { group, to, from: None, .. } => format!("{group} to {to}"),
+            Kind::Shed { group, from, .. } => format!("{group} from {from}"),
+            Kind::Return { group, node } => format!("{group} on {node}"),
+        }
+    }
+
+    /// The table whose state this operation is part of, if it is one table's alone.
+    pub fn table(&self) -> Option<&TableName> {
+        match &self.kind {
+            Kind::CreateTable { spec, .. } => Some(&spec.name),
+            Kind::DropTable { table } | Kind::EveryShard { table, .. } => Some(table),
+            _ => None,
+        }
+    }
+
+    /// The group that gains or loses a member.
+    pub const fn group(&self) -> Option<&GroupId> {
+        match &self.kind {
+            Kind::Move { group, .. } | Kind::Shed { group, .. } | Kind::Return { group, .. } => Some(group),
+            _ => None,
+        }
+    }
+}
+
+impl Work {
+    /// The action sent for it, where that is known without the state.
+    pub const fn action(&self) -> Option<&Action> {
+        match self {
+            Self::Command { action } => Some(action),
+            _ => None,
+        }
+    }
+
+    /// Whether completing it needs no command to a node.
+    pub const fn is_internal(&self) -> bool {
+        matches!(
+            self,
+            Self::Verify { .. }
+                | Self::Withdraw { .. }
+                | Self::AwaitNames { .. }
+                | Self::AwaitSynced { .. }
+                | Self::Reserve { .. }
+        )
+    }
+
+    /// Its name in messages and queues.
+    pub const fn class(&self) -> &'static str {
+        match self {
+            Self::Command { action } => action.class(),
+            Self::Route { .. } => "CREATE TABLE",
+            Self::Regain { .. } => "SET CLUSTER",
+            Self::DropExited { .. } => "DROP TABLE",
+            Self::Verify { .. } => "VERIFY",
+            Self::Withdraw { .. } => "WITHDRAW",
+            Self::AwaitNames { .. } => "AWAIT NAMES",
+            Self::AwaitSynced { .. } => "AWAIT SYNCED",
+            Self::Reserve { .. } => "RESERVE",
+        }
+    }
+}
+
+/// Collects steps; what is pushed gets the next number.
+#[derive(Debug, Default)]
+pub struct Steps(pub Vec<Step>);
+
+impl Steps {
+    pub fn push(
+        &mut self,
+        node: Option<&NodeId>,
+        work: Work,
+        after: &[StepId],
+        undo: Option<Action>,
+    ) -> StepId {
+        self.0.push(Step {
+            node: node.cloned(),
+            work,
+            after: after.to_vec(),
+            undo,
+            status: StepStatus::Pending,
+            attempts: 0,
+            error: None,
+            contents: BTreeMap::new(),
+        });
+        StepId(self.0.len() as u64 - 1)
+    }
+
+    pub fn command(
+        &mut self,
+        node: &NodeId,
+        action: Action,
+        after: &[StepId],
+        undo: Option<Action>,
+    ) -> StepId {
+        self.push(Some(node), Work::Command { action }, after, undo)
+    }
+
+    /// Every step so far that nothing waits for: what "all of the above" means.
+    pub fn ends(&self) -> Vec<StepId> {
+        (0..self.0.len() as u64)
+            .map(StepId)
+            .filter(|id| !self.0.iter().any(|step| step.after.contains(id)))
+            .collect()
+    }
+}
+
+/// The physical tables of these shards.
+pub fn physical<'a>(shards: impl IntoIterator<Item = &'a Shard>) -> Vec<String> {
+    shards.into_iter().map(Shard::physical).collect()
+}

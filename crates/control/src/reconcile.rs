@@ -1,0 +1,250 @@
+//! What is, compared with what should be, on every tick: level, not edge. A missed event, a restart and a hand-made
+//! change heal the same way.
+
+use crate::Controller;
+use crate::catalogue;
+use crate::detector::{self, Verdict};
+use crate::operation::{Kind, Operation, Status};
+use crate::record::Record;
+use crate::route::{self, Desired};
+use crate::state::{Member, TableStatus};
+use model::{ClusterState, GroupId, Millis, NodeId, OperationId, TableName};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// A group without quorum that no operation looks after is taken up again after this long.
+const REGAIN_AGAIN: Millis = Millis(3_000);
+
+impl Controller {
+    /// Who is a member, who is gone, who is back.
+    pub(crate) fn watch_membership(&mut self) {
+        self.adopt_cluster();
+        let silent = Millis::from_secs(self.config.settings.silent_node_seconds);
+        let known: Vec<NodeId> = self.state.nodes.keys().cloned().collect();
+        for node in known {
+            let lost = self.state.nodes.get(&node).is_some_and(|node| node.lost);
+            let verdict = detector::judge(&self.observed, self.now, &node, silent);
+            if !lost && verdict == Verdict::Gone {
+                self.lose(&node);
+            } else if lost && verdict == Verdict::Alive && self.sidecar_is_ours(&node) {
+                self.record(Record::NodeReturned { node: node.clone(), unix: self.unix_now });
+                self.lost_since.remove(&node);
+                self.observed.want(&node, self.now);
+            }
+        }
+        self.add_members();
+    }
+
+    /// The user's cluster is the only one on the nodes that is not a group of ours, or the one that the first
+    /// sharded table names.
+    fn adopt_cluster(&mut self) {
+        if self.state.cluster.is_some() {
+            return;
+        }
+        let mut seen = self.user_clusters();
+        if let (Some(only), None) = (seen.pop_first(), seen.first()) {
+            self.record(Record::ClusterAdopted { cluster: only });
+        }
+    }
+
+    /// Clusters that some node is a synced member of and that are no groups of ours.
+    pub(crate) fn user_clusters(&self) -> BTreeSet<GroupId> {
+        self.observed
+            .nodes
+            .values()
+            .filter_map(|view| view.status.as_ref())
+            .flat_map(|(_, clusters)| clusters)
+            .filter(|(id, cluster)| cluster.is_synced() && !self.is_group_of_ours(id))
+            .map(|(id, _)| id.clone())
+            .collect()
+    }
+
+    fn is_group_of_ours(&self, id: &GroupId) -> bool {
+        self.state.groups.contains_key(id)
+            || self
+                .state
+                .leftovers
+                .values()
+                .flatten()
+                .any(|left| matches!(left, crate::state::Leftover::Group { group, .. } if group == id))
+            || (id.as_str().len() == 32 && id.as_str().bytes().all(|b| b.is_ascii_hexdigit()))
+    }
+
+    fn add_members(&mut self) {
+        let new: Vec<(NodeId, String)> = self
+            .observed
+            .nodes
+            .iter()
+            .filter(|(node, _)| !self.state.nodes.contains_key(*node))
+            .filter_map(|(node, view)| Some((node, view, view.sidecar.as_ref()?)))
+            .filter(|(_, view, _)| match &self.state.cluster {
+                Some(cluster) => view.cluster(cluster).is_some_and(model::ClusterStatus::is_synced),
+                None => false,
+            })
+            .map(|(node, _, sidecar)| (node.clone(), sidecar.poll.uuid.clone()))
+            .collect();
+        for (node, uuid) in new {
+            self.record(Record::NodeAdded { node: node.clone(), uuid, unix: self.unix_now });
+            self.observed.want(&node, self.now);
+        }
+    }
+
+    fn lose(&mut self, node: &NodeId) {
+        self.record(Record::NodeLost { node: node.clone(), unix: self.unix_now });
+        self.lost_since.insert(node.clone(), self.now);
+        let queued: Vec<OperationId> = self
+            .state
+            .active()
+            .filter(|operation| operation.status == Status::Queued && operation.group().is_some())
+            .map(|operation| operation.id)
+            .collect();
+        for operation in queued {
+            let why = format!("{node} was lost: planned anew");
+            self.record(Record::OperationCancelled { operation, why, unix: self.unix_now });
+        }
+        let holds = self.state.groups.values().any(|group| group.members.contains_key(node));
+        if holds {
+            self.add(|state, id, unix| Some(catalogue::failover(state, id, node, unix)));
+        }
+    }
+
+    /// Makes an operation from the state, if there is one to make.
+    pub(crate) fn add(
+        &mut self,
+        make: impl FnOnce(&crate::state::State, OperationId, u64) -> Option<Operation>,
+    ) -> Option<OperationId> {
+        let id = self.state.next_operation;
+        let operation = make(&self.state, id, self.unix_now)?;
+        self.record(Record::OperationAdded { operation: Box::new(operation) });
+        Some(id)
+    }
+
+    /// Work that the state and the nodes ask for and nobody does yet.
+    pub(crate) fn reconcile(&mut self) {
+        self.regain_again();
+        self.take_returns_up();
+        self.clean_up();
+        self.mend_routes();
+        self.plan_moves();
+    }
+
+    /// A group that is without quorum although its failover is over (it had to wait for something).
+    fn regain_again(&mut self) {
+        if self.is_busy(|kind| matches!(kind, Kind::Failover { .. })) {
+            return;
+        }
+        let stuck = self.state.groups.iter().find_map(|(id, group)| {
+            let lost = group.in_state(Member::Lost).next()?;
+            let orphaned = group.is_clustered()
+                && group.serving().any(|node| {
+                    self.observed.view(node).is_some_and(|view| {
+                        view.cluster(id).is_some_and(|cluster| cluster.status == ClusterState::NonPrimary)
+                    })
+                });
+            orphaned.then(|| lost.clone())
+        });
+        if let Some(node) = stuck
+            && self.now >= self.regain_not_before
+        {
+            self.regain_not_before = self.now + REGAIN_AGAIN;
+            self.add(|state, id, unix| Some(catalogue::failover(state, id, &node, unix)));
+        }
+    }
+
+    fn take_returns_up(&mut self) {
+        let returning: Vec<(GroupId, NodeId)> = self
+            .state
+            .groups
+            .iter()
+            .filter(|(id, _)| self.state.group_operation(id).is_none())
+            .filter_map(|(id, group)| Some((id.clone(), group.in_state(Member::Returning).next()?.clone())))
+            .collect();
+        for (group, node) in returning {
+            self.add(|state, id, unix| catalogue::returned(state, id, &group, &node, unix));
+        }
+    }
+
+    fn clean_up(&mut self) {
+        let nodes: Vec<NodeId> =
+            self.state.leftovers.keys().filter(|node| self.state.is_live(node)).cloned().collect();
+        for node in nodes {
+            if self.is_busy(|kind| matches!(kind, Kind::Cleanup { node: n } if *n == node)) {
+                continue;
+            }
+            let id = self.state.next_operation;
+            if let Some(operation) = catalogue::cleanup(&self.state, &self.observed, id, &node, self.unix_now)
+            {
+                self.record(Record::OperationAdded { operation: Box::new(operation) });
+            }
+        }
+    }
+
+    /// Routing tables that are not as they should be on a node whose tables were just seen.
+    fn mend_routes(&mut self) {
+        let busy: BTreeSet<TableName> = self
+            .state
+            .active()
+            .flat_map(|operation| &operation.steps)
+            .filter(|step| !step.status.lets_go_on())
+            .filter_map(|step| match &step.work {
+                crate::operation::Work::Route { tables } => Some(tables.clone()),
+                _ => None,
+            })
+            .flatten()
+            .collect();
+        let mut news = Vec::new();
+        for node in self.state.live_nodes() {
+            if let Some((began, _)) = self.observed.view(node).and_then(|view| view.tables.as_ref()) {
+                let compared = (self.state.last, *began);
+                if self.routes_compared.get(node) != Some(&compared) {
+                    news.push((node.clone(), compared));
+                }
+            }
+        }
+        let mut mend: BTreeMap<NodeId, Vec<TableName>> = BTreeMap::new();
+        for (name, table) in &self.state.tables {
+            if news.is_empty() || table.status != TableStatus::Active || busy.contains(name) {
+                continue;
+            }
+            let Desired::Routed(wanted) = route::desired(&self.state, name) else { continue };
+            for (node, _) in &news {
+                let Some((_, seen)) = self.observed.view(node).and_then(|view| view.tables.as_ref()) else {
+                    continue;
+                };
+                let right =
+                    seen.routes.get(name.as_str()).is_some_and(|there| route::same(there, &wanted.route));
+                if !right {
+                    mend.entry(node.clone()).or_default().push(name.clone());
+                }
+            }
+        }
+        self.routes_compared.extend(news);
+        for (node, tables) in mend {
+            self.add(|_, id, unix| Some(catalogue::reroute(id, &node, tables, unix)));
+        }
+    }
+
+    pub(crate) fn is_busy(&self, matches: impl Fn(&Kind) -> bool) -> bool {
+        self.state.active().any(|operation| matches(&operation.kind))
+    }
+
+    /// Whether the node's sidecar is there, and the one our log knows.
+    pub(crate) fn sidecar_is_ours(&self, node: &NodeId) -> bool {
+        let Some(view) = self.observed.view(node) else { return false };
+        let Some(sidecar) = view.sidecar.as_ref().filter(|_| view.has_sidecar(self.now)) else {
+            return false;
+        };
+        let known = self.state.nodes.get(node).is_none_or(|known| known.uuid == sidecar.poll.uuid);
+        let bound = sidecar.poll.log_id.as_ref().is_none_or(|log| *log == self.config.log_id);
+        known && bound && sidecar.poll.epoch <= self.state.epoch
+    }
+
+    /// Whether every sidecar that can be reached has stored the name list of `version` or a later one.
+    pub(crate) fn names_are_stored(&self, version: u64) -> bool {
+        self.state.live_nodes().all(|node| {
+            self.observed.view(node).is_none_or(|view| {
+                !view.has_sidecar(self.now)
+                    || view.sidecar.as_ref().is_some_and(|sidecar| sidecar.poll.names_version >= version)
+            })
+        })
+    }
+}

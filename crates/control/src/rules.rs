@@ -1,0 +1,239 @@
+//! The rules of safety, asked before every command: may it be sent now?
+//!
+//! Each check is stated over what nodes show in a look taken after the step became ready, and over the log.
+
+use crate::observed::Observed;
+use crate::operation::{Kind, Operation, Status};
+use crate::state::{Member, State};
+use model::{Action, ClusterState, GroupId, Millis, NodeId};
+use std::collections::BTreeSet;
+
+/// The answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Gate {
+    Go,
+    /// Not now; why, for whoever asks what an operation waits for.
+    Wait(String),
+    /// Not before these nodes were looked at.
+    Look(Vec<NodeId>),
+    /// Never, as things are: the try counts as failed.
+    Refuse(String),
+}
+
+/// Everything a rule may look at.
+#[derive(Debug)]
+pub struct Case<'a> {
+    pub state: &'a State,
+    pub observed: &'a Observed,
+    pub operation: &'a Operation,
+    pub node: &'a NodeId,
+    /// Looks count from here.
+    pub since: Millis,
+    /// An earlier try may have done it already, in part.
+    pub tried: bool,
+}
+
+/// Whether `action` may be sent to `case.node` now.
+pub fn check(case: &Case<'_>, action: &Action) -> Gate {
+    match action {
+        Action::CreateTables { tables, .. } if !case.tried => names_are_free(case, tables),
+        Action::JoinCluster { group, at } => may_join(case, group, at),
+        Action::AddTables { group, .. } | Action::RemoveTables { group, .. } => {
+            all_members_in_view(case, group)
+        }
+        Action::ExitCluster { group, .. } => may_exit(case, group),
+        Action::DeleteCluster { group } => may_delete(case, group),
+        Action::DropTables { tables } => not_routed(case, tables),
+        _ => Gate::Go,
+    }
+}
+
+/// Rule 12: undo drops only what this operation made, so a name must be free before.
+pub fn names_are_free(case: &Case<'_>, tables: &[String]) -> Gate {
+    let Some(seen) = case.observed.view(case.node).and_then(|view| view.tables_since(case.since)) else {
+        return Gate::Look(vec![case.node.clone()]);
+    };
+    match tables.iter().find(|table| seen.shards.contains(*table)) {
+        Some(table) => {
+            Gate::Refuse(format!("{} has a table {table} that is not of this operation", case.node))
+        }
+        None => Gate::Go,
+    }
+}
+
+/// Rule 9 is kept by `Reserve` before it; here: the donor is whole and primary, so that JOIN has a source.
+fn may_join(case: &Case<'_>, group: &GroupId, at: &NodeId) -> Gate {
+    let Some(view) = case.observed.view(at) else { return Gate::Look(vec![at.clone()]) };
+    match view.cluster_since(group, case.since) {
+        None => Gate::Look(vec![at.clone()]),
+        Some(Some(cluster)) if cluster.is_synced() => Gate::Go,
+        Some(_) if !case.state.is_live(at) => Gate::Refuse(format!("the donor {at} was lost")),
+        Some(_) => Gate::Wait(format!("{at} is no synced member of {group} yet")),
+    }
+}
+
+/// Rule 7: a member out of view would come back with other tables and look synced.
+fn all_members_in_view(case: &Case<'_>, group: &GroupId) -> Gate {
+    let Some(known) = case.state.groups.get(group) else { return Gate::Go };
+    let view = match case.observed.view(case.node).map(|view| view.cluster_since(group, case.since)) {
+        Some(Some(Some(cluster))) => cluster,
+        Some(Some(None)) => return Gate::Wait(format!("{} shows no cluster {group}", case.node)),
+        _ => return Gate::Look(vec![case.node.clone()]),
+    };
+    if view.status != ClusterState::Primary {
+        return Gate::Wait(format!("{group} has no quorum on {}", case.node));
+    }
+    if let Some(out) = view.nodes_set.iter().find(|node| !view.nodes_view.contains(*node)) {
+        return Gate::Wait(format!("member {out} of {group} is out of view"));
+    }
+    for (member, state) in &known.members {
+        if *state == Member::Joining && !view.nodes_view.contains(member) {
+            continue;
+        }
+        match case.observed.view(member).map(|view| view.cluster_since(group, case.since)) {
+            Some(Some(Some(cluster))) if cluster.is_synced() => {}
+            // It left already: taking back an operation goes member by member.
+            Some(Some(None)) if case.operation.status == Status::Unwinding => {}
+            Some(Some(_)) => return Gate::Wait(format!("member {member} of {group} is not synced")),
+            _ => return Gate::Look(vec![member.clone()]),
+        }
+    }
+    Gate::Go
+}
+
+/// Rule 4 and the floor: every router was seen on a route that does not name the copy, and enough whole copies
+/// stay. A node that was never routed (an undone gain, a cleaned-up return) gives nothing away.
+fn may_exit(case: &Case<'_>, group: &GroupId) -> Gate {
+    let gate = not_named_by_routes(case, group);
+    if gate != Gate::Go {
+        return gate;
+    }
+    let floor = match &case.operation.kind {
+        Kind::Move { floor, from: Some(from), .. } if from == case.node => *floor,
+        Kind::Shed { floor, .. } => *floor,
+        _ => return Gate::Go,
+    };
+    let Some(known) = case.state.groups.get(group) else { return Gate::Go };
+    if !known.is_clustered() || known.members.len() > 1 {
+        let mut whole = 0;
+        for node in known.serving().filter(|node| *node != case.node) {
+            match case.observed.view(node).map(|view| view.cluster_since(group, case.since)) {
+                Some(Some(Some(cluster))) if cluster.is_synced() => whole += 1,
+                Some(Some(_)) => {}
+                _ => return Gate::Look(vec![node.clone()]),
+            }
+        }
+        if whole < floor.max(1) {
+            return Gate::Wait(format!("{whole} whole copies of {group} would stay, fewer than {floor}"));
+        }
+    }
+    Gate::Go
+}
+
+fn not_named_by_routes(case: &Case<'_>, group: &GroupId) -> Gate {
+    let Some(known) = case.state.groups.get(group) else { return Gate::Go };
+    let shards: Vec<(&str, usize)> =
+        known.shards.iter().map(|shard| (shard.table.as_str(), shard.number as usize)).collect();
+    routers(case, |routes| {
+        shards.iter().find_map(|(table, number)| {
+            let named = routes.get(*table)?.shards.get(*number)?.contains(case.node);
+            named.then(|| (*table).to_owned())
+        })
+    })
+}
+
+/// Before a shard is dropped no router may name it on this node.
+fn not_routed(case: &Case<'_>, tables: &[String]) -> Gate {
+    let shards: Vec<(String, usize)> = tables
+        .iter()
+        .filter_map(|table| model::parse_shard_table(table))
+        .map(|(table, number)| (table.to_string(), number as usize))
+        .collect();
+    routers(case, |routes| {
+        shards.iter().find_map(|(table, number)| {
+            let named = routes.get(table)?.shards.get(*number)?.contains(case.node);
+            named.then(|| table.clone())
+        })
+    })
+}
+
+/// Looks through the routes of every live node; a node counts as a router until it is seen or proven gone.
+fn routers(
+    case: &Case<'_>,
+    names: impl Fn(&std::collections::BTreeMap<String, model::Route>) -> Option<String>,
+) -> Gate {
+    let mut unseen = Vec::new();
+    let live: BTreeSet<&NodeId> = case.state.live_nodes().collect();
+    for node in live {
+        match case.observed.view(node).and_then(|view| view.tables_since(case.since)) {
+            None => unseen.push(node.clone()),
+            Some(seen) => {
+                if let Some(table) = names(&seen.routes) {
+                    return Gate::Wait(format!("{node} still routes {table} to {}", case.node));
+                }
+            }
+        }
+    }
+    if unseen.is_empty() { Gate::Go } else { Gate::Look(unseen) }
+}
+
+/// Rule 7: DELETE CLUSTER dissolves the cluster of all whom the node reaches.
+fn may_delete(case: &Case<'_>, group: &GroupId) -> Gate {
+    let Some(view) = case.observed.view(case.node) else { return Gate::Look(vec![case.node.clone()]) };
+    let cluster = match view.cluster_since(group, case.since) {
+        None => return Gate::Look(vec![case.node.clone()]),
+        Some(None) => return Gate::Go,
+        Some(Some(cluster)) => cluster,
+    };
+    if cluster.status == ClusterState::RecoveryRequired {
+        return Gate::Go;
+    }
+    let others: Vec<&NodeId> = case
+        .state
+        .live_nodes()
+        .filter(|node| *node != case.node)
+        .filter(|node| case.observed.cluster(node, group).is_some())
+        .collect();
+    match others.first() {
+        Some(other) => Gate::Wait(format!("{other} is still a member of {group}")),
+        None if cluster.size > 1 => Gate::Wait(format!("{group} still shows {} members", cluster.size)),
+        None => Gate::Go,
+    }
+}
+
+/// Rule 6: who may be bootstrapped. `Err` says what is missing.
+pub fn survivor(state: &State, observed: &Observed, group: &GroupId, since: Millis) -> Result<NodeId, Gate> {
+    let Some(known) = state.groups.get(group) else {
+        return Err(Gate::Refuse(format!("unknown group {group}")));
+    };
+    let mut best: Option<(i64, NodeId)> = None;
+    let (mut reachable, mut view_size) = (0, 0);
+    for node in known.serving() {
+        let cluster = match observed.view(node).map(|view| view.cluster_since(group, since)) {
+            Some(Some(Some(cluster))) => cluster,
+            Some(Some(None)) => continue,
+            _ => return Err(Gate::Look(vec![node.clone()])),
+        };
+        if cluster.status == ClusterState::Primary {
+            return Err(Gate::Wait(format!("{group} is primary on {node}")));
+        }
+        if cluster.status != ClusterState::NonPrimary || !cluster.is_whole_survivor() {
+            continue;
+        }
+        reachable += 1;
+        view_size = view_size.max(cluster.nodes_view.len());
+        // The lowest name wins among equals, whatever the order of members.
+        if best.as_ref().is_none_or(|(committed, _)| cluster.last_committed > *committed) {
+            best = Some((cluster.last_committed, node.clone()));
+        }
+    }
+    let Some((_, node)) = best else {
+        return Err(Gate::Wait(format!("no member of {group} is fit to be the survivor")));
+    };
+    if reachable * 2 < view_size {
+        return Err(Gate::Wait(format!(
+            "only {reachable} of the {view_size} last members of {group} are reachable: an operator must decide"
+        )));
+    }
+    Ok(node)
+}

@@ -1,0 +1,407 @@
+//! How each record changes the state. A record that does not follow from the state is refused: the log is damaged
+//! or was written by a wrong program, and going on would act on fiction.
+
+use super::{FINISHED_KEPT, Group, Leftover, Member, Node, Rebalance, Shard, State, Table, TableStatus};
+use crate::operation::{Kind, Operation, Status, StepStatus, Work};
+use crate::record::Record;
+use model::{Action, Content, GroupId, LogIndex, NodeId, OperationId, StepId, TableName};
+use std::collections::BTreeMap;
+
+/// Why a record cannot follow.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct Illegal(pub String);
+
+type Folded = Result<(), Illegal>;
+
+fn illegal<T>(why: impl Into<String>) -> Result<T, Illegal> {
+    Err(Illegal(why.into()))
+}
+
+const TOPOLOGY_CHANGES_KEPT: usize = 1000;
+
+impl State {
+    /// Folds the record at `last + 1` in.
+    pub fn apply(&mut self, record: &Record) -> Folded {
+        match record {
+            Record::LeaderElected { epoch, name, .. } => {
+                if *epoch <= self.epoch {
+                    return illegal(format!("epoch {epoch} after epoch {}", self.epoch));
+                }
+                self.epoch = *epoch;
+                self.leader = Some(name.clone());
+            }
+            Record::ClusterAdopted { cluster } => match &self.cluster {
+                Some(known) if known != cluster => {
+                    return illegal(format!("cluster {cluster} after {known}"));
+                }
+                _ => self.cluster = Some(cluster.clone()),
+            },
+            Record::NodeAdded { node, uuid, unix } => self.add_node(node, uuid, *unix)?,
+            Record::NodeLost { node, unix } => self.lose_node(node, *unix)?,
+            Record::NodeReturned { node, unix } => self.return_node(node, *unix)?,
+            Record::NodeRemoved { node, unix } => {
+                if self.groups.values().any(|group| group.members.contains_key(node)) {
+                    return illegal(format!("node {node} is removed while it is a member of a group"));
+                }
+                self.nodes.remove(node);
+                self.note_topology_change(*unix);
+            }
+            Record::OperationAdded { operation } => self.add_operation(operation)?,
+            Record::RebalancePlanned { reason, operations, copies, lower_bound, shard_copies, unix } => {
+                self.rebalance = Some(Rebalance {
+                    reason: reason.clone(),
+                    operations: operations.clone(),
+                    copies: *copies,
+                    lower_bound: *lower_bound,
+                    shard_copies: *shard_copies,
+                    unix: *unix,
+                });
+            }
+            Record::LeftBehind { node, group, tables, routes } => {
+                self.leave_behind(node, group.as_ref(), tables, routes);
+            }
+            Record::MemberServing { group, node } => self.set_member(group, node, Member::Serving)?,
+            other => self.apply_to_operation(other)?,
+        }
+        self.last = LogIndex(self.last.0 + 1);
+        Ok(())
+    }
+
+    fn apply_to_operation(&mut self, record: &Record) -> Folded {
+        match record {
+            Record::OperationStarted { operation, unix } => {
+                let operation = self.operation(*operation)?;
+                if operation.status != Status::Queued {
+                    return illegal(format!("operation {} started twice", operation.id));
+                }
+                operation.status = Status::Running;
+                operation.started_at = Some(*unix);
+                if let Kind::Move { group, to, .. } = operation.kind.clone() {
+                    self.begin_gain(&group, &to)?;
+                }
+            }
+            Record::StepStarted { operation, step, node, attempt, undo, .. } => {
+                let step = self.step(*operation, *step)?;
+                let from = step.status;
+                step.status = match (undo, from) {
+                    (false, StepStatus::Pending | StepStatus::Started) => StepStatus::Started,
+                    (
+                        true,
+                        StepStatus::Started | StepStatus::Done | StepStatus::Failed | StepStatus::Undoing,
+                    ) => StepStatus::Undoing,
+                    _ => return illegal(format!("a step that is {from:?} was started (undo: {undo})")),
+                };
+                step.attempts = *attempt;
+                step.node = Some(node.clone());
+            }
+            Record::StepDone { operation, step, contents } => {
+                self.finish_step(*operation, *step, contents)?
+            }
+            Record::StepFailed { operation, step, error, last } => {
+                let step = self.step(*operation, *step)?;
+                step.error = Some(error.clone());
+                if *last {
+                    step.status = StepStatus::Failed;
+                }
+            }
+            Record::StepSkipped { operation, step, why } => {
+                let step = self.step(*operation, *step)?;
+                step.status = StepStatus::Skipped;
+                step.error = Some(why.clone());
+            }
+            Record::UnwindStarted { operation, error } => {
+                let operation = self.operation(*operation)?;
+                if !operation.unwinds() || operation.status.is_over() {
+                    return illegal(format!("operation {} cannot be taken back", operation.id));
+                }
+                operation.status = Status::Unwinding;
+                operation.error = Some(error.clone());
+            }
+            Record::StepUndone { operation, step } => self.undo_step(*operation, *step)?,
+            Record::OperationDone { operation, unix } => {
+                self.finish(*operation, Status::Done, None, *unix)?
+            }
+            Record::OperationFailed { operation, error, unix } => {
+                self.finish(*operation, Status::Failed, Some(error), *unix)?;
+            }
+            Record::OperationCancelled { operation, why, unix } => {
+                if self.operation(*operation)?.status != Status::Queued {
+                    return illegal(format!("operation {operation} is cancelled after it started"));
+                }
+                self.finish(*operation, Status::Cancelled, Some(why), *unix)?;
+            }
+            other => return illegal(format!("{other:?} is no record of an operation")),
+        }
+        Ok(())
+    }
+
+    fn operation(&mut self, id: OperationId) -> Result<&mut Operation, Illegal> {
+        self.operations.get_mut(&id).ok_or_else(|| Illegal(format!("there is no operation {id}")))
+    }
+
+    fn step(&mut self, id: OperationId, step: StepId) -> Result<&mut crate::operation::Step, Illegal> {
+        self.operation(id)?
+            .step_mut(step)
+            .ok_or_else(|| Illegal(format!("operation {id} has no step {step}")))
+    }
+
+    fn add_node(&mut self, node: &NodeId, uuid: &str, unix: u64) -> Folded {
+        if self.nodes.contains_key(node) {
+            return illegal(format!("node {node} is added twice"));
+        }
+        self.nodes.insert(node.clone(), Node { uuid: uuid.to_owned(), lost: false, since: unix });
+        self.note_topology_change(unix);
+        Ok(())
+    }
+
+    fn lose_node(&mut self, node: &NodeId, unix: u64) -> Folded {
+        let Some(known) = self.nodes.get_mut(node) else {
+            return illegal(format!("unknown node {node} lost"));
+        };
+        known.lost = true;
+        known.since = unix;
+        for group in self.groups.values_mut() {
+            if let Some(member) = group.members.get_mut(node)
+                && matches!(member, Member::Serving | Member::Returning)
+            {
+                *member = Member::Lost;
+            }
+        }
+        self.note_topology_change(unix);
+        Ok(())
+    }
+
+    fn return_node(&mut self, node: &NodeId, unix: u64) -> Folded {
+        let Some(known) = self.nodes.get_mut(node) else {
+            return illegal(format!("unknown node {node} returned"));
+        };
+        known.lost = false;
+        known.since = unix;
+        for group in self.groups.values_mut() {
+            if let Some(member) = group.members.get_mut(node)
+                && *member == Member::Lost
+            {
+                *member = Member::Returning;
+            }
+        }
+        self.note_topology_change(unix);
+        Ok(())
+    }
+
+    fn note_topology_change(&mut self, unix: u64) {
+        self.topology_changes.push_back(unix);
+        if self.topology_changes.len() > TOPOLOGY_CHANGES_KEPT {
+            self.topology_changes.pop_front();
+        }
+    }
+
+    fn set_member(&mut self, group: &GroupId, node: &NodeId, member: Member) -> Folded {
+        let Some(known) = self.groups.get_mut(group).and_then(|group| group.members.get_mut(node)) else {
+            return illegal(format!("{node} is no member of {group}"));
+        };
+        *known = member;
+        Ok(())
+    }
+
+    fn add_operation(&mut self, operation: &Operation) -> Folded {
+        if operation.id < self.next_operation {
+            return illegal(format!("operation {} is added twice", operation.id));
+        }
+        self.next_operation = operation.id.next();
+        match &operation.kind {
+            Kind::CreateTable { spec, generation, new_groups, homes } => {
+                for new in new_groups {
+                    let members = new.members.iter().map(|node| (node.clone(), Member::Joining)).collect();
+                    let group = Group { rf: new.rf, shards: std::collections::BTreeSet::new(), members };
+                    self.groups.insert(new.id.clone(), group);
+                }
+                for (number, home) in homes.iter().enumerate() {
+                    let Some(group) = self.groups.get_mut(home) else {
+                        return illegal(format!("shard {number} of {} goes to no group", spec.name));
+                    };
+                    group.shards.insert(Shard { table: spec.name.clone(), number: number as u32 });
+                }
+                let table = Table {
+                    spec: spec.clone(),
+                    generation: *generation,
+                    status: TableStatus::Creating,
+                    homes: homes.clone(),
+                };
+                self.tables.insert(spec.name.clone(), table);
+                self.generations.insert(spec.name.clone(), *generation);
+                self.names_version += 1;
+            }
+            Kind::DropTable { table } => match self.tables.get_mut(table) {
+                Some(table) => table.status = TableStatus::Dropping,
+                None => return illegal(format!("table {table} is dropped but unknown")),
+            },
+            _ => {}
+        }
+        self.operations.insert(operation.id, operation.clone());
+        Ok(())
+    }
+
+    fn begin_gain(&mut self, group: &GroupId, to: &NodeId) -> Folded {
+        let Some(known) = self.groups.get_mut(group) else {
+            return illegal(format!("unknown group {group} moves"));
+        };
+        if known.members.contains_key(to) {
+            return illegal(format!("{to} gains {group} twice"));
+        }
+        known.members.insert(to.clone(), Member::Joining);
+        Ok(())
+    }
+
+    fn finish_step(
+        &mut self,
+        operation: OperationId,
+        step: StepId,
+        contents: &BTreeMap<String, Content>,
+    ) -> Folded {
+        let step = self.step(operation, step)?;
+        if !matches!(step.status, StepStatus::Started | StepStatus::Pending) {
+            return illegal(format!("a step that is {:?} was done", step.status));
+        }
+        step.status = StepStatus::Done;
+        step.error = None;
+        step.contents = contents.clone();
+        match (step.work.clone(), step.node.clone()) {
+            (Work::Verify { group, node }, _) => self.set_member(&group, &node, Member::Serving),
+            (Work::Withdraw { group, node }, _) => self.set_member(&group, &node, Member::Leaving),
+            (Work::Command { action: Action::RemoveDirectory { group } }, Some(node)) => {
+                self.end_membership(&group, &node);
+                Ok(())
+            }
+            (Work::Command { action: Action::DropTables { tables } }, Some(node)) => {
+                self.forget_tables(&node, &tables);
+                Ok(())
+            }
+            (
+                Work::Route { tables } | Work::Command { action: Action::DropRoutes { tables } },
+                Some(node),
+            ) => {
+                self.forget_routes(&node, &tables);
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The node holds nothing of the group any more.
+    fn end_membership(&mut self, group: &GroupId, node: &NodeId) {
+        if let Some(known) = self.groups.get_mut(group)
+            && known.members.get(node).is_some_and(|member| *member != Member::Serving)
+        {
+            known.members.remove(node);
+        }
+        self.retain_leftovers(node, |left| !matches!(left, Leftover::Group { group: g, .. } if g == group));
+    }
+
+    fn forget_tables(&mut self, node: &NodeId, gone: &[String]) {
+        self.retain_leftovers(node, |left| match left {
+            Leftover::Tables { tables } => !tables.iter().all(|table| gone.contains(table)),
+            _ => true,
+        });
+    }
+
+    fn forget_routes(&mut self, node: &NodeId, gone: &[TableName]) {
+        self.retain_leftovers(
+            node,
+            |left| !matches!(left, Leftover::Route { table } if gone.contains(table)),
+        );
+    }
+
+    fn retain_leftovers(&mut self, node: &NodeId, keep: impl Fn(&Leftover) -> bool) {
+        if let Some(left) = self.leftovers.get_mut(node) {
+            left.retain(keep);
+            if left.is_empty() {
+                self.leftovers.remove(node);
+            }
+        }
+    }
+
+    fn leave_behind(
+        &mut self,
+        node: &NodeId,
+        group: Option<&GroupId>,
+        tables: &[String],
+        routes: &[TableName],
+    ) {
+        let left = self.leftovers.entry(node.clone()).or_default();
+        left.extend(routes.iter().map(|table| Leftover::Route { table: table.clone() }));
+        match group {
+            Some(group) => {
+                left.insert(Leftover::Group { group: group.clone(), tables: tables.to_vec() });
+                if let Some(known) = self.groups.get_mut(group) {
+                    known.members.remove(node);
+                }
+            }
+            None if !tables.is_empty() => {
+                left.insert(Leftover::Tables { tables: tables.to_vec() });
+            }
+            None => {}
+        }
+    }
+
+    fn undo_step(&mut self, operation: OperationId, step: StepId) -> Folded {
+        let step = self.step(operation, step)?;
+        if matches!(step.status, StepStatus::Pending | StepStatus::Undone) {
+            return illegal(format!("a step that is {:?} was undone", step.status));
+        }
+        step.status = StepStatus::Undone;
+        match step.work.clone() {
+            Work::Withdraw { group, node } => self.set_member(&group, &node, Member::Serving),
+            Work::Verify { group, node } => self.set_member(&group, &node, Member::Joining),
+            _ => Ok(()),
+        }
+    }
+
+    fn finish(&mut self, id: OperationId, status: Status, error: Option<&String>, unix: u64) -> Folded {
+        let Some(mut operation) = self.operations.remove(&id) else {
+            return illegal(format!("operation {id} ends but is unknown"));
+        };
+        operation.status = status;
+        operation.finished_at = Some(unix);
+        if let Some(error) = error {
+            operation.error = Some(error.clone());
+        }
+        match (&operation.kind, status) {
+            (Kind::CreateTable { spec, .. }, Status::Done) => {
+                if let Some(table) = self.tables.get_mut(&spec.name) {
+                    table.status = TableStatus::Active;
+                }
+            }
+            (Kind::CreateTable { spec, .. }, _) => self.forget_table(&spec.name),
+            (Kind::DropTable { table }, Status::Done) => self.forget_table(&table.clone()),
+            (Kind::Move { group, to, .. }, Status::Failed | Status::Cancelled) => {
+                if let Some(known) = self.groups.get_mut(group)
+                    && known.members.get(to) == Some(&Member::Joining)
+                {
+                    known.members.remove(to);
+                }
+            }
+            _ => {}
+        }
+        match status {
+            Status::Done => self.operations_completed += 1,
+            Status::Failed => self.operations_failed += 1,
+            _ => {}
+        }
+        self.finished.push_back(operation);
+        if self.finished.len() > FINISHED_KEPT {
+            self.finished.pop_front();
+        }
+        Ok(())
+    }
+
+    /// The table is gone everywhere, and with it the groups that held nothing else.
+    fn forget_table(&mut self, name: &TableName) {
+        self.tables.remove(name);
+        self.names_version += 1;
+        for group in self.groups.values_mut() {
+            group.shards.retain(|shard| shard.table != *name);
+        }
+        self.groups.retain(|_, group| !group.shards.is_empty());
+    }
+}

@@ -1,0 +1,188 @@
+//! The durable state: a fold of records. Nothing else changes it, and nothing observed is kept in it.
+
+mod fold;
+
+pub use fold::Illegal;
+
+use crate::operation::Operation;
+use model::{Epoch, GroupId, LogIndex, NodeId, OperationId, TableName, TableSpec};
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+/// Finished operations kept for reports: enough for a day of a busy cluster, under a few MiB.
+pub const FINISHED_KEPT: usize = 500;
+
+/// Everything the log says.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct State {
+    /// The last record folded in.
+    pub last: LogIndex,
+    pub epoch: Epoch,
+    pub leader: Option<String>,
+    /// The user's own replication cluster.
+    pub cluster: Option<GroupId>,
+    pub nodes: BTreeMap<NodeId, Node>,
+    pub groups: BTreeMap<GroupId, Group>,
+    pub tables: BTreeMap<TableName, Table>,
+    /// The last generation of every name ever used.
+    pub generations: BTreeMap<TableName, u64>,
+    /// Counts changes of the name list that sidecars keep.
+    pub names_version: u64,
+    /// Queued, running and unwinding ones.
+    pub operations: BTreeMap<OperationId, Operation>,
+    pub finished: VecDeque<Operation>,
+    pub next_operation: OperationId,
+    /// What nodes may still hold of ours.
+    pub leftovers: BTreeMap<NodeId, BTreeSet<Leftover>>,
+    pub rebalance: Option<Rebalance>,
+    /// Unix seconds of the latest changes of membership, newest last; at most 1000.
+    pub topology_changes: VecDeque<u64>,
+    pub operations_completed: u64,
+    pub operations_failed: u64,
+}
+
+/// A member of the user's cluster.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Node {
+    pub uuid: String,
+    pub lost: bool,
+    /// Unix seconds of the last change of `lost`.
+    pub since: u64,
+}
+
+/// What is placed and moved as one: the shards whose copies live on the same nodes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Group {
+    pub rf: u32,
+    pub shards: BTreeSet<Shard>,
+    pub members: BTreeMap<NodeId, Member>,
+}
+
+/// One shard of one table.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Shard {
+    pub table: TableName,
+    pub number: u32,
+}
+
+impl Shard {
+    pub fn physical(&self) -> String {
+        self.table.shard_table(self.number)
+    }
+}
+
+/// What a group's copies on one node are good for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Member {
+    /// Being filled: not routed.
+    Joining,
+    /// Whole, verified and routed.
+    Serving,
+    /// No longer routed, about to go.
+    Leaving,
+    /// Its node is proven gone.
+    Lost,
+    /// Its node is back; not routed until verified.
+    Returning,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Table {
+    pub spec: TableSpec,
+    pub generation: u64,
+    pub status: TableStatus,
+    /// By shard number.
+    pub homes: Vec<GroupId>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TableStatus {
+    Creating,
+    Active,
+    Dropping,
+}
+
+/// Something of ours that a node may still hold.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Leftover {
+    Group { group: GroupId, tables: Vec<String> },
+    Tables { tables: Vec<String> },
+    Route { table: TableName },
+}
+
+/// The last plan that was carried out.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rebalance {
+    pub reason: String,
+    pub operations: Vec<OperationId>,
+    pub copies: u64,
+    pub lower_bound: u64,
+    pub shard_copies: u64,
+    pub unix: u64,
+}
+
+impl Group {
+    /// A group of one copy has no replication cluster, except while it moves.
+    pub const fn is_clustered(&self) -> bool {
+        self.rf > 1
+    }
+
+    pub fn in_state(&self, wanted: Member) -> impl Iterator<Item = &NodeId> {
+        self.members.iter().filter(move |(_, member)| **member == wanted).map(|(node, _)| node)
+    }
+
+    pub fn serving(&self) -> impl Iterator<Item = &NodeId> {
+        self.in_state(Member::Serving)
+    }
+
+    /// How many whole copies there must be without one that goes: the smaller of rf and what there is now.
+    pub fn floor(&self) -> u32 {
+        self.rf.min(self.serving().count() as u32)
+    }
+
+    pub fn tables(&self) -> Vec<String> {
+        self.shards.iter().map(Shard::physical).collect()
+    }
+
+    /// The users' tables with shards in it.
+    pub fn table_names(&self) -> BTreeSet<TableName> {
+        self.shards.iter().map(|shard| shard.table.clone()).collect()
+    }
+}
+
+impl State {
+    /// Nodes that are members and not proven gone.
+    pub fn live_nodes(&self) -> impl Iterator<Item = &NodeId> {
+        self.nodes.iter().filter(|(_, node)| !node.lost).map(|(id, _)| id)
+    }
+
+    pub fn is_live(&self, node: &NodeId) -> bool {
+        self.nodes.get(node).is_some_and(|node| !node.lost)
+    }
+
+    /// Operations under way or waiting, in order.
+    pub fn active(&self) -> impl Iterator<Item = &Operation> {
+        self.operations.values()
+    }
+
+    /// The operation that changes this group's members now, if any.
+    pub fn group_operation(&self, group: &GroupId) -> Option<&Operation> {
+        self.operations.values().find(|operation| operation.group() == Some(group))
+    }
+
+    /// Why a table's name cannot be used again on a node, if it cannot: something of it may be left there.
+    pub fn node_holding_name(&self, table: &TableName) -> Option<&NodeId> {
+        let names = |physical: &String| model::parse_shard_table(physical).is_some_and(|(t, _)| t == *table);
+        self.leftovers.iter().find_map(|(node, left)| {
+            left.iter()
+                .any(|left| match left {
+                    Leftover::Group { tables, .. } | Leftover::Tables { tables } => tables.iter().any(names),
+                    Leftover::Route { table: left } => left == table,
+                })
+                .then_some(node)
+        })
+    }
+}

@@ -1,0 +1,443 @@
+//! What people and scripts see of the state: `SHOW SHARDING …`, lists and the dashboard. Reads only.
+
+use crate::Controller;
+use crate::operation::{Operation, Status};
+use crate::state::{Group, Member, Table, TableStatus};
+use model::api::{
+    ClusterMetrics, CopyStatus, Dashboard, NodeList, NodeSummary, OperationList, OperationSummary,
+    QueueMetrics, RebalancingMetrics, ShardPlacement, TableList, TableShow, TableSummary,
+};
+use model::wire::{ShardingStatement, StatementReply};
+use model::{Millis, NodeId, TableName};
+use std::collections::BTreeMap;
+
+type Row = Vec<Option<String>>;
+
+impl Controller {
+    /// The answer to a statement that only looks.
+    pub(crate) fn show(&self, statement: &ShardingStatement) -> StatementReply {
+        match statement {
+            ShardingStatement::ShowStatus { cluster, name } => {
+                self.show_status(cluster.as_deref(), name.as_ref())
+            }
+            ShardingStatement::ShowMaster => {
+                rows(&["node", "status"], vec![vec![self.state.leader.clone(), Some("active".to_owned())]])
+            }
+            ShardingStatement::ShowOperations => self.show_operations(),
+            ShardingStatement::ShowQueue => self.show_queue(),
+            ShardingStatement::ShowAlerts => rows(
+                &["level", "type", "message", "action", "since", "state"],
+                self.alerts()
+                    .into_iter()
+                    .map(|alert| {
+                        [
+                            alert.level,
+                            alert.kind,
+                            alert.message,
+                            alert.action,
+                            alert.since.to_string(),
+                            alert.state,
+                        ]
+                        .map(Some)
+                        .to_vec()
+                    })
+                    .collect(),
+            ),
+            other => StatementReply::Error { message: format!("{other:?} is not a question") },
+        }
+    }
+
+    fn show_status(&self, cluster: Option<&str>, name: Option<&TableName>) -> StatementReply {
+        if let Some(name) = name
+            && !self
+                .state
+                .tables
+                .get(name)
+                .is_some_and(|table| cluster.is_none() || table.spec.cluster.as_deref() == cluster)
+        {
+            let message =
+                format!("table '{name}' is missing: SHOW SHARDING STATUS failed: table '{name}' must exist");
+            return StatementReply::Error { message };
+        }
+        let mut found: Vec<Row> = Vec::new();
+        for (table_name, table) in &self.state.tables {
+            if name.is_some_and(|name| name != table_name)
+                || cluster.is_some_and(|cluster| table.spec.cluster.as_deref() != Some(cluster))
+            {
+                continue;
+            }
+            for (number, home) in table.homes.iter().enumerate() {
+                let Some(group) = self.state.groups.get(home) else { continue };
+                let rf_status = self.rf_status(group);
+                for (node, member) in &group.members {
+                    let row = [
+                        table_name.to_string(),
+                        number.to_string(),
+                        node.to_string(),
+                        self.copy_status(table, node, *member).to_owned(),
+                        table.spec.cluster.clone().unwrap_or_default(),
+                        if group.is_clustered() { home.to_string() } else { String::new() },
+                        table.spec.rf.to_string(),
+                        rf_status.to_owned(),
+                    ];
+                    found.push(row.map(Some).to_vec());
+                }
+            }
+        }
+        let columns =
+            ["table", "shard", "node", "status", "cluster", "replication_cluster", "rf", "rf_status"];
+        rows(&columns, found)
+    }
+
+    fn copy_status(&self, table: &Table, node: &NodeId, member: Member) -> &'static str {
+        match member {
+            _ if !self.state.is_live(node) => "inactive",
+            Member::Serving if table.status == TableStatus::Active => "active",
+            Member::Lost => "inactive",
+            _ => "pending",
+        }
+    }
+
+    /// `ok` with all copies whole, `degraded` with some, `broken` with none.
+    fn rf_status(&self, group: &Group) -> &'static str {
+        match group.serving().filter(|node| self.state.is_live(node)).count() {
+            0 => "broken",
+            whole if whole < group.rf as usize => "degraded",
+            _ => "ok",
+        }
+    }
+
+    fn show_operations(&self) -> StatementReply {
+        let found = self
+            .operations()
+            .operations
+            .into_iter()
+            .map(|operation| {
+                vec![
+                    Some(operation.id.to_string()),
+                    Some(operation.kind),
+                    Some(operation.subject),
+                    Some(operation.status),
+                    Some(format!("{}/{}", operation.steps_done, operation.steps_total)),
+                    Some(operation.created_at.to_string()),
+                    operation.finished_at.map(|at| at.to_string()),
+                    operation.error,
+                ]
+            })
+            .collect();
+        let columns = ["id", "kind", "subject", "status", "steps", "created_at", "finished_at", "error"];
+        rows(&columns, found)
+    }
+
+    fn show_queue(&self) -> StatementReply {
+        let found = self
+            .state
+            .active()
+            .flat_map(|operation| operation.numbered().map(move |(id, step)| (operation, id, step)))
+            .filter(|(_, _, step)| !step.status.lets_go_on())
+            .map(|(operation, id, step)| {
+                vec![
+                    Some(format!("{}.{id}", operation.id)),
+                    step.node.as_ref().map(ToString::to_string),
+                    Some(step.work.class().to_owned()),
+                    Some(operation.name().to_owned()),
+                    Some(format!("{:?}", step.status).to_lowercase()),
+                    Some(step.attempts.to_string()),
+                    step.error.clone(),
+                ]
+            })
+            .collect();
+        rows(&["id", "node", "command", "operation", "status", "tries", "error"], found)
+    }
+
+    pub fn tables(&self) -> TableList {
+        TableList { tables: self.state.tables.values().map(|table| self.summary(table)).collect() }
+    }
+
+    pub fn table(&self, name: &str) -> Option<TableShow> {
+        let table = self.state.tables.get(&TableName::new(name).ok()?)?;
+        let placement = table
+            .homes
+            .iter()
+            .enumerate()
+            .filter_map(|(number, home)| {
+                let group = self.state.groups.get(home)?;
+                let nodes = group
+                    .members
+                    .iter()
+                    .map(|(node, member)| CopyStatus {
+                        id: node.clone(),
+                        status: self.copy_status(table, node, *member).to_owned(),
+                    })
+                    .collect();
+                let group = group.is_clustered().then(|| home.to_string());
+                Some(ShardPlacement { shard: number as u32, group, nodes })
+            })
+            .collect();
+        Some(TableShow { summary: self.summary(table), placement })
+    }
+
+    fn summary(&self, table: &Table) -> TableSummary {
+        TableSummary {
+            name: table.spec.name.clone(),
+            cluster: table.spec.cluster.clone(),
+            shards: table.spec.shards,
+            rf: table.spec.rf,
+            status: self.table_state(table).to_owned(),
+            documents: None,
+        }
+    }
+
+    /// A table's state is that of the operations that touch it.
+    fn table_state(&self, table: &Table) -> &'static str {
+        match table.status {
+            TableStatus::Creating => return "creating",
+            TableStatus::Dropping => return "dropping",
+            TableStatus::Active => {}
+        }
+        let mut queued = false;
+        for operation in self.state.active() {
+            let touches = operation.table() == Some(&table.spec.name)
+                || operation.group().is_some_and(|group| table.homes.contains(group));
+            match operation.status {
+                _ if !touches => {}
+                Status::Queued => queued = true,
+                _ => return "running",
+            }
+        }
+        if queued { "queued" } else { "idle" }
+    }
+
+    pub fn nodes(&self) -> NodeList {
+        let nodes = self
+            .members()
+            .map(|(id, node)| {
+                let held: Vec<&Group> =
+                    self.state.groups.values().filter(|group| group.members.contains_key(id)).collect();
+                NodeSummary {
+                    id: id.clone(),
+                    state: if node.lost {
+                        "lost"
+                    } else if self.sidecar_is_ours(id) {
+                        "active"
+                    } else {
+                        "suspect"
+                    }
+                    .to_owned(),
+                    zone: None,
+                    capacity: 1.0,
+                    copies: held.iter().map(|group| group.shards.len() as u64).sum(),
+                    groups: held.iter().filter(|group| group.is_clustered()).count() as u64,
+                }
+            })
+            .collect();
+        NodeList { nodes }
+    }
+
+    /// Those under way first, then the finished ones, newest first.
+    pub fn operations(&self) -> OperationList {
+        let active = self.state.active().map(summary_of);
+        let finished = self.state.finished.iter().rev().map(summary_of);
+        OperationList { operations: active.chain(finished).collect() }
+    }
+
+    pub fn dashboard(&self, now: Millis, unix_now: u64) -> Dashboard {
+        let rebalancing = self.rebalancing(unix_now);
+        let queue = self.queue(unix_now);
+        let cluster = self.cluster_metrics(unix_now);
+        let alerts = self.alerts();
+        let critical = alerts.iter().any(|alert| alert.level == "critical");
+        let _ = now;
+        let overall_status = if cluster.cluster_health_percentage < 50.0 {
+            "critical"
+        } else if rebalancing.failed_operations > 0
+            || rebalancing.longest_running > 1800.0
+            || queue.total_queue_depth > 100
+        {
+            "warning"
+        } else if critical {
+            "critical"
+        } else if alerts.is_empty() {
+            "healthy"
+        } else {
+            "warning"
+        };
+        Dashboard {
+            timestamp: unix_now,
+            overall_status: overall_status.to_owned(),
+            rebalancing,
+            queue,
+            cluster,
+            alerts,
+        }
+    }
+
+    fn rebalancing(&self, unix_now: u64) -> RebalancingMetrics {
+        let total = self.state.tables.len() as u64;
+        let idle =
+            self.state.tables.values().filter(|table| self.table_state(table) == "idle").count() as u64;
+        let durations: Vec<f64> = self
+            .state
+            .finished
+            .iter()
+            .filter(|operation| operation.status == Status::Done)
+            .filter_map(|operation| Some(operation.finished_at?.saturating_sub(operation.started_at?) as f64))
+            .collect();
+        let average =
+            if durations.is_empty() { 0.0 } else { durations.iter().sum::<f64>() / durations.len() as f64 };
+        let running = || self.state.active().filter(|operation| operation.status != Status::Queued);
+        let longest = running().filter_map(|o| o.started_at).map(|at| unix_now.saturating_sub(at)).max();
+        let last = self.state.rebalance.as_ref();
+        RebalancingMetrics {
+            total_tables: total,
+            idle_tables: idle,
+            running_operations: running().count() as u64,
+            completed_operations: self.state.operations_completed,
+            failed_operations: self.state.operations_failed,
+            average_duration: average,
+            longest_running: longest.unwrap_or(0) as f64,
+            last_copies: last.map_or(0, |last| last.copies),
+            last_lower_bound: last.map_or(0, |last| last.lower_bound),
+            last_shard_copies: last.map_or(0, |last| last.shard_copies),
+        }
+    }
+
+    fn queue(&self, unix_now: u64) -> QueueMetrics {
+        let mut metrics = QueueMetrics::default();
+        let mut waited = 0;
+        for operation in self.state.active() {
+            for step in operation.steps.iter().filter(|step| !step.status.lets_go_on()) {
+                metrics.total_queue_depth += 1;
+                metrics.pending_commands += 1;
+                waited += unix_now.saturating_sub(operation.created_at);
+                if step.error.is_some() {
+                    metrics.failed_commands += 1;
+                }
+                if let Some(node) = &step.node {
+                    *metrics.queue_depth_by_node.entry(node.clone()).or_default() += 1;
+                }
+                *metrics.command_types.entry(step.work.class().to_owned()).or_default() += 1;
+            }
+        }
+        if metrics.pending_commands > 0 {
+            metrics.average_wait_time = waited as f64 / metrics.pending_commands as f64;
+        }
+        metrics
+    }
+
+    fn cluster_metrics(&self, unix_now: u64) -> ClusterMetrics {
+        let total = self.state.nodes.len() as u64;
+        let active = self.state.live_nodes().count() as u64;
+        let hour_ago = unix_now.saturating_sub(3600);
+        ClusterMetrics {
+            total_nodes: total,
+            active_nodes: active,
+            inactive_nodes: total - active,
+            cluster_health_percentage: if total == 0 { 100.0 } else { active as f64 * 100.0 / total as f64 },
+            master_node: self.state.leader.clone(),
+            cluster_hash: crate::hash::cluster_hash(self.state.live_nodes()),
+            topology_changes_last_hour: self
+                .state
+                .topology_changes
+                .iter()
+                .filter(|at| **at >= hour_ago)
+                .count() as u64,
+        }
+    }
+
+    /// What an operator must know now.
+    fn alerts(&self) -> Vec<model::api::Alert> {
+        let mut alerts = Vec::new();
+        for (name, table) in &self.state.tables {
+            for (number, home) in table.homes.iter().enumerate() {
+                let Some(group) = self.state.groups.get(home) else { continue };
+                if table.status == TableStatus::Active && self.rf_status(group) == "broken" {
+                    let holders: Vec<String> = group.members.keys().map(ToString::to_string).collect();
+                    let labels = [("table", name.to_string()), ("shard", number.to_string())]
+                        .map(|(k, v)| (k.to_owned(), v));
+                    alerts.push(alert(
+                        "critical",
+                        "data_unavailable",
+                        format!("shard {number} of {name} has no live copy"),
+                        format!("bring back one of its last holders: {}", holders.join(", ")),
+                        labels.into(),
+                    ));
+                }
+            }
+        }
+        for operation in self.state.active() {
+            if let Some(step) = operation.steps.iter().find(|step| {
+                step.attempts >= crate::saga::ATTEMPTS_STUCK
+                    && !step.status.is_gone()
+                    && !step.status.lets_go_on()
+            }) {
+                let node = step.node.as_ref().map(ToString::to_string).unwrap_or_default();
+                let labels = [("operation", operation.id.to_string()), ("node", node.clone())]
+                    .map(|(k, v)| (k.to_owned(), v));
+                alerts.push(alert(
+                    "warning",
+                    "stuck_undo",
+                    format!(
+                        "operation {} ({} {}): {} on {node} does not succeed: {}",
+                        operation.id,
+                        operation.name(),
+                        operation.subject(),
+                        step.work.class(),
+                        step.error.clone().unwrap_or_default()
+                    ),
+                    "look at the node's log and at SHOW SHARDING QUEUE; it is tried on".to_owned(),
+                    labels.into(),
+                ));
+            }
+        }
+        if let Some(why) = &self.plan_refused {
+            alerts.push(alert(
+                "critical",
+                "plan_refused",
+                format!("the planner made a plan that breaks a rule: {why}"),
+                "nothing was moved; report this with the output of `status`".to_owned(),
+                BTreeMap::new(),
+            ));
+        }
+        for alert in &mut alerts {
+            alert.since = self.unix_now;
+        }
+        alerts
+    }
+}
+
+fn alert(
+    level: &str,
+    kind: &str,
+    message: String,
+    action: String,
+    labels: BTreeMap<String, String>,
+) -> model::api::Alert {
+    model::api::Alert {
+        level: level.to_owned(),
+        kind: kind.to_owned(),
+        message,
+        action,
+        since: 0,
+        labels,
+        state: "firing".to_owned(),
+    }
+}
+
+fn rows(columns: &[&str], rows: Vec<Row>) -> StatementReply {
+    StatementReply::Rows { columns: columns.iter().map(|&column| column.to_owned()).collect(), rows }
+}
+
+fn summary_of(operation: &Operation) -> OperationSummary {
+    OperationSummary {
+        id: operation.id.0,
+        kind: operation.name().to_owned(),
+        subject: operation.subject(),
+        status: operation.status.as_str().to_owned(),
+        steps_done: operation.steps.iter().filter(|step| step.status.lets_go_on()).count() as u64,
+        steps_total: operation.steps.len() as u64,
+        created_at: operation.created_at,
+        finished_at: operation.finished_at,
+        error: operation.error.clone(),
+    }
+}
