@@ -3,6 +3,7 @@
 //! Table and column names are lower case, as searchd folds them; cluster names stay as written.
 
 use super::expr::{Expr, Literal};
+use crate::io::Value;
 use serde::{Deserialize, Serialize};
 
 /// Every statement an embedded node understands. What it does not is a syntax error, and so the sidecar's matter.
@@ -228,4 +229,16 @@ pub enum ClusterAction {
 pub struct ClusterOptions {
     pub path: Option<String>,
     pub options: Option<String>,
+}
+
+impl ColumnType {
+    /// What a document has in this column when nothing was said.
+    pub fn empty(self) -> Value {
+        match self {
+            Self::Text { .. } | Self::String | Self::Multi | Self::Multi64 => Value::Text(String::new()),
+            Self::Uint | Self::Bigint | Self::Bool | Self::Timestamp => Value::Int(0),
+            Self::Float => Value::Float(0.0),
+            Self::Json => Value::Null,
+        }
+    }
 }

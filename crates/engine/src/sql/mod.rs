@@ -9,6 +9,7 @@ mod parse_select;
 mod parse_show;
 mod parse_table;
 mod parse_write;
+pub mod search;
 #[cfg(test)]
 mod tests;
 
