@@ -4,6 +4,7 @@
 //! [`outcome`] (what it answers), [`sharding`], [`names`] and [`rerun`] (what users say). They read no clock and
 //! open no socket. [`client`] and [`session`] are the only ones that talk. It decides nothing about clusters.
 
+pub mod client;
 pub mod closed_set;
 pub mod columns;
 mod cursor;
@@ -14,13 +15,16 @@ pub mod outcome;
 pub mod render;
 pub mod reply;
 pub mod rerun;
+pub mod session;
 pub mod sharding;
 pub mod statement;
 pub mod status;
 
+pub use client::Client;
 pub use outcome::{CallError, outcome};
 pub use render::{RenderContext, RenderError, render};
 pub use reply::{Reply, Rows};
+pub use session::Session;
 pub use statement::Statement;
 
 /// What every request of a sidecar or controller calls itself, so that searchd does not hand a failing statement

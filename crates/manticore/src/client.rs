@@ -1,0 +1,233 @@
+//! Talks to nodes over HTTP (`/sql?mode=raw`): pooled connections, a deadline for every call, a limit on every
+//! answer. Retries nothing: whether something may be repeated is the caller's decision.
+
+use crate::reply::{self, Reply, Rows};
+use crate::statement::ShardTable;
+use crate::status::{self, Unreadable};
+use crate::{CallError, Statement, closed_set, declared};
+use model::{Measurement, NodeId, NodeStatus, Reach, TableName, TablesStatus};
+use serde_json::Value;
+use std::io;
+use std::time::Duration;
+
+/// A reply to one of our own statements: the longest are cluster statuses (about 4 KiB a cluster, hundreds of
+/// clusters) and lists of 100,000 tables.
+const OWN_REPLY_BYTES_MAX: usize = 16 << 20;
+
+/// A reply to a user's statement that is run again is held in memory once; searchd's own limit is 128 MiB a packet.
+const USER_REPLY_BYTES_MAX: usize = 128 << 20;
+
+/// Idle connections kept per node: one poller, a few statements beside it.
+const IDLE_CONNECTIONS_PER_NODE: usize = 8;
+
+/// An HTTP client for nodes. Cheap to clone; clones share connections.
+#[derive(Clone)]
+pub struct Client {
+    http: reqwest::Client,
+    token: Option<String>,
+}
+
+impl std::fmt::Debug for Client {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Client").field("token", &self.token.as_ref().map(|_| "…")).finish_non_exhaustive()
+    }
+}
+
+impl Client {
+    /// `user_agent` is [`crate::USER_AGENT`] for sidecars and controllers, so that failures come back to them and
+    /// are not handed to a sidecar. `token` is sent as bearer token when given.
+    pub fn new(user_agent: &str, token: Option<String>) -> Result<Self, CallError> {
+        let http = reqwest::Client::builder()
+            .user_agent(user_agent)
+            .pool_max_idle_per_host(IDLE_CONNECTIONS_PER_NODE)
+            .redirect(reqwest::redirect::Policy::none())
+            .no_proxy()
+            .tcp_nodelay(true)
+            .build()
+            .map_err(|error| CallError::NotSent(format!("the HTTP client cannot be set up: {error}")))?;
+        Ok(Self { http, token })
+    }
+
+    /// Sends one statement of ours, after a last look at its text.
+    pub async fn execute(
+        &self,
+        node: &NodeId,
+        statement: &Statement,
+        timeout: Duration,
+    ) -> Result<Reply, CallError> {
+        let text = statement.to_string();
+        closed_set::check(&text).map_err(|error| CallError::NotSent(error.to_string()))?;
+        let (status, body) = self.post(node, text, None, OWN_REPLY_BYTES_MAX, timeout).await?;
+        reply::read(status, &body).map_err(|error| bad_reply(node, error.to_string()))
+    }
+
+    /// Sends a user's statement as it is, as that user when named; gives the HTTP status and the JSON unchanged.
+    pub async fn pass(
+        &self,
+        node: &NodeId,
+        sql: &str,
+        user: Option<&str>,
+        timeout: Duration,
+    ) -> Result<(u16, Value), CallError> {
+        let (status, body) = self.post(node, sql.to_owned(), user, USER_REPLY_BYTES_MAX, timeout).await?;
+        let value =
+            serde_json::from_slice(&body).map_err(|error| bad_reply(node, format!("no JSON: {error}")))?;
+        Ok((status, value))
+    }
+
+    /// One look: the node's clusters, and its tables and routes when `tables`. Never longer than `timeout`.
+    pub async fn poll(&self, node: &NodeId, tables: bool, timeout: Duration) -> (Reach, Option<NodeStatus>) {
+        let look = async {
+            if tables { self.tables(node, timeout).await } else { self.status(node, timeout).await }
+        };
+        match tokio::time::timeout(timeout, look).await {
+            Ok(Ok(status)) => (Reach::Answered, Some(status)),
+            Ok(Err(CallError::Refused { .. })) => (Reach::Refused, None),
+            // What cannot be read counts as silence: nothing may be concluded from it.
+            Ok(Err(_)) | Err(_) => (Reach::Silent, None),
+        }
+    }
+
+    /// The clusters of a node, without its tables.
+    pub async fn status(&self, node: &NodeId, timeout: Duration) -> Result<NodeStatus, CallError> {
+        let rows = self.rows(node, &Statement::ShowClusterStatus, timeout).await?;
+        Ok(NodeStatus { clusters: read(node, status::clusters(&rows))?, tables: None })
+    }
+
+    /// The clusters of a node, and its tables and routes. `timeout` is for each of its requests.
+    pub async fn tables(&self, node: &NodeId, timeout: Duration) -> Result<NodeStatus, CallError> {
+        let mut found = self.status(node, timeout).await?;
+        let mut tables = TablesStatus::default();
+        let system = self.rows(node, &Statement::ShowSystemTables, timeout).await?;
+        tables.shards = read(node, status::table_list(&system))?.into_iter().map(|(name, _)| name).collect();
+        let shown = self.rows(node, &Statement::ShowTables, timeout).await?;
+        for (name, kind) in read(node, status::table_list(&shown))? {
+            let route = if kind == "shard" { self.route(node, &name, timeout).await? } else { None };
+            match route {
+                Some(route) => {
+                    tables.routes.insert(name, route);
+                }
+                // A routing table of somebody else's making is shown as a table that has the name.
+                None => {
+                    tables.plain.insert(name);
+                }
+            }
+        }
+        found.tables = Some(tables);
+        Ok(found)
+    }
+
+    async fn route(
+        &self,
+        node: &NodeId,
+        name: &str,
+        timeout: Duration,
+    ) -> Result<Option<model::Route>, CallError> {
+        let Ok(table) = TableName::new(name) else { return Ok(None) };
+        match self.execute(node, &Statement::ShowRoute { table }, timeout).await? {
+            Reply::Rows(rows) => Ok(declared::route(&rows, node).ok().map(|declared| declared.route)),
+            Reply::Done { .. } | Reply::Error { .. } => Ok(None),
+        }
+    }
+
+    /// The columns of a physical shard, as shown; `None` when there is no such table.
+    pub async fn describe(
+        &self,
+        node: &NodeId,
+        table: &ShardTable,
+        timeout: Duration,
+    ) -> Result<Option<model::Schema>, CallError> {
+        let describe = Statement::Describe { table: table.clone() };
+        match self.execute(node, &describe, timeout).await? {
+            Reply::Rows(rows) if !rows.rows.is_empty() => Ok(Some(read(node, declared::described(&rows))?)),
+            _ => Ok(None),
+        }
+    }
+
+    /// Rows, sum and extremes of ids of these shards, and how far each of the node's clusters was before.
+    /// `timeout` is for each of its requests.
+    pub async fn measure(
+        &self,
+        node: &NodeId,
+        tables: &[String],
+        timeout: Duration,
+    ) -> Result<Measurement, CallError> {
+        let clusters = self.status(node, timeout).await?.clusters;
+        let last_committed =
+            clusters.into_iter().map(|(group, status)| (group, status.last_committed)).collect();
+        let mut measured = Measurement { last_committed, ..Measurement::default() };
+        for name in tables {
+            let table = ShardTable::new(name)
+                .ok_or_else(|| CallError::NotSent(format!("'{name}' is not a physical shard")))?;
+            let rows = self.rows(node, &Statement::Content { table }, timeout).await?;
+            measured.contents.insert(name.clone(), read(node, status::content(&rows))?);
+        }
+        Ok(measured)
+    }
+
+    async fn rows(&self, node: &NodeId, statement: &Statement, timeout: Duration) -> Result<Rows, CallError> {
+        match self.execute(node, statement, timeout).await? {
+            Reply::Rows(rows) => Ok(rows),
+            Reply::Done { .. } => Err(bad_reply(node, format!("no rows for {statement}"))),
+            Reply::Error { message } => Err(bad_reply(node, format!("{statement}: {message}"))),
+        }
+    }
+
+    async fn post(
+        &self,
+        node: &NodeId,
+        sql: String,
+        user: Option<&str>,
+        bytes_max: usize,
+        timeout: Duration,
+    ) -> Result<(u16, Vec<u8>), CallError> {
+        let url = format!("http://{node}/sql?mode=raw");
+        let mut request = self.http.post(url).timeout(timeout).body(sql);
+        if let Some(token) = &self.token {
+            request = request.bearer_auth(token);
+        }
+        if let Some(user) = user {
+            request = request.header("X-Manticore-User", user);
+        }
+        let mut response = request.send().await.map_err(|error| call_error(node, &error))?;
+        let status = response.status().as_u16();
+        let mut body = Vec::new();
+        while let Some(chunk) = response.chunk().await.map_err(|error| call_error(node, &error))? {
+            if body.len() + chunk.len() > bytes_max {
+                return Err(bad_reply(node, format!("the reply is larger than {bytes_max} bytes")));
+            }
+            body.extend_from_slice(&chunk);
+        }
+        Ok((status, body))
+    }
+}
+
+fn read<T>(node: &NodeId, result: Result<T, Unreadable>) -> Result<T, CallError> {
+    result.map_err(|error| bad_reply(node, error.to_string()))
+}
+
+fn bad_reply(node: &NodeId, reason: String) -> CallError {
+    CallError::BadReply { node: node.to_string(), reason }
+}
+
+fn call_error(node: &NodeId, error: &reqwest::Error) -> CallError {
+    let node = node.to_string();
+    // The innermost cause is the one that says something.
+    let mut cause: &dyn std::error::Error = error;
+    let mut refused = false;
+    while let Some(source) = cause.source() {
+        cause = source;
+        refused |=
+            cause.downcast_ref::<io::Error>().is_some_and(|io| io.kind() == io::ErrorKind::ConnectionRefused);
+    }
+    let reason = cause.to_string();
+    if error.is_connect() && refused {
+        CallError::Refused { node, reason }
+    } else if error.is_timeout() {
+        CallError::Silent { node }
+    } else if error.is_builder() {
+        CallError::NotSent(format!("{node}: {reason}"))
+    } else {
+        CallError::Broken { node, reason }
+    }
+}

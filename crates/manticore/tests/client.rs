@@ -1,0 +1,105 @@
+//! The HTTP client against a listener that answers, refuses, keeps silent, breaks off or says too much.
+
+use manticore::{CallError, Client, Reply, Statement, USER_AGENT};
+use model::{GroupId, NodeId, Reach};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpListener;
+
+const SOON: Duration = Duration::from_millis(300);
+const LATE: Duration = Duration::from_secs(20);
+
+/// A listener that gives `answer` to every request of every connection; the requests as they came.
+async fn listener(answer: Option<Vec<u8>>) -> (NodeId, Arc<Mutex<Vec<String>>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let node = NodeId::new(listener.local_addr().expect("bound").to_string()).expect("valid");
+    let requests = Arc::new(Mutex::new(Vec::new()));
+    let seen = requests.clone();
+    tokio::spawn(async move {
+        loop {
+            let (mut stream, _) = listener.accept().await.expect("accepts");
+            let (answer, seen) = (answer.clone(), seen.clone());
+            tokio::spawn(async move {
+                let mut buffer = vec![0; 64 * 1024];
+                while let Ok(length @ 1..) = stream.read(&mut buffer).await {
+                    seen.lock().expect("whole").push(String::from_utf8_lossy(&buffer[..length]).into_owned());
+                    match &answer {
+                        Some(answer) => {
+                            if stream.write_all(answer).await.is_err() {
+                                return;
+                            }
+                        }
+                        None => std::future::pending().await,
+                    }
+                }
+            });
+        }
+    });
+    (node, requests)
+}
+
+fn http(status: &str, body: &str) -> Vec<u8> {
+    format!("HTTP/1.1 {status}\r\ncontent-length: {}\r\n\r\n{body}", body.len()).into_bytes()
+}
+
+fn client() -> Client {
+    Client::new(USER_AGENT, Some("secret".into())).expect("a client")
+}
+
+#[tokio::test]
+async fn a_statement_goes_out_as_it_is_and_its_answer_is_read() {
+    let (node, requests) = listener(Some(http("200 OK", r#"[{"total":0,"error":"","warning":""}]"#))).await;
+    let exit = Statement::ExitCluster { group: GroupId::new("g0").expect("valid") };
+    let reply = client().execute(&node, &exit, LATE).await;
+    assert_eq!(reply, Ok(Reply::Done { affected: 0, warning: String::new() }));
+    let request = requests.lock().expect("whole").concat().to_ascii_lowercase();
+    assert!(request.starts_with("post /sql?mode=raw http/1.1\r\n"), "{request}");
+    assert!(request.ends_with("\r\n\r\nexit cluster g0"), "{request}");
+    assert!(request.contains("user-agent: manticore buddy/"), "{request}");
+    assert!(request.contains("authorization: bearer secret"), "{request}");
+    assert!(!format!("{:?}", client()).contains("secret"));
+}
+
+#[tokio::test]
+async fn an_error_of_the_node_is_an_answer() {
+    let (node, _) =
+        listener(Some(http("500 Internal Server Error", r#"{"error":"unknown cluster 'g0'"}"#))).await;
+    let reply = client().execute(&node, &Statement::ShowTables, LATE).await;
+    assert_eq!(reply, Ok(Reply::Error { message: "unknown cluster 'g0'".into() }));
+    let (status, body) = client().pass(&node, "SELECT 1", Some("u"), LATE).await.expect("answered");
+    assert_eq!((status, body["error"].as_str()), (500, Some("unknown cluster 'g0'")));
+    // A look that fails says nothing of the node.
+    assert_eq!(client().poll(&node, false, LATE).await, (Reach::Silent, None));
+}
+
+#[tokio::test]
+async fn a_closed_port_is_told_from_silence() {
+    let closed = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let node = NodeId::new(closed.local_addr().expect("bound").to_string()).expect("valid");
+    drop(closed);
+    let refused = client().execute(&node, &Statement::ShowTables, LATE).await.expect_err("closed");
+    assert!(matches!(refused, CallError::Refused { .. }) && refused.never_arrived(), "{refused:?}");
+    assert_eq!(client().poll(&node, true, LATE).await, (Reach::Refused, None));
+
+    let (node, _) = listener(None).await;
+    let silent = client().execute(&node, &Statement::ShowTables, SOON).await.expect_err("silent");
+    assert!(matches!(silent, CallError::Silent { .. }) && !silent.never_arrived(), "{silent:?}");
+    assert_eq!(client().poll(&node, true, SOON).await, (Reach::Silent, None));
+}
+
+#[tokio::test]
+async fn an_answer_cut_off_or_foreign_or_endless_is_an_error() {
+    let cut = b"HTTP/1.1 200 OK\r\ncontent-length: 500\r\nconnection: close\r\n\r\n[".to_vec();
+    let (node, _) = listener(Some(cut)).await;
+    let error = client().execute(&node, &Statement::ShowTables, SOON).await.expect_err("cut off");
+    assert!(matches!(error, CallError::Silent { .. } | CallError::Broken { .. }), "{error:?}");
+
+    let (node, _) = listener(Some(http("200 OK", "<html>"))).await;
+    let error = client().execute(&node, &Statement::ShowTables, LATE).await.expect_err("foreign");
+    assert!(matches!(error, CallError::BadReply { .. }), "{error:?}");
+
+    let (node, _) = listener(Some(http("200 OK", &"x".repeat(17 << 20)))).await;
+    let error = client().execute(&node, &Statement::ShowTables, LATE).await.expect_err("too large");
+    assert!(error.to_string().contains("larger than"), "{error:?}");
+}
