@@ -5,6 +5,7 @@
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)]
 
 pub mod documents;
+pub mod load;
 pub mod output;
 pub mod random;
 
