@@ -85,3 +85,29 @@ impl Mark {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::sim_disk::SimDisk;
+    use super::*;
+
+    #[test]
+    fn the_newest_slot_is_never_the_one_written() {
+        let disk = SimDisk::default();
+        let slots = || {
+            let bytes = disk.bytes(MARK);
+            SLOTS.map(|at| decode_header(Kind::Acknowledged, &bytes[at as usize..]).expect("sound").index.0)
+        };
+        let mut mark = Mark::create(&disk, &"0".repeat(32)).expect("a sound disk");
+        for (index, expected) in [(1, [0, 1]), (2, [2, 1]), (3, [2, 3])] {
+            mark.write(LogIndex(index)).expect("a sound disk");
+            assert_eq!(slots(), expected);
+        }
+        for (index, expected) in [(4, [4, 3]), (5, [4, 5])] {
+            let mut found = Mark::open(&disk).expect("sound");
+            assert!(found.damaged_slot.is_none());
+            found.mark.write(LogIndex(index)).expect("a sound disk");
+            assert_eq!(slots(), expected, "after opening anew");
+        }
+    }
+}

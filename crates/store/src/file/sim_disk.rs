@@ -39,8 +39,18 @@ struct State {
 #[derive(Clone, Debug, Default)]
 struct Contents {
     seen: Vec<u8>,
-    durable: Vec<u8>,
-    pending: Vec<Change>,
+    /// What certainly lies on the disk, but for the changes after it.
+    base: Vec<u8>,
+    changes: Vec<(Change, Fate)>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fate {
+    /// Not synced yet.
+    Pending,
+    Durable,
+    /// Its sync failed: it may be on the disk, and no later sync writes it.
+    Unsure,
 }
 
 #[derive(Clone, Debug)]
@@ -87,8 +97,8 @@ impl SimDisk {
     pub(super) fn copy(&self) -> Self {
         let mut state = self.state().clone();
         for contents in &mut state.files {
-            contents.durable.clone_from(&contents.seen);
-            contents.pending.clear();
+            contents.base.clone_from(&contents.seen);
+            contents.changes.clear();
         }
         state.durable_names = state.names.clone();
         state.pending_names.clear();
@@ -104,10 +114,14 @@ impl SimDisk {
             change.apply(&mut state.durable_names);
         }
         for contents in &mut state.files {
-            for change in std::mem::take(&mut contents.pending) {
-                change.survive(&mut contents.durable, dice);
+            for (change, fate) in std::mem::take(&mut contents.changes) {
+                if fate == Fate::Durable {
+                    change.apply(&mut contents.base);
+                } else {
+                    change.survive(&mut contents.base, dice);
+                }
             }
-            contents.seen.clone_from(&contents.durable);
+            contents.seen.clone_from(&contents.base);
         }
         state.names = state.durable_names.clone();
         state.fault = None;
@@ -126,7 +140,7 @@ impl SimDisk {
     /// Puts a file there as if it had always been.
     pub(super) fn put(&self, name: &str, bytes: &[u8]) {
         let mut state = self.state();
-        state.files.push(Contents { seen: bytes.to_vec(), durable: bytes.to_vec(), pending: Vec::new() });
+        state.files.push(Contents { seen: bytes.to_vec(), base: bytes.to_vec(), changes: Vec::new() });
         let number = state.files.len() - 1;
         state.names.insert(name.to_owned(), number);
         state.durable_names.insert(name.to_owned(), number);
@@ -269,7 +283,7 @@ impl SimFile {
     fn change(&self, state: &mut State, change: Change) {
         let contents = &mut state.files[self.number];
         change.apply(&mut contents.seen);
-        contents.pending.push(change);
+        contents.changes.push((change, Fate::Pending));
     }
 }
 
@@ -314,15 +328,14 @@ impl DiskFile for SimFile {
         Ok(())
     }
 
-    /// A sync that fails leaves what was written readable but forgets to write it, as Linux may.
+    /// A sync that fails leaves what was written readable but will not write it again, as Linux does.
     fn sync(&mut self) -> io::Result<()> {
         let mut state = self.disk.state();
         let result = state.begin();
-        let contents = &mut state.files[self.number];
-        let pending = std::mem::take(&mut contents.pending);
-        if result.is_ok() {
-            for change in pending {
-                change.apply(&mut contents.durable);
+        let becomes = if result.is_ok() { Fate::Durable } else { Fate::Unsure };
+        for (_, fate) in &mut state.files[self.number].changes {
+            if *fate == Fate::Pending {
+                *fate = becomes;
             }
         }
         result

@@ -139,6 +139,12 @@ fn an_unacknowledged_append_is_kept_whole_or_cut_whole() {
     let mut log = open_on(&disk.copy()).expect("a crash before the acknowledgement");
     assert_eq!(log.read(LogIndex(8), 100), Ok(vec![(LogIndex(8), vec![8; 50])]));
     assert!(log.take_notes().contains(&Note::UnacknowledgedKept { first: LogIndex(8), last: LogIndex(8) }));
+    let kept = disk.copy();
+    open_on(&kept).expect("a crash before the acknowledgement");
+    let mut bytes = kept.bytes(&name);
+    bytes[frame.end - 1] ^= 1;
+    kept.put(&name, &bytes);
+    assert!(open_on(&kept).is_err(), "once kept, it counts as acknowledged");
     for bit in frame.start * 8..frame.end * 8 {
         expect_cut(open_changed(&disk, &told, &name, flip(bit)), frame.start, frame.len());
     }
@@ -183,6 +189,27 @@ fn files_of_different_times_or_logs_are_refused() {
     };
     for older_or_newer in [0, 2, 4, 5, 8, 100] {
         assert!(open_changed(&disk, &told, MARK, both_slots(older_or_newer)).is_err(), "{older_or_newer}");
+    }
+    // A mark from before the last append is what a crash leaves, but not with remains behind that append…
+    assert!(open_changed(&disk, &told, MARK, both_slots(6)).is_ok());
+    let older = disk.copy();
+    let mut mark = disk.bytes(MARK);
+    both_slots(6)(&mut mark);
+    older.put(MARK, &mark);
+    let last = segment_name(LogIndex(6));
+    assert!(open_changed(&older, &told, &last, |bytes| bytes.extend_from_slice(b"more")).is_err());
+    // …nor in the middle of an append, nor before the snapshot.
+    for snapshot in [None, Some(LogIndex(9))] {
+        let disk = disk.copy();
+        let mut log = open_on(&disk).expect("a sound log");
+        assert_eq!(log.append(LogIndex(7), &[vec![8], vec![9]]), Ok(LogIndex(9)));
+        if let Some(at) = snapshot {
+            log.snapshot(at, b"").expect("room");
+        }
+        let mut mark = disk.bytes(MARK);
+        both_slots(8)(&mut mark);
+        disk.put(MARK, &mark);
+        assert!(open_on(&disk).is_err(), "{snapshot:?}");
     }
     let other = "ffffffffffffffffffffffffffffffff";
     let foreign = |kind: Kind, index: u64| encode_header(kind, other, LogIndex(index));

@@ -207,10 +207,15 @@ fn every_operation_may_fail_once_or_for_a_while() {
                 let mut told = Told::default();
                 let _ = told.run(&disk, &tour());
                 disk.heal();
-                // The process starts again over what the cache holds, and then everything must go on…
-                told.run(&disk, &tour()).unwrap_or_else(|error| panic!("{fault:?} at {operation}: {error}"));
-                // …and be there after a loss of power that follows at once.
-                check_after_power_loss(&disk, &told, &mut dice(operation));
+                // The process starts again over what the cache holds. Everything must go on from there, and be there
+                // after a loss of power: at once, after one more append, after much more.
+                for steps in [vec![], vec![Step::Append(vec![9])], tour()] {
+                    told.run(&disk, &steps)
+                        .unwrap_or_else(|error| panic!("{fault:?} at {operation}: {error}"));
+                    for seed in 0..4 {
+                        check_after_power_loss(&disk, &told, &mut dice(operation * 100 + seed));
+                    }
+                }
             }
         }
     }
