@@ -14,6 +14,8 @@ mod rank;
 mod search;
 mod select;
 mod table;
+#[cfg(test)]
+mod tests;
 mod transfer;
 mod translate;
 
