@@ -2,7 +2,7 @@
 //! that lacks the most. Near the optimum and often on it; `search` does the rest.
 
 use crate::{instance::Instance, share::Shares};
-use std::{cmp::Reverse, collections::BinaryHeap};
+use std::{cmp::Ordering, collections::BinaryHeap};
 
 /// A placement under construction: unit `u` is on `slots[slot_start[u]..][..len[u]]`.
 pub(crate) struct Layout {
@@ -10,25 +10,34 @@ pub(crate) struct Layout {
     pub len: Vec<u32>,
     /// Copies per node.
     pub load: Vec<u32>,
+    /// Weight per node; kept up to date only where weights differ.
+    pub weight: Vec<f64>,
 }
 
 impl Layout {
     /// All copies that exist on usable nodes and that the unit may keep there.
     pub fn kept(instance: &Instance) -> Self {
+        let nodes = instance.usable.len();
         let mut layout = Self {
             slots: vec![u32::MAX; instance.total() as usize],
             len: vec![0; instance.units()],
-            load: vec![0; instance.usable.len()],
+            load: vec![0; nodes],
+            weight: vec![0.0; nodes],
         };
-        for &i in &instance.held {
-            layout.load[i as usize] += u32::from(instance.usable[i as usize]);
+        for u in 0..instance.units() {
+            for &i in instance.held(u).iter().filter(|&&i| instance.usable[i as usize]) {
+                layout.load[i as usize] += 1;
+                layout.weight[i as usize] += instance.weight[u];
+            }
         }
         let mut keep = Vec::new();
         for u in 0..instance.units() {
             keep.clear();
             keep.extend(instance.held(u).iter().filter(|&&i| instance.usable[i as usize]));
-            while let Some(drop) = one_too_many(instance, u, &keep, &layout.load) {
-                layout.load[keep.swap_remove(drop) as usize] -= 1;
+            while let Some(drop) = one_too_many(instance, u, &keep, &layout) {
+                let i = keep.swap_remove(drop) as usize;
+                layout.load[i] -= 1;
+                layout.weight[i] -= instance.weight[u];
             }
             let start = instance.slot_start[u] as usize;
             layout.slots[start..start + keep.len()].copy_from_slice(&keep);
@@ -42,10 +51,16 @@ impl Layout {
         &self.slots[start..start + self.len[u] as usize]
     }
 
+    /// What node `i` holds, in what balance evens: copies where all weigh the same, else weight.
+    pub fn amount(&self, instance: &Instance, i: usize) -> f64 {
+        if instance.equal { f64::from(self.load[i]) } else { self.weight[i] }
+    }
+
     pub fn add(&mut self, instance: &Instance, u: usize, node: u32) {
         self.slots[(instance.slot_start[u] + self.len[u]) as usize] = node;
         self.len[u] += 1;
         self.load[node as usize] += 1;
+        self.weight[node as usize] += instance.weight[u];
     }
 
     pub fn replace(&mut self, instance: &Instance, u: usize, from: u32, to: u32) {
@@ -55,33 +70,81 @@ impl Layout {
             *slot = to;
             self.load[from as usize] -= 1;
             self.load[to as usize] += 1;
+            self.weight[from as usize] -= instance.weight[u];
+            self.weight[to as usize] += instance.weight[u];
+        }
+    }
+
+    pub fn remove(&mut self, instance: &Instance, u: usize, node: u32) {
+        let start = instance.slot_start[u] as usize;
+        let slots = &mut self.slots[start..start + self.len[u] as usize];
+        if let Some(at) = slots.iter().position(|&i| i == node) {
+            slots[at..].rotate_left(1);
+            self.len[u] -= 1;
+            self.load[node as usize] -= 1;
+            self.weight[node as usize] -= instance.weight[u];
+        }
+    }
+
+    /// Copies that are not there yet.
+    pub fn copies_made(&self, instance: &Instance) -> u64 {
+        let new = |u: usize| {
+            let held = instance.held(u);
+            self.nodes(instance, u).iter().filter(|i| !held.contains(i)).count() as u64
+        };
+        (0..instance.units()).map(new).sum()
+    }
+
+    /// Takes copies off nodes beyond their limit, new ones first.
+    pub fn enforce_limit(&mut self, instance: &Instance) {
+        let beyond = |layout: &Self, i: u32| layout.load[i as usize] > instance.node_limit;
+        if !(0..self.load.len() as u32).any(|i| beyond(self, i)) {
+            return;
+        }
+        for new in [true, false] {
+            for u in (0..instance.units()).rev() {
+                for i in self.nodes(instance, u).to_vec() {
+                    if beyond(self, i) && instance.held(u).contains(&i) != new {
+                        self.remove(instance, u, i);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Sums the weights anew, in the order of the units: a layout reached step by step and the same one read from a
+    /// problem must not differ by rounding.
+    pub fn sum_weights(&mut self, instance: &Instance) {
+        self.weight.fill(0.0);
+        for u in 0..instance.units() {
+            let start = instance.slot_start[u] as usize;
+            for &i in &self.slots[start..start + self.len[u] as usize] {
+                self.weight[i as usize] += instance.weight[u];
+            }
         }
     }
 }
 
 /// The copy to give up first while a unit has more than it shall have, or more than its zones may hold: the one on
 /// the fullest node.
-fn one_too_many(instance: &Instance, u: usize, keep: &[u32], load: &[u32]) -> Option<usize> {
+fn one_too_many(instance: &Instance, u: usize, keep: &[u32], layout: &Layout) -> Option<usize> {
     let want = instance.want[u];
-    let crowded = |z: u32| {
-        let there = keep.iter().filter(|&&i| instance.zone[i as usize] == z).count() as u32;
-        there > instance.zone_range(want, z).1
-    };
+    if !instance.zoned() && keep.len() as u32 <= want {
+        return None;
+    }
     let zone_of = |i: u32| instance.zone[i as usize];
-    let by_zone = instance.zoned() && keep.iter().any(|&i| crowded(zone_of(i)));
+    let there = |z: u32| keep.iter().filter(|&&i| zone_of(i) == z).count() as u32;
+    let crowded = |i: u32| there(zone_of(i)) > instance.zone_range(want, zone_of(i)).1;
+    let by_zone = instance.zoned() && keep.iter().any(|&i| crowded(i));
     if !by_zone && keep.len() as u32 + zones_short(instance, want, keep) <= want {
         return None;
     }
-    let fullness = |i: u32| f64::from(load[i as usize]) / instance.capacity[i as usize];
     let spare = |i: u32| {
-        if by_zone {
-            return crowded(zone_of(i));
-        }
-        let there = keep.iter().filter(|&&k| zone_of(k) == zone_of(i)).count() as u32;
-        !instance.zoned() || there > instance.zone_range(want, zone_of(i)).0
+        if by_zone { crowded(i) } else { there(zone_of(i)) > instance.zone_range(want, zone_of(i)).0 }
     };
+    let fullness = |i: u32| layout.amount(instance, i as usize) / instance.capacity[i as usize];
     (0..keep.len())
-        .filter(|&k| spare(keep[k]))
+        .filter(|&k| !instance.zoned() || spare(keep[k]))
         .max_by(|&a, &b| fullness(keep[a]).total_cmp(&fullness(keep[b])).then(keep[a].cmp(&keep[b])))
 }
 
@@ -109,122 +172,153 @@ pub(crate) fn zone_open(instance: &Instance, want: u32, nodes: &[u32], z: u32) -
     there < high && (there < low || nodes.len() as u32 + short < want)
 }
 
+/// What a node lacks, for the heap.
+#[derive(Clone, Copy, PartialEq)]
+struct Entry {
+    lack: f64,
+    node: u32,
+}
+
+impl Eq for Entry {}
+
+impl Ord for Entry {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.lack.total_cmp(&other.lack).then(other.node.cmp(&self.node))
+    }
+}
+
+impl PartialOrd for Entry {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
 /// Nodes by what they lack, one heap a zone. Entries that are out of date are dropped when they surface.
 struct Lacking {
-    target: Vec<u32>,
-    heaps: Vec<BinaryHeap<(i64, Reverse<u32>)>>,
-    aside: Vec<(i64, Reverse<u32>)>,
+    target: Vec<f64>,
+    heaps: Vec<BinaryHeap<Entry>>,
+    aside: Vec<Entry>,
 }
 
 impl Lacking {
-    fn new(instance: &Instance, layout: &Layout, target: Vec<u32>) -> Self {
-        let mut heaps = vec![BinaryHeap::new(); instance.zone_nodes.len()];
-        for i in (0..target.len()).filter(|&i| instance.usable[i]) {
-            let lack = i64::from(target[i]) - i64::from(layout.load[i]);
-            heaps[instance.zone[i] as usize].push((lack, Reverse(i as u32)));
+    fn new(instance: &Instance, layout: &Layout, target: Vec<f64>) -> Self {
+        let heaps = vec![BinaryHeap::new(); instance.zone_nodes.len()];
+        let mut lacking = Self { target, heaps, aside: Vec::new() };
+        for i in (0..instance.usable.len()).filter(|&i| instance.usable[i]) {
+            lacking.changed(instance, layout, i as u32);
         }
-        Self { target, heaps, aside: Vec::new() }
+        lacking
     }
 
-    fn lack(&self, layout: &Layout, i: u32) -> i64 {
-        i64::from(self.target[i as usize]) - i64::from(layout.load[i as usize])
+    fn lack(&self, instance: &Instance, layout: &Layout, i: u32) -> f64 {
+        self.target[i as usize] - layout.amount(instance, i as usize)
     }
 
-    /// The node that lacks the most among those in open zones that are not in `taken`.
-    fn best(
-        &mut self,
-        instance: &Instance,
-        layout: &Layout,
-        u: usize,
-        taken: &[u32],
-        without: &[u32],
-    ) -> Option<(i64, u32)> {
+    /// The node that lacks the most among those that unit `u` is not on, in zones that are open to it while it is
+    /// on the nodes `on`.
+    fn best(&mut self, instance: &Instance, layout: &Layout, u: usize, on: &[u32]) -> Option<Entry> {
         let want = instance.want[u];
-        let mut best: Option<(i64, Reverse<u32>)> = None;
+        let taken = layout.nodes(instance, u);
+        let mut best = None;
         for z in 0..self.heaps.len() {
-            if !zone_open(instance, want, without, z as u32) {
+            if !zone_open(instance, want, on, z as u32) {
                 continue;
             }
-            while let Some(&(lack, Reverse(i))) = self.heaps[z].peek() {
-                if lack != self.lack(layout, i) {
+            while let Some(&entry) = self.heaps[z].peek() {
+                if entry.lack.total_cmp(&self.lack(instance, layout, entry.node)).is_ne() {
                     self.heaps[z].pop();
-                } else if taken.contains(&i) {
+                } else if taken.contains(&entry.node) {
                     let entry = self.heaps[z].pop();
                     self.aside.extend(entry);
                 } else {
-                    best = best.max(Some((lack, Reverse(i))));
+                    best = best.max(Some(entry));
                     break;
                 }
             }
-            let heap = &mut self.heaps[z];
-            heap.extend(self.aside.drain(..));
+            self.heaps[z].extend(self.aside.drain(..));
         }
-        best.map(|(lack, Reverse(i))| (lack, i))
+        best
     }
 
     /// Notes that the load of node `i` has changed.
     fn changed(&mut self, instance: &Instance, layout: &Layout, i: u32) {
-        let lack = self.lack(layout, i);
-        self.heaps[instance.zone[i as usize] as usize].push((lack, Reverse(i)));
+        let lack = self.lack(instance, layout, i);
+        self.heaps[instance.zone[i as usize] as usize].push(Entry { lack, node: i });
     }
 }
 
 /// Places equal units: every unit gets what it shall have, every node comes as near to its share as it does
 /// without moving a unit twice.
-pub(crate) fn fill(instance: &Instance, shares: &Shares) -> Layout {
+pub(crate) fn fill_equal(instance: &Instance, shares: &Shares) -> Layout {
     let mut layout = Layout::kept(instance);
-    let target = shares.targets(&layout.load, instance.total());
+    let target: Vec<f64> =
+        shares.targets(&layout.load, instance.total()).into_iter().map(f64::from).collect();
+    let over: Vec<bool> = (0..target.len()).map(|i| f64::from(layout.load[i]) > target[i]).collect();
     let mut lacking = Lacking::new(instance, &layout, target);
-    restore(instance, &mut layout, &mut lacking);
-    shift(instance, &mut layout, &mut lacking);
+    restore(instance, &mut layout, &mut lacking, 0..instance.units());
+    if over.contains(&true) {
+        shift(instance, &mut layout, &mut lacking, &over);
+    }
     layout
 }
 
-/// Gives every unit its missing copies.
-fn restore(instance: &Instance, layout: &mut Layout, lacking: &mut Lacking) {
-    for u in 0..instance.units() {
+/// Places units of any weight: keeps what may be kept and restores what is missing, the heaviest first.
+pub(crate) fn fill_weighted(instance: &Instance, share: Vec<f64>) -> Layout {
+    let mut layout = Layout::kept(instance);
+    layout.sum_weights(instance);
+    let mut lacking = Lacking::new(instance, &layout, share);
+    let mut order: Vec<usize> = (0..instance.units()).filter(|&u| layout.len[u] < instance.want[u]).collect();
+    order.sort_by(|&a, &b| instance.weight[b].total_cmp(&instance.weight[a]));
+    restore(instance, &mut layout, &mut lacking, order.into_iter());
+    layout
+}
+
+/// Gives units their missing copies.
+fn restore(
+    instance: &Instance,
+    layout: &mut Layout,
+    lacking: &mut Lacking,
+    units: impl Iterator<Item = usize>,
+) {
+    for u in units {
         while layout.len[u] < instance.want[u] {
-            let nodes = layout.nodes(instance, u);
-            let Some((_, to)) = lacking.best(instance, layout, u, nodes, nodes) else { break };
-            layout.add(instance, u, to);
-            lacking.changed(instance, layout, to);
+            let Some(Entry { node, .. }) = lacking.best(instance, layout, u, layout.nodes(instance, u))
+            else {
+                break;
+            };
+            layout.add(instance, u, node);
+            lacking.changed(instance, layout, node);
         }
     }
 }
 
-/// Moves copies from nodes above their target to nodes below, smallest units first.
-fn shift(instance: &Instance, layout: &mut Layout, lacking: &mut Lacking) {
-    let over: Vec<bool> = (0..lacking.target.len()).map(|i| layout.load[i] > lacking.target[i]).collect();
-    if !over.contains(&true) {
-        return;
-    }
-    let (start, mut units) = units_by_node(instance, layout, &over);
+/// Moves copies of equal units from nodes above their target to nodes below, those with the fewest bytes first.
+fn shift(instance: &Instance, layout: &mut Layout, lacking: &mut Lacking, over: &[bool]) {
+    let (start, mut units) = units_by_node(instance, layout, over);
     let mut rest = Vec::new();
     for i in (0..over.len()).filter(|&i| over[i]) {
         let here = &mut units[start[i] as usize..start[i + 1] as usize];
         here.sort_by_key(|&u| instance.bytes[u as usize]);
         for &u in &*here {
-            if layout.load[i] <= lacking.target[i] {
+            if lacking.lack(instance, layout, i as u32) >= 0.0 {
                 break;
             }
             let u = u as usize;
-            let nodes = layout.nodes(instance, u);
             rest.clear();
-            rest.extend(nodes.iter().filter(|&&k| k as usize != i));
-            match lacking.best(instance, layout, u, nodes, &rest) {
-                Some((lack, to)) if lack > 0 => {
-                    layout.replace(instance, u, i as u32, to);
-                    lacking.changed(instance, layout, i as u32);
-                    lacking.changed(instance, layout, to);
-                }
-                _ => {}
+            rest.extend(layout.nodes(instance, u).iter().filter(|&&k| k as usize != i));
+            if let Some(Entry { lack, node }) = lacking.best(instance, layout, u, &rest)
+                && lack > 0.0
+            {
+                layout.replace(instance, u, i as u32, node);
+                lacking.changed(instance, layout, i as u32);
+                lacking.changed(instance, layout, node);
             }
         }
     }
 }
 
 /// The units on each node that is `chosen`: those of node `i` are `units[start[i]..start[i + 1]]`, in order.
-pub(crate) fn units_by_node(instance: &Instance, layout: &Layout, chosen: &[bool]) -> (Vec<u32>, Vec<u32>) {
+fn units_by_node(instance: &Instance, layout: &Layout, chosen: &[bool]) -> (Vec<u32>, Vec<u32>) {
     let mut start = vec![0u32; chosen.len() + 1];
     for i in 0..chosen.len() {
         start[i + 1] = start[i] + if chosen[i] { layout.load[i] } else { 0 };

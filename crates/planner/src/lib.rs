@@ -39,14 +39,17 @@
 //! lint::check(&problem, &plan).expect("a plan of the planner is valid");
 //! ```
 
+mod bound;
 mod fill;
 mod fingerprint;
 mod instance;
 mod outcome;
 mod problem;
 mod schedule;
+mod search;
 mod share;
 mod solve;
+mod weigh;
 
 pub mod explain;
 pub mod groups;

@@ -1,43 +1,97 @@
 //! From problem to plan: places the units, then words the result.
 
 use crate::{
-    explain,
+    bound, explain,
     fill::{self, Layout},
     instance::Instance,
     outcome::{Move, Plan, Proof, Reason, Unplaceable},
     problem::{Limits, NodeState, Problem},
     schedule,
-    share::Shares,
+    search::{End, Search},
+    share::{self, Shares},
+    weigh,
 };
 use std::collections::BTreeMap;
 
 /// Plans where every unit shall be. Total: any problem gets a plan (see [`Problem::check`] for what makes a
 /// problem sensible; a weight that is not a positive number counts as 0, a replica on an unknown node as lost).
-pub fn plan(problem: &Problem, _limits: &Limits) -> Plan {
+pub fn plan(problem: &Problem, limits: &Limits) -> Plan {
     let instance = Instance::new(problem);
-    let shares = Shares::new(&instance);
-    let layout = fill::fill(&instance, &shares);
-    let mut words = Words::new(problem, &instance, &layout);
+    let solved =
+        if instance.equal { solve_equal(&instance, limits) } else { solve_weighted(&instance, limits) };
+    let mut words = Words::new(problem, &instance, &solved.layout);
     for u in 0..instance.units() {
         words.unit(u);
     }
     let Words { placement, moves, copies, bytes, unplaceable, load, .. } = words;
     let rounds = schedule::rounds(problem, &moves);
+    let bound = if solved.end == End::Optimal { copies } else { solved.bound.min(copies) };
+    let proof = match solved.end {
+        _ if copies == solved.bound => Proof::Bound,
+        End::Optimal => Proof::Search,
+        End::Unknown => Proof::Gap,
+    };
     Plan {
         placement,
         moves,
         copies,
-        lower_bound: copies,
+        lower_bound: bound,
         bytes,
         load,
         unplaceable,
         rounds,
-        proof: Proof::Gap,
-        gap: 0,
+        proof,
+        gap: copies - bound,
         loss_probability: BTreeMap::new(),
         facts: explain::Facts::new(problem),
         made_from: problem.fingerprint(),
     }
+}
+
+/// A placement, and what is known of the cheapest one.
+struct Solved {
+    layout: Layout,
+    bound: u64,
+    end: End,
+}
+
+/// Steps for saving bytes once the number of copies is the least: a tenth of a second at most, since nothing is
+/// unsafe about a plan that copies a few bytes more.
+const BYTES_STEPS: u64 = 30_000_000;
+
+fn solve_equal(instance: &Instance, limits: &Limits) -> Solved {
+    let shares = Shares::new(instance);
+    let mut layout = fill::fill_equal(instance, &shares);
+    let mut bound = bound::equal(instance, &shares);
+    let even = |layout: &Layout| {
+        (0..layout.load.len()).all(|i| (shares.low[i]..=shares.high[i]).contains(&layout.load[i]))
+    };
+    let (mut end, mut steps) = (End::Optimal, limits.search_steps);
+    if !even(&layout) || layout.copies_made(instance) > bound {
+        (end, steps) = Search::new(instance, &shares, &mut layout, false, steps).run();
+    }
+    if !even(&layout) {
+        // The bound speaks of placements in which every node has its share.
+        bound = bound::missing(instance);
+    }
+    let bytes_differ = instance.bytes.windows(2).any(|pair| pair[0] != pair[1]);
+    if bytes_differ && end == End::Optimal && layout.copies_made(instance) > 0 {
+        Search::new(instance, &shares, &mut layout, true, steps.min(BYTES_STEPS)).run();
+    }
+    layout.enforce_limit(instance);
+    Solved { layout, bound, end }
+}
+
+fn solve_weighted(instance: &Instance, limits: &Limits) -> Solved {
+    let share = share::exact(instance, |u| instance.weight[u]);
+    let mut layout = fill::fill_weighted(instance, share.clone());
+    if layout.load.iter().any(|&load| load > instance.node_limit) {
+        Search::new(instance, &Shares::any(instance), &mut layout, false, limits.search_steps).run();
+        layout.enforce_limit(instance);
+    }
+    weigh::even(instance, &share, &mut layout, limits.search_steps);
+    let bound = bound::weighted(instance, &share, &layout);
+    Solved { layout, bound, end: End::Unknown }
 }
 
 /// Turns a layout of numbers into names, moves and reasons.
