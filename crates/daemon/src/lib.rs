@@ -5,3 +5,7 @@
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)]
 
 pub mod config;
+mod files;
+mod http;
+pub mod serve;
+pub mod shutdown;

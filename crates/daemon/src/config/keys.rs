@@ -6,9 +6,15 @@ use serde_json::Value;
 /// What a value may be; ranges include both ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Range {
-    Number { min: u64, max: u64 },
+    Number {
+        min: u64,
+        max: u64,
+    },
     /// `off` or a number.
-    OffOrNumber { min: u64, max: u64 },
+    OffOrNumber {
+        min: u64,
+        max: u64,
+    },
     Switch,
 }
 

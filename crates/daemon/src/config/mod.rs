@@ -139,8 +139,7 @@ impl Loaded {
         let settings = KEYS
             .iter()
             .map(|key| {
-                let shown =
-                    ShownSetting { value: key.show(&self.settings), source: self.sources[key.name] };
+                let shown = ShownSetting { value: key.show(&self.settings), source: self.sources[key.name] };
                 (key.name.to_owned(), shown)
             })
             .collect();
@@ -198,14 +197,16 @@ fn environment(assignments: &[Assignment]) -> Result<Environment, ConfigError> {
 }
 
 fn from_variables(variables: &BTreeMap<String, String>) -> impl Iterator<Item = Assignment> {
-    variables.iter().filter(|(name, _)| !OTHER_VARIABLES.contains(&name.as_str())).filter_map(|(name, value)| {
-        Some(Assignment {
-            place: format!("variable {name}"),
-            key: name.strip_prefix(VARIABLE_PREFIX)?.to_ascii_lowercase(),
-            value: Written::from_text(value),
-            source: Source::Env,
-        })
-    })
+    variables.iter().filter(|(name, _)| !OTHER_VARIABLES.contains(&name.as_str())).filter_map(
+        |(name, value)| {
+            Some(Assignment {
+                place: format!("variable {name}"),
+                key: name.strip_prefix(VARIABLE_PREFIX)?.to_ascii_lowercase(),
+                value: Written::from_text(value),
+                source: Source::Env,
+            })
+        },
+    )
 }
 
 /// The key that shares most of its beginning and end with `key`, as a hint for a typing error.

@@ -56,8 +56,7 @@ fn later_sources_win_and_say_so() {
 fn a_flag_chooses_the_profile_over_the_file() {
     let (_dir, path) = file("environment = \"development\"\n");
     let flags = map(&[("environment", "staging")]);
-    let loaded =
-        load(&ConfigSources { file: Some(path), flags, ..ConfigSources::default() }).expect("valid");
+    let loaded = load(&ConfigSources { file: Some(path), flags, ..ConfigSources::default() }).expect("valid");
     assert_eq!(loaded.settings, Settings::staging());
     assert_eq!(of("environment = \"moon\"").expect("valid").environment, Environment::Production);
 }

@@ -1,0 +1,187 @@
+//! The routes of the API, and the rules that hold for every request.
+
+use super::handle::Handle;
+use super::problem::{ApiError, Kind};
+use super::{auth, openapi, prometheus, sidecars, tables};
+use crate::config::ConfigShow;
+use axum::body::to_bytes;
+use axum::extract::{FromRequest, Request, State};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{MethodRouter, get, post};
+use axum::{Json, Router};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::Semaphore;
+
+/// Requests under way: a held poll and a statement for each of 1,000 nodes, and some for people.
+pub(super) const REQUESTS_MAX: usize = 2_500;
+/// A poll carries the outcomes of its node's commands; a table declaration is far smaller.
+const BODY_BYTES_MAX: usize = 4 << 20;
+/// A body that takes longer is no client of ours.
+const BODY_TIME_MAX: Duration = Duration::from_secs(10);
+/// A read that finds the driver busy writing its log.
+const READ_TIME_MAX: Duration = Duration::from_secs(5);
+
+/// What every handler sees.
+#[derive(Clone, Debug)]
+pub(super) struct Shared {
+    pub(super) handle: Handle,
+    pub(super) token: Arc<str>,
+    pub(super) config: Arc<ConfigShow>,
+    pub(super) requests: Arc<Semaphore>,
+}
+
+/// All routes, each under the path that [`openapi`] describes.
+pub(super) fn routes() -> Vec<(&'static str, MethodRouter<Shared>)> {
+    vec![
+        ("/api/v1/sidecar/poll", post(sidecars::poll)),
+        ("/api/v1/sidecar/statement", post(sidecars::statement)),
+        ("/api/v1/tables", get(tables::list).post(tables::create)),
+        ("/api/v1/tables/{table}", get(tables::show).delete(tables::drop)),
+        ("/api/v1/nodes", get(|shared| view(shared, |controller, _, _| controller.nodes()))),
+        ("/api/v1/operations", get(|shared| view(shared, |controller, _, _| controller.operations()))),
+        ("/api/v1/dashboard", get(|shared| view(shared, control::Controller::dashboard))),
+        (
+            "/api/v1/metrics",
+            get(|shared| {
+                view(shared, |controller, now, unix| {
+                    let board = controller.dashboard(now, unix);
+                    openapi::Metrics {
+                        rebalancing: board.rebalancing,
+                        queue: board.queue,
+                        cluster: board.cluster,
+                    }
+                })
+            }),
+        ),
+        (
+            "/api/v1/metrics/rebalancing",
+            get(|shared| view(shared, |controller, now, unix| controller.dashboard(now, unix).rebalancing)),
+        ),
+        (
+            "/api/v1/metrics/queue",
+            get(|shared| view(shared, |controller, now, unix| controller.dashboard(now, unix).queue)),
+        ),
+        (
+            "/api/v1/metrics/cluster",
+            get(|shared| view(shared, |controller, now, unix| controller.dashboard(now, unix).cluster)),
+        ),
+        (
+            "/api/v1/alerts",
+            get(|shared| {
+                view(shared, |controller, now, unix| openapi::Alerts {
+                    alerts: controller.dashboard(now, unix).alerts,
+                })
+            }),
+        ),
+        ("/api/v1/config", get(|State(shared): State<Shared>| async move { Json((*shared.config).clone()) })),
+        ("/api/v1/openapi.json", get(|| async { Json(openapi::document()) })),
+        ("/metrics", get(prometheus::metrics)),
+        ("/healthz", get(|| async { "ok\n" })),
+        ("/readyz", get(ready)),
+    ]
+}
+
+/// The whole API with its limits.
+pub(super) fn router(shared: Shared) -> Router {
+    let unknown = || async {
+        ApiError::new(Kind::NotFound, "there is nothing at this path", "see /api/v1/openapi.json")
+    };
+    let method = || async {
+        ApiError::new(
+            Kind::MethodNotAllowed,
+            "this path does not take this method",
+            "see /api/v1/openapi.json",
+        )
+    };
+    routes()
+        .into_iter()
+        .fold(Router::new(), |router, (path, method)| router.route(path, method))
+        .fallback(unknown)
+        .method_not_allowed_fallback(method)
+        .layer(middleware::from_fn_with_state(shared.clone(), admit))
+        .with_state(shared)
+}
+
+/// A place for the request, and the token where one is needed.
+async fn admit(State(shared): State<Shared>, request: Request, next: Next) -> Response {
+    if auth::needed(request.method(), request.uri().path()) && !auth::shown(request.headers(), &shared.token)
+    {
+        let detail = format!("{} {} needs the controller's token", request.method(), request.uri().path());
+        let hint = "send `Authorization: Bearer …` with the content of DIR/token (--token-file)";
+        return ApiError::new(Kind::Unauthorized, detail, hint).into_response();
+    }
+    let Ok(_place) = shared.requests.try_acquire() else {
+        return ApiError::busy("too many requests are under way").into_response();
+    };
+    next.run(request).await
+}
+
+/// What the operator shows between two ticks, as JSON.
+pub(super) async fn view<T: Serialize + Send + 'static>(
+    State(shared): State<Shared>,
+    read: impl FnOnce(&control::Controller, model::Millis, u64) -> T + Send + 'static,
+) -> Result<Json<T>, ApiError> {
+    look(&shared, read).await.map(Json)
+}
+
+/// What the operator shows between two ticks.
+pub(super) async fn look<T: Send + 'static>(
+    shared: &Shared,
+    read: impl FnOnce(&control::Controller, model::Millis, u64) -> T + Send + 'static,
+) -> Result<T, ApiError> {
+    match tokio::time::timeout(READ_TIME_MAX, shared.handle.read(read)).await {
+        Ok(seen) => seen.map_err(|error| ApiError::busy(&error.to_string())),
+        Err(_late) => Err(ApiError::busy("the controller is busy with its log")),
+    }
+}
+
+/// Ready is who has read its log and ticks.
+async fn ready(State(shared): State<Shared>) -> Result<&'static str, ApiError> {
+    look(&shared, |_, _, _| ()).await.map(|()| "ready\n")
+}
+
+/// A JSON body, bounded in size and time, with an error that names the fault.
+#[derive(Debug)]
+pub(super) struct JsonBody<T>(pub(super) T);
+
+impl<T: DeserializeOwned, S: Sync> FromRequest<S> for JsonBody<T> {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, _: &S) -> Result<Self, ApiError> {
+        let body = tokio::time::timeout(BODY_TIME_MAX, to_bytes(request.into_body(), BODY_BYTES_MAX)).await;
+        let bytes = match body {
+            Ok(Ok(bytes)) => bytes,
+            Ok(Err(error)) if is_too_long(&error) => {
+                let detail = format!("the body is longer than {BODY_BYTES_MAX} bytes");
+                return Err(ApiError::new(Kind::TooLarge, detail, "send less at once"));
+            }
+            Ok(Err(error)) => {
+                let detail = format!("the body cannot be read: {error}");
+                return Err(ApiError::new(Kind::Invalid, detail, "send it again"));
+            }
+            Err(_late) => {
+                let detail = "the body did not come within 10 s";
+                return Err(ApiError::new(Kind::Timeout, detail, "send it again"));
+            }
+        };
+        serde_json::from_slice(&bytes).map(Self).map_err(|error| {
+            let detail = format!("the body is not what this path takes: {error}");
+            ApiError::new(Kind::Invalid, detail, "see /api/v1/openapi.json")
+        })
+    }
+}
+
+fn is_too_long(error: &axum::Error) -> bool {
+    let mut source: Option<&dyn std::error::Error> = Some(error);
+    while let Some(error) = source {
+        if error.is::<http_body_util::LengthLimitError>() {
+            return true;
+        }
+        source = error.source();
+    }
+    false
+}

@@ -1,0 +1,265 @@
+//! What waits between ticks: commands for sidecars, polls that are held, clients that wait for their answer.
+//!
+//! Keeps and hands out; it neither decides nor talks. Times are the driver's.
+
+use control::{RequestId, StandingOrders};
+use model::wire::{SidecarOrders, StatementReply};
+use model::{Command, Millis, NodeId};
+use std::collections::{BTreeMap, VecDeque};
+use tokio::sync::oneshot;
+
+/// Commands that wait for one node's sidecar. The operator gives each a deadline, so a sidecar that is away
+/// leaves at most what was given within one deadline; more than this is a fault and the oldest go.
+const COMMANDS_MAX: usize = 10_000;
+
+/// The orders of one poll, and the moment by which they must be on their way.
+pub(super) type Orders = SidecarOrders;
+
+/// A command and when it was given.
+#[derive(Debug)]
+struct Queued {
+    at: Millis,
+    command: Command,
+}
+
+/// A poll that is answered when there is something to say, or when its time is over.
+#[derive(Debug)]
+struct Held {
+    until: Millis,
+    names_version: u64,
+    reply: oneshot::Sender<Orders>,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Desk {
+    commands: BTreeMap<NodeId, VecDeque<Queued>>,
+    held: BTreeMap<NodeId, Held>,
+    clients: BTreeMap<RequestId, oneshot::Sender<StatementReply>>,
+    hold_statements_seconds: u64,
+}
+
+impl Desk {
+    pub(super) fn new(hold_statements_seconds: u64) -> Self {
+        Self { hold_statements_seconds, ..Self::default() }
+    }
+
+    /// A command for `node`, to go out with its next orders.
+    pub(super) fn queue(&mut self, now: Millis, node: NodeId, command: Command) {
+        let queue = self.commands.entry(node).or_default();
+        if queue.len() == COMMANDS_MAX {
+            let lost = queue.pop_front();
+            tracing::error!(
+                ?lost,
+                "a command was dropped: its node's sidecar takes none; its step will time out"
+            );
+        }
+        queue.push_back(Queued { at: now, command });
+    }
+
+    /// Holds a poll until `until`. An older one of the same node is answered at once: its sidecar has asked anew.
+    pub(super) fn hold(
+        &mut self,
+        node: NodeId,
+        until: Millis,
+        names_version: u64,
+        reply: oneshot::Sender<Orders>,
+        standing: impl Fn(u64) -> StandingOrders,
+    ) {
+        let held = Held { until, names_version, reply };
+        if let Some(older) = self.held.insert(node, held) {
+            let orders = self.orders(standing(older.names_version), Vec::new());
+            let _gone = older.reply.send(orders);
+        }
+    }
+
+    /// Answers every held poll that has commands, whose names are old or whose time is over.
+    pub(super) fn answer_held(&mut self, now: Millis, standing: impl Fn(u64) -> StandingOrders) {
+        let due: Vec<NodeId> = self
+            .held
+            .iter()
+            .filter(|(node, held)| {
+                held.until <= now
+                    || self.commands.get(*node).is_some_and(|queue| !queue.is_empty())
+                    || standing(held.names_version).names.is_some()
+            })
+            .map(|(node, _)| node.clone())
+            .collect();
+        for node in due {
+            let Some(held) = self.held.remove(&node) else { continue };
+            // Asked first: commands given to a connection that is gone would be lost until their deadline.
+            if held.reply.is_closed() {
+                continue;
+            }
+            let commands = self.take_commands(now, &node);
+            let orders = self.orders(standing(held.names_version), commands);
+            if let Err(unsent) = held.reply.send(orders) {
+                self.put_back(now, node, unsent.commands);
+            }
+        }
+    }
+
+    /// When a held poll must be answered at the latest.
+    pub(super) fn next_due(&self) -> Option<Millis> {
+        self.held.values().map(|held| held.until).min()
+    }
+
+    /// A client waits for the answer to `request`.
+    pub(super) fn wait(&mut self, request: RequestId, reply: oneshot::Sender<StatementReply>) {
+        self.clients.insert(request, reply);
+    }
+
+    pub(super) fn answer(&mut self, request: RequestId, reply: StatementReply) {
+        if let Some(client) = self.clients.remove(&request) {
+            // A client that left needs no answer.
+            let _gone = client.send(reply);
+        }
+    }
+
+    pub(super) fn forget(&mut self, request: RequestId) {
+        self.clients.remove(&request);
+    }
+
+    /// The operator is built anew from the log: it knows none of these any more.
+    pub(super) fn clear(&mut self, message: &str) {
+        for (_, client) in std::mem::take(&mut self.clients) {
+            let _gone = client.send(StatementReply::Error { message: message.to_owned() });
+        }
+        self.commands.clear();
+        self.held.clear();
+    }
+
+    /// The commands of `node` whose time is not over, with the time they have left now.
+    fn take_commands(&mut self, now: Millis, node: &NodeId) -> Vec<Command> {
+        let left = |queued: Queued| {
+            let waited = now.since(queued.at).0;
+            let remaining_ms = queued.command.remaining_ms.saturating_sub(waited);
+            if remaining_ms == 0 {
+                tracing::warn!(%node, id = ?queued.command.id, waited, "a command's time was over before it was asked for");
+                return None;
+            }
+            Some(Command { remaining_ms, ..queued.command })
+        };
+        self.commands.remove(node).into_iter().flatten().filter_map(left).collect()
+    }
+
+    fn put_back(&mut self, now: Millis, node: NodeId, commands: Vec<Command>) {
+        let queue = self.commands.entry(node).or_default();
+        for command in commands.into_iter().rev() {
+            queue.push_front(Queued { at: now, command });
+        }
+    }
+
+    fn orders(&self, standing: StandingOrders, commands: Vec<Command>) -> Orders {
+        SidecarOrders {
+            log_id: standing.log_id,
+            epoch: standing.epoch,
+            names_version: standing.names_version,
+            names: standing.names,
+            commands,
+            peers: standing.peers,
+            hold_statements_seconds: self.hold_statements_seconds,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use model::wire::TableNameEntry;
+    use model::{Action, CommandId, Epoch, GroupId, OperationId, StepId};
+
+    fn node() -> NodeId {
+        NodeId::new("127.0.0.1:9312").expect("valid")
+    }
+
+    fn command(step: u64, remaining_ms: u64) -> Command {
+        Command {
+            id: CommandId { operation: OperationId(1), step: StepId(step), attempt: 1 },
+            epoch: Epoch(1),
+            remaining_ms,
+            action: Action::Bootstrap { group: GroupId::new("g").expect("valid") },
+        }
+    }
+
+    fn standing(names_version: u64) -> StandingOrders {
+        let entry = TableNameEntry {
+            table: model::TableName::new("t").expect("valid"),
+            cluster: None,
+            generation: 1,
+        };
+        StandingOrders {
+            log_id: "l".to_owned(),
+            epoch: Epoch(1),
+            names_version: 3,
+            names: (names_version < 3).then(|| vec![entry]),
+            peers: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn remaining_time_is_measured_when_a_poll_is_answered() {
+        let mut desk = Desk::new(10);
+        desk.queue(Millis(100), node(), command(0, 500));
+        desk.queue(Millis(100), node(), command(1, 50));
+        let (reply, mut orders) = oneshot::channel();
+        desk.hold(node(), Millis(1_100), 3, reply, standing);
+        desk.answer_held(Millis(300), standing);
+        let orders = orders.try_recv().expect("answered");
+        assert_eq!(orders.commands, vec![command(0, 300)]);
+        assert_eq!(orders.hold_statements_seconds, 10);
+        assert!(desk.commands.is_empty());
+    }
+
+    #[test]
+    fn a_poll_is_held_until_there_is_something_or_its_time_is_over() {
+        let mut desk = Desk::new(10);
+        let (reply, mut orders) = oneshot::channel();
+        desk.hold(node(), Millis(1_000), 3, reply, standing);
+        desk.answer_held(Millis(999), standing);
+        assert!(orders.try_recv().is_err());
+        assert_eq!(desk.next_due(), Some(Millis(1_000)));
+        desk.answer_held(Millis(1_000), standing);
+        assert!(orders.try_recv().expect("answered").commands.is_empty());
+        let (reply, mut orders) = oneshot::channel();
+        desk.hold(node(), Millis(2_000), 2, reply, standing);
+        desk.answer_held(Millis(1_000), standing);
+        assert_eq!(orders.try_recv().expect("answered").names.map(|names| names.len()), Some(1));
+    }
+
+    #[test]
+    fn commands_are_not_lost_with_a_connection() {
+        let mut desk = Desk::new(10);
+        let (reply, orders) = oneshot::channel();
+        desk.hold(node(), Millis(1_000), 3, reply, standing);
+        drop(orders);
+        desk.queue(Millis(0), node(), command(0, 500));
+        desk.answer_held(Millis(10), standing);
+        let (reply, mut orders) = oneshot::channel();
+        desk.hold(node(), Millis(1_000), 3, reply, standing);
+        desk.answer_held(Millis(20), standing);
+        assert_eq!(orders.try_recv().expect("answered").commands, vec![command(0, 480)]);
+    }
+
+    #[test]
+    fn a_newer_poll_frees_the_older_one_without_commands() {
+        let mut desk = Desk::new(10);
+        let (first, mut older) = oneshot::channel();
+        desk.hold(node(), Millis(1_000), 3, first, standing);
+        desk.queue(Millis(0), node(), command(0, 500));
+        let (second, mut newer) = oneshot::channel();
+        desk.hold(node(), Millis(1_000), 3, second, standing);
+        assert!(older.try_recv().expect("answered").commands.is_empty());
+        desk.answer_held(Millis(0), standing);
+        assert_eq!(newer.try_recv().expect("answered").commands.len(), 1);
+    }
+
+    #[test]
+    fn clients_hear_that_the_operator_began_anew() {
+        let mut desk = Desk::new(10);
+        let (reply, mut answer) = oneshot::channel();
+        desk.wait(RequestId(1), reply);
+        desk.clear("begun anew");
+        assert_eq!(answer.try_recv(), Ok(StatementReply::Error { message: "begun anew".to_owned() }));
+        desk.answer(RequestId(1), StatementReply::Ok);
+    }
+}

@@ -1,0 +1,346 @@
+//! The one loop that owns the operator and the log: gather, tick, append, act.
+//!
+//! Nothing is carried out before its records are durable. When they cannot be written the operator is thrown
+//! away and built anew from the log, so what it decided but could not record never happens. It runs on a thread
+//! of its own: a slow disk must not keep the API from answering.
+
+use super::ServeError;
+use super::desk::Desk;
+use super::handle::{Handle, MESSAGES_MAX, Message};
+use super::looks::Looks;
+use crate::shutdown::{Shutdown, Trigger};
+use control::{Config, Controller, Effect, Input};
+use model::wire::SidecarPoll;
+use model::{LogIndex, Millis, Settings};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use store::{AppendError, Log};
+use tokio::runtime::Handle as Runtime;
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
+
+/// Inputs of one tick: bounds how long clients of the first ones wait for the last ones.
+const INPUTS_MAX: usize = 256;
+/// Records after which a snapshot is taken: reading so many takes a fraction of a second at the next start.
+const SNAPSHOT_RECORDS: u64 = 1_000;
+/// Payload read from the log at once.
+const READ_BYTES_MAX: usize = 8 << 20;
+/// A poll is held no longer than this, whatever the settings say.
+const HOLD_MS_MAX: u64 = 1_000;
+/// Between two ticks without input, so that a wake time in the past cannot spin.
+const PAUSE_MS_MIN: u64 = 2;
+/// Tries to write before the process stops: with the pauses between them some 20 s, enough for someone to free
+/// space or a file system to come back, and short enough that a supervisor notices.
+const TRIES_MAX: u32 = 10;
+
+/// Without a tick for this long nothing is known to wait for; the operator looks at the world anyway.
+const IDLE_MS_MAX: u64 = 1_000;
+
+/// What an operator is made from besides its log.
+#[derive(Clone, Debug)]
+pub(super) struct Start {
+    pub(super) name: String,
+    pub(super) settings: Settings,
+    pub(super) seed: u64,
+}
+
+/// The operator with its log, ready to run.
+pub(super) struct Driver {
+    start: Start,
+    log: Box<dyn Log>,
+    controller: Controller,
+    /// The record of the latest snapshot, or of the last try to take one.
+    snapshot: LogIndex,
+    desk: Desk,
+    messages: mpsc::Receiver<Message>,
+    handle: Handle,
+    looks: Looks,
+    /// Time is counted from here.
+    began: Instant,
+    failures: u32,
+}
+
+impl std::fmt::Debug for Driver {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Driver").field("start", &self.start).field("log", &self.log).finish_non_exhaustive()
+    }
+}
+
+impl Driver {
+    pub(super) fn open(start: Start, log: Box<dyn Log>) -> Result<Self, ServeError> {
+        let (controller, snapshot) = rebuild(&start, &*log)?;
+        let (sender, messages) = mpsc::channel(MESSAGES_MAX);
+        let handle = Handle::new(sender);
+        Ok(Self {
+            desk: Desk::new(start.settings.hold_statements_seconds),
+            looks: Looks::new(handle.clone())?,
+            start,
+            log,
+            controller,
+            snapshot,
+            messages,
+            handle,
+            began: Instant::now(),
+            failures: 0,
+        })
+    }
+
+    pub(super) fn handle(&self) -> Handle {
+        self.handle.clone()
+    }
+
+    /// Runs on a thread of its own until `shutdown`; `failed` is pulled when it ends, however it ends.
+    pub(super) fn spawn(
+        self,
+        shutdown: Shutdown,
+        failed: Trigger,
+    ) -> Result<JoinHandle<Result<(), ServeError>>, ServeError> {
+        let runtime = Runtime::current();
+        let (ended, end) = oneshot::channel();
+        std::thread::Builder::new()
+            .name("driver".to_owned())
+            .spawn(move || {
+                let result = self.run(&runtime, &shutdown);
+                // The process is going down when nobody hears it.
+                let _gone = ended.send(result);
+                failed.pull();
+            })
+            .map_err(|error| ServeError::Driver(error.to_string()))?;
+        Ok(tokio::spawn(async move {
+            end.await.unwrap_or_else(|_| Err(ServeError::Driver("it panicked, see above".to_owned())))
+        }))
+    }
+
+    fn run(mut self, runtime: &Runtime, shutdown: &Shutdown) -> Result<(), ServeError> {
+        while !shutdown.is_pulled() {
+            let received = runtime.block_on(self.gather(shutdown));
+            self.turn(received, runtime, shutdown)?;
+        }
+        self.desk.clear("the controller is stopping: what was begun goes on when it is back");
+        Ok(())
+    }
+
+    fn now(&self) -> Millis {
+        Millis(u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX))
+    }
+
+    /// What has come, after waiting for it no longer than until the next thing is due.
+    async fn gather(&mut self, shutdown: &Shutdown) -> Vec<Message> {
+        let now = self.now();
+        let due = [self.controller.next_wake(), self.desk.next_due()].into_iter().flatten().min();
+        let wait = due.map_or(IDLE_MS_MAX, |due| due.since(now).0).clamp(PAUSE_MS_MIN, IDLE_MS_MAX);
+        let mut received = Vec::new();
+        tokio::select! {
+            biased;
+            () = shutdown.wait() => {}
+            message = self.messages.recv() => received.extend(message),
+            () = tokio::time::sleep(Duration::from_millis(wait)) => {}
+        }
+        while received.len() < INPUTS_MAX {
+            match self.messages.try_recv() {
+                Ok(message) => received.push(message),
+                Err(_) => break,
+            }
+        }
+        received
+    }
+
+    /// One turn: tick, append, act, and only then answer.
+    fn turn(
+        &mut self,
+        received: Vec<Message>,
+        runtime: &Runtime,
+        shutdown: &Shutdown,
+    ) -> Result<(), ServeError> {
+        let now = self.now();
+        let sorted = self.sort(received);
+        let out = self.controller.tick(now, unix_now(), sorted.inputs);
+        if !out.records.is_empty() {
+            let records = out.records.iter().map(serde_json::to_vec).collect::<Result<Vec<_>, _>>();
+            let records = records.map_err(ServeError::Encode)?;
+            if let Err(error) = self.log.append(out.expected, &records) {
+                return self.begin_anew(error, runtime, shutdown);
+            }
+            self.failures = 0;
+        }
+        for effect in out.effects {
+            self.carry_out(now, effect, runtime);
+        }
+        self.answer(now, sorted.polls, sorted.reads);
+        self.snapshot_when_due();
+        Ok(())
+    }
+
+    fn sort(&mut self, received: Vec<Message>) -> Sorted {
+        let mut sorted = Sorted::default();
+        for message in received {
+            match message {
+                Message::Poll { poll, reply } => {
+                    sorted.inputs.push(Input::Sidecar(poll.clone()));
+                    sorted.polls.push((poll, reply));
+                }
+                Message::Statement { request, statement, reply } => {
+                    self.desk.wait(request, reply);
+                    sorted.inputs.push(Input::Statement { request, statement });
+                }
+                Message::Abandoned(request) => {
+                    self.desk.forget(request);
+                    sorted.inputs.push(Input::Abandoned { request });
+                }
+                Message::Polled(answer) => sorted.inputs.push(Input::Polled(answer)),
+                Message::Measured { node, token, measured } => {
+                    sorted.inputs.push(Input::Measured { node, token, measured });
+                }
+                Message::Read(read) => sorted.reads.push(read),
+            }
+        }
+        sorted
+    }
+
+    fn carry_out(&mut self, now: Millis, effect: Effect, runtime: &Runtime) {
+        match effect {
+            Effect::Poll { node, token, tables, timeout_ms } => {
+                self.looks.poll(runtime, node, token, tables, Duration::from_millis(timeout_ms));
+            }
+            Effect::Measure { node, token, tables } => self.looks.measure(runtime, node, token, tables),
+            Effect::Command { node, command } => self.desk.queue(now, node, command),
+            Effect::Answer { request, reply } => self.desk.answer(request, reply),
+            // Held polls are looked through after every tick; the effect only says that the tick mattered.
+            Effect::NamesChanged => {}
+        }
+    }
+
+    fn answer(&mut self, now: Millis, polls: Vec<(SidecarPoll, Reply)>, reads: Vec<Read>) {
+        let hold = Millis(self.start.settings.node_poll_interval_ms.min(HOLD_MS_MAX));
+        let controller = &self.controller;
+        let standing = |version| controller.standing_orders(version);
+        for (poll, reply) in polls {
+            let orders = standing(poll.names_version);
+            let news = poll.epoch != orders.epoch || poll.log_id.as_ref() != Some(&orders.log_id);
+            let until = if news { now } else { now + hold };
+            self.desk.hold(poll.node, until, poll.names_version, reply, standing);
+        }
+        // The moment of answering, which an append may have put off: commands carry what is left of their time.
+        self.desk.answer_held(self.now(), standing);
+        let unix_now = unix_now();
+        for read in reads {
+            read(controller, now, unix_now);
+        }
+    }
+
+    fn snapshot_when_due(&mut self) {
+        let (at, state) = match self.log.last() {
+            Ok(last) if last.0 >= self.snapshot.0 + SNAPSHOT_RECORDS => match self.controller.snapshot() {
+                Ok(taken) => taken,
+                Err(error) => {
+                    tracing::error!(%error, "the state cannot be written: the control log grows without a snapshot");
+                    self.snapshot = last;
+                    return;
+                }
+            },
+            Ok(_) => return,
+            Err(error) => {
+                tracing::warn!(%error, "the end of the control log cannot be read: no snapshot");
+                return;
+            }
+        };
+        if let Err(error) = self.log.snapshot(at, &state) {
+            tracing::warn!(%error, %at, "no snapshot: the control log grows until the next one");
+        }
+        // After a failure too: the next try comes with the next records, not with every tick.
+        self.snapshot = at;
+    }
+
+    /// After a failed append: nothing that was decided in that tick is done, and the log alone says what holds.
+    fn begin_anew(
+        &mut self,
+        error: AppendError,
+        runtime: &Runtime,
+        shutdown: &Shutdown,
+    ) -> Result<(), ServeError> {
+        tracing::error!(%error, "the control log was not written: nothing is done, the state is read anew");
+        self.desk.clear(
+            "the controller could not write its log: the statement may or may not be carried out; \
+             look at SHOW SHARDING OPERATIONS before repeating it",
+        );
+        let too_large = matches!(error, AppendError::TooLarge { .. });
+        loop {
+            self.failures += 1;
+            if self.failures >= TRIES_MAX || too_large {
+                return Err(ServeError::Unwritable { tries: self.failures, error });
+            }
+            let pause = Duration::from_millis(50 << self.failures.min(6));
+            runtime.block_on(async {
+                tokio::select! {
+                    () = shutdown.wait() => {}
+                    () = tokio::time::sleep(pause) => {}
+                }
+            });
+            if shutdown.is_pulled() {
+                return Ok(());
+            }
+            match self.reread() {
+                Ok(()) => return Ok(()),
+                Err(later) if passes(&later) => {
+                    tracing::error!(error = %later, "the control log cannot be read yet")
+                }
+                Err(stays) => return Err(stays),
+            }
+        }
+    }
+
+    fn reread(&mut self) -> Result<(), ServeError> {
+        self.log.recover()?;
+        (self.controller, self.snapshot) = rebuild(&self.start, &*self.log)?;
+        Ok(())
+    }
+}
+
+/// Whether a failure to read may be over in a moment. Damage is not.
+fn passes(error: &ServeError) -> bool {
+    matches!(
+        error,
+        ServeError::OpenLog(store::OpenError::Io { .. })
+            | ServeError::ReadLog(store::ReadError::Io { .. } | store::ReadError::Stopped { .. })
+    )
+}
+
+type Reply = oneshot::Sender<super::desk::Orders>;
+type Read = Box<dyn FnOnce(&Controller, Millis, u64) + Send>;
+
+/// What came in, by what is done with it.
+#[derive(Default)]
+struct Sorted {
+    inputs: Vec<Input>,
+    polls: Vec<(SidecarPoll, Reply)>,
+    reads: Vec<Read>,
+}
+
+/// The operator that the log describes, and the record of its snapshot.
+fn rebuild(start: &Start, log: &dyn Log) -> Result<(Controller, LogIndex), ServeError> {
+    let snapshot = log.latest_snapshot()?;
+    let at = snapshot.as_ref().map_or(LogIndex(0), |(at, _)| *at);
+    let mut records = Vec::new();
+    let mut next = at.next();
+    loop {
+        let read = log.read(next, READ_BYTES_MAX)?;
+        let Some((last, _)) = read.last() else { break };
+        next = last.next();
+        records.extend(read);
+    }
+    let config = Config {
+        name: start.name.clone(),
+        log_id: log.log_id(),
+        settings: start.settings.clone(),
+        seed: start.seed,
+    };
+    let snapshot = snapshot.as_ref().map(|(at, state)| (*at, state.as_slice()));
+    Ok((Controller::open(config, snapshot, records)?, at))
+}
+
+/// Seconds since 1970, for what people read.
+fn unix_now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,44 @@
+//! Looks at nodes for the operator: each a task of its own with its own deadline, answered to the driver.
+
+use super::ServeError;
+use super::handle::{Handle, Message};
+use control::PollAnswer;
+use manticore::client::Client;
+use model::NodeId;
+use std::time::Duration;
+use tokio::runtime::Handle as Runtime;
+
+/// For one request of a measurement: counting a large shard reads its ids.
+const MEASURE_TIME_MAX: Duration = Duration::from_secs(60);
+
+/// Sends looks. How many are under way is the operator's matter: it waits for the answer of each.
+#[derive(Clone, Debug)]
+pub(super) struct Looks {
+    client: Client,
+    driver: Handle,
+}
+
+impl Looks {
+    pub(super) fn new(driver: Handle) -> Result<Self, ServeError> {
+        let client = Client::new(manticore::USER_AGENT, None)
+            .map_err(|error| ServeError::Client(error.to_string()))?;
+        Ok(Self { client, driver })
+    }
+
+    pub(super) fn poll(&self, runtime: &Runtime, node: NodeId, token: u64, tables: bool, time_max: Duration) {
+        let looks = self.clone();
+        runtime.spawn(async move {
+            let (reach, status) = looks.client.poll(&node, tables, time_max).await;
+            looks.driver.seen(Message::Polled(PollAnswer { node, token, reach, status })).await;
+        });
+    }
+
+    pub(super) fn measure(&self, runtime: &Runtime, node: NodeId, token: u64, tables: Vec<String>) {
+        let looks = self.clone();
+        runtime.spawn(async move {
+            let measured = looks.client.measure(&node, &tables, MEASURE_TIME_MAX).await;
+            let measured = measured.map_err(|error| error.to_string());
+            looks.driver.seen(Message::Measured { node, token, measured }).await;
+        });
+    }
+}

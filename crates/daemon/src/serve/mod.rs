@@ -1,0 +1,166 @@
+//! The controller as a process: one control log, one driver that owns the operator, one HTTP API.
+//!
+//! A request goes API → [`driver`] → operator → log → effects → [`desk`] (commands, answers) or [`looks`] (nodes).
+//! Nothing but the driver touches the operator or the log, so there is one order of things and no lock.
+
+mod api;
+mod auth;
+mod desk;
+mod driver;
+mod handle;
+mod looks;
+mod openapi;
+mod problem;
+mod prometheus;
+mod sidecars;
+mod tables;
+
+use crate::config::Loaded;
+use crate::files::{self, FileError};
+use crate::http::{self, ConnectionLimits};
+use crate::shutdown::Shutdown;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+use store::file::FileLog;
+use tokio::net::TcpListener;
+
+/// Where the control log lies under the directory.
+const LOG_DIRECTORY: &str = "log";
+/// The token of `DIR/token`.
+const TOKEN_FILE: &str = "token";
+
+/// Two connections for each of 1,000 nodes' sidecars (a held poll, a statement), and some for people.
+const LIMITS: ConnectionLimits =
+    ConnectionLimits { connections_max: 2_500, header_time_max: Duration::from_secs(30) };
+
+/// What a controller is started with.
+#[derive(Clone, Debug)]
+pub struct ServeOptions {
+    /// Holds the control log and the token; made when it is not there.
+    pub dir: PathBuf,
+    /// Loopback only; port 0 takes a free one.
+    pub api: SocketAddr,
+    pub config: Loaded,
+}
+
+/// Why a controller did not start, or stopped.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    #[error(
+        "refused to listen on {0}: beyond loopback the API needs TLS and roles, which this version does not have; \
+         listen on 127.0.0.1 and put a TLS proxy or an SSH tunnel in front"
+    )]
+    BeyondLoopback(SocketAddr),
+    #[error("cannot listen on {address}: {error}; free the port or choose another with --api")]
+    Listen { address: SocketAddr, error: std::io::Error },
+    #[error(transparent)]
+    File(#[from] FileError),
+    #[error(transparent)]
+    OpenLog(#[from] store::OpenError),
+    #[error(transparent)]
+    ReadLog(#[from] store::ReadError),
+    #[error(transparent)]
+    Replay(#[from] control::OpenError),
+    #[error("stopped after {tries} tries to write the control log: {error}; nothing was done without it")]
+    Unwritable { tries: u32, error: store::AppendError },
+    #[error(
+        "the record of a decision cannot be written as JSON ({0}): this is a fault of shardwright, report it"
+    )]
+    Encode(serde_json::Error),
+    #[error("the driver ended without a word ({0}): this is a fault of shardwright, report it")]
+    Driver(String),
+    #[error("no HTTP client: {0}; check the system's TLS and resolver configuration")]
+    Client(String),
+}
+
+/// A controller that listens and has read its log, but does not act yet.
+#[derive(Debug)]
+pub struct Server {
+    listener: TcpListener,
+    address: SocketAddr,
+    token: String,
+    driver: driver::Driver,
+    shared: api::Shared,
+}
+
+impl Server {
+    /// Takes the port, the log and the token; reads the log. Must run inside a tokio runtime.
+    pub async fn bind(options: ServeOptions) -> Result<Self, ServeError> {
+        if !options.api.ip().is_loopback() {
+            return Err(ServeError::BeyondLoopback(options.api));
+        }
+        let fail = |error| ServeError::Listen { address: options.api, error };
+        let listener = TcpListener::bind(options.api).await.map_err(fail)?;
+        let address = listener.local_addr().map_err(fail)?;
+        files::ensure_directory(&options.dir)?;
+        let log_directory = options.dir.join(LOG_DIRECTORY);
+        let id = files::random_hex(store::LOG_ID_LEN / 2)?;
+        let holder = format!("shardwright serve on {address}, process {}", std::process::id());
+        files::ensure_directory(&log_directory)?;
+        let mut log = FileLog::open(&log_directory, &holder, || id)?;
+        for note in log.take_notes() {
+            tracing::info!(%note, "control log");
+        }
+        let token = auth::token(&options.dir.join(TOKEN_FILE))?;
+        let seed = files::random_hex(8)?;
+        let driver = driver::Driver::open(
+            driver::Start {
+                name: address.to_string(),
+                settings: options.config.settings.clone(),
+                seed: u64::from_str_radix(&seed, 16).unwrap_or_default(),
+            },
+            Box::new(log),
+        )?;
+        let shared = api::Shared {
+            handle: driver.handle(),
+            token: Arc::from(token.as_str()),
+            config: Arc::new(options.config.show()),
+            requests: Arc::new(tokio::sync::Semaphore::new(api::REQUESTS_MAX)),
+        };
+        Ok(Self { listener, address, token, driver, shared })
+    }
+
+    /// Where the API listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// What changes need as `Authorization: Bearer`.
+    pub fn token(&self) -> &str {
+        &self.token
+    }
+
+    /// Serves and acts until `shutdown`, or until the log can be neither written nor read.
+    pub async fn run(self, shutdown: Shutdown) -> Result<(), ServeError> {
+        let (failed, stop) = Shutdown::new();
+        let driving = self.driver.spawn(shutdown.clone(), failed)?;
+        http::serve(self.listener, api::router(self.shared), LIMITS, either(shutdown, stop)).await;
+        match driving.await {
+            Ok(ended) => ended,
+            Err(_gone) => Err(ServeError::Driver("its thread is gone".to_owned())),
+        }
+    }
+}
+
+/// A signal that comes when either does.
+fn either(one: Shutdown, other: Shutdown) -> Shutdown {
+    let (trigger, both) = Shutdown::new();
+    tokio::spawn(async move {
+        tokio::select! {
+            () = one.wait() => {}
+            () = other.wait() => {}
+        }
+        trigger.pull();
+    });
+    both
+}
+
+/// A controller from start to `shutdown`.
+pub async fn run(options: ServeOptions, shutdown: Shutdown) -> Result<(), ServeError> {
+    Server::bind(options).await?.run(shutdown).await
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,180 @@
+//! The OpenAPI document: every path that exists, and nothing else. A test holds it against the routes and the
+//! shapes that are really sent.
+
+use model::api::{Alert, ClusterMetrics, QueueMetrics, RebalancingMetrics};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
+
+/// `GET /metrics` of the API, as the command prints it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct Metrics {
+    pub(super) rebalancing: RebalancingMetrics,
+    pub(super) queue: QueueMetrics,
+    pub(super) cluster: ClusterMetrics,
+}
+
+/// `GET /alerts`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct Alerts {
+    pub(super) alerts: Vec<Alert>,
+}
+
+/// One method of one path.
+struct Endpoint {
+    method: &'static str,
+    path: &'static str,
+    summary: &'static str,
+    /// Schema of the body it takes.
+    takes: Option<&'static str>,
+    /// Schema of the JSON it gives; `None` is text.
+    gives: Option<&'static str>,
+    status: u16,
+}
+
+const fn reads(path: &'static str, summary: &'static str, gives: Option<&'static str>) -> Endpoint {
+    Endpoint { method: "get", path, summary, takes: None, gives, status: 200 }
+}
+
+const ENDPOINTS: &[Endpoint] = &[
+    reads("/api/v1/tables", "The sharded tables", Some("TableList")),
+    Endpoint {
+        method: "post",
+        path: "/api/v1/tables",
+        summary: "Create a sharded table; waits until it serves, or until its timeout undoes it",
+        takes: Some("CreateTableBody"),
+        gives: Some("TableShow"),
+        status: 201,
+    },
+    reads("/api/v1/tables/{table}", "One table with the placement of its shards", Some("TableShow")),
+    Endpoint {
+        method: "delete",
+        path: "/api/v1/tables/{table}",
+        summary: "Drop a sharded table, by `name` or `cluster:name`",
+        takes: None,
+        gives: None,
+        status: 204,
+    },
+    reads("/api/v1/nodes", "The nodes and what they hold", Some("NodeList")),
+    reads("/api/v1/operations", "Operations, running and finished", Some("OperationList")),
+    reads("/api/v1/dashboard", "Status in one object", Some("Dashboard")),
+    reads("/api/v1/metrics", "The three groups of figures", Some("Metrics")),
+    reads("/api/v1/metrics/rebalancing", "Figures of operations", Some("RebalancingMetrics")),
+    reads("/api/v1/metrics/queue", "Figures of the commands for nodes", Some("QueueMetrics")),
+    reads("/api/v1/metrics/cluster", "Figures of the nodes", Some("ClusterMetrics")),
+    reads("/api/v1/alerts", "Alerts that fire or were just resolved", Some("Alerts")),
+    reads("/api/v1/config", "The settings that hold, each with its source", Some("ConfigShow")),
+    reads("/api/v1/openapi.json", "This document", Some("Document")),
+    Endpoint {
+        method: "post",
+        path: "/api/v1/sidecar/poll",
+        summary: "A sidecar reports and asks for orders; held up to a second while there are none",
+        takes: Some("SidecarPoll"),
+        gives: Some("SidecarOrders"),
+        status: 200,
+    },
+    Endpoint {
+        method: "post",
+        path: "/api/v1/sidecar/statement",
+        summary: "A sidecar hands on a sharding statement of a client",
+        takes: Some("StatementRequest"),
+        gives: Some("StatementReply"),
+        status: 200,
+    },
+    reads("/metrics", "The figures in the Prometheus text format", None),
+    reads("/healthz", "Answers while the process lives", None),
+    reads("/readyz", "Answers once the log is read and the controller ticks", None),
+];
+
+/// The document.
+pub(super) fn document() -> Value {
+    let mut paths = Map::new();
+    for endpoint in ENDPOINTS {
+        let path = paths.entry(endpoint.path).or_insert_with(|| json!({}));
+        path[endpoint.method] = operation(endpoint);
+    }
+    json!({
+        "openapi": "3.1.0",
+        "info": {
+            "title": "Shardwright",
+            "version": env!("CARGO_PKG_VERSION"),
+            "license": { "name": "Apache-2.0", "identifier": "Apache-2.0" },
+        },
+        "paths": paths,
+        "components": {
+            "securitySchemes": { "token": { "type": "http", "scheme": "bearer" } },
+            "schemas": schemas(),
+        },
+    })
+}
+
+fn operation(endpoint: &Endpoint) -> Value {
+    let reference = |name: &str| json!({ "$ref": format!("#/components/schemas/{name}") });
+    let mut good = json!({ "description": endpoint.summary });
+    match endpoint.gives {
+        Some(schema) => good["content"] = json!({ "application/json": { "schema": reference(schema) } }),
+        None if endpoint.status == 200 => {
+            good["content"] = json!({ "text/plain": { "schema": { "type": "string" } } })
+        }
+        None => {}
+    }
+    let mut operation = json!({
+        "summary": endpoint.summary,
+        "responses": {
+            endpoint.status.to_string(): good,
+            "default": {
+                "description": "What went wrong, where, and what to do",
+                "content": { "application/problem+json": { "schema": reference("Problem") } },
+            },
+        },
+    });
+    if let Some(schema) = endpoint.takes {
+        operation["requestBody"] =
+            json!({ "required": true, "content": { "application/json": { "schema": reference(schema) } } });
+    }
+    if endpoint.method != "get" {
+        operation["security"] = json!([{ "token": [] }]);
+    }
+    if endpoint.path.contains("{table}") {
+        operation["parameters"] =
+            json!([{ "name": "table", "in": "path", "required": true, "schema": { "type": "string" } }]);
+    }
+    operation
+}
+
+/// An object whose fields are all there; a type ending in `?` may be null, one starting with `~` may be left out.
+fn object(fields: &[(&str, &str)]) -> Value {
+    let mut properties = Map::new();
+    let mut required = Vec::new();
+    for (name, kind) in fields {
+        let (kind, optional) = kind.strip_prefix('~').map_or((*kind, false), |kind| (kind, true));
+        properties.insert((*name).to_owned(), typed(kind));
+        if !optional {
+            required.push(*name);
+        }
+    }
+    json!({ "type": "object", "properties": properties, "required": required })
+}
+
+/// `string`, `integer?`, `[string]`, `{integer}`, or the name of a schema.
+fn typed(kind: &str) -> Value {
+    if let Some(inner) = kind.strip_suffix('?') {
+        return json!({ "anyOf": [typed(inner), { "type": "null" }] });
+    }
+    if let Some(inner) = kind.strip_prefix('[').and_then(|kind| kind.strip_suffix(']')) {
+        return json!({ "type": "array", "items": typed(inner) });
+    }
+    if let Some(inner) = kind.strip_prefix('{').and_then(|kind| kind.strip_suffix('}')) {
+        return json!({ "type": "object", "additionalProperties": typed(inner) });
+    }
+    match kind {
+        "any" => json!({}),
+        "string" | "integer" | "number" | "boolean" | "object" => json!({ "type": kind }),
+        name => json!({ "$ref": format!("#/components/schemas/{name}") }),
+    }
+}
+
+mod schemas;
+use schemas::schemas;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,135 @@
+//! The shapes of the API's bodies.
+
+use super::object;
+use serde_json::{Value, json};
+
+pub(super) fn schemas() -> Value {
+    let mut all = seen();
+    let (Some(all_fields), Value::Object(asked)) = (all.as_object_mut(), asked()) else { return all };
+    all_fields.extend(asked);
+    all
+}
+
+/// What people and scripts read.
+fn seen() -> Value {
+    let summary = [
+        ("name", "string"),
+        ("cluster", "string?"),
+        ("shards", "integer"),
+        ("rf", "integer"),
+        ("status", "string"),
+        ("documents", "integer?"),
+    ];
+    let mut shown = summary.to_vec();
+    shown.push(("placement", "[ShardPlacement]"));
+    json!({
+        "TableList": object(&[("tables", "[TableSummary]")]),
+        "TableSummary": object(&summary),
+        "TableShow": object(&shown),
+        "ShardPlacement": object(&[("shard", "integer"), ("group", "string?"), ("nodes", "[CopyStatus]")]),
+        "CopyStatus": object(&[("id", "string"), ("status", "string")]),
+        "NodeList": object(&[("nodes", "[NodeSummary]")]),
+        "NodeSummary": object(&[
+            ("id", "string"), ("state", "string"), ("zone", "string?"), ("capacity", "number"),
+            ("copies", "integer"), ("groups", "integer"),
+        ]),
+        "OperationList": object(&[("operations", "[OperationSummary]")]),
+        "OperationSummary": object(&[
+            ("id", "integer"), ("kind", "string"), ("subject", "string"), ("status", "string"),
+            ("steps_done", "integer"), ("steps_total", "integer"), ("created_at", "integer"),
+            ("finished_at", "integer?"), ("error", "string?"),
+        ]),
+        "Dashboard": object(&[
+            ("timestamp", "integer"), ("overall_status", "string"), ("rebalancing", "RebalancingMetrics"),
+            ("queue", "QueueMetrics"), ("cluster", "ClusterMetrics"), ("alerts", "[Alert]"),
+        ]),
+        "Metrics": object(&[
+            ("rebalancing", "RebalancingMetrics"), ("queue", "QueueMetrics"), ("cluster", "ClusterMetrics"),
+        ]),
+        "RebalancingMetrics": object(&[
+            ("total_tables", "integer"), ("idle_tables", "integer"), ("running_operations", "integer"),
+            ("completed_operations", "integer"), ("failed_operations", "integer"),
+            ("average_duration", "number"), ("longest_running", "number"), ("last_copies", "integer"),
+            ("last_lower_bound", "integer"), ("last_shard_copies", "integer"),
+        ]),
+        "QueueMetrics": object(&[
+            ("total_queue_depth", "integer"), ("pending_commands", "integer"), ("failed_commands", "integer"),
+            ("average_wait_time", "number"), ("queue_depth_by_node", "{integer}"), ("command_types", "{integer}"),
+        ]),
+        "ClusterMetrics": object(&[
+            ("total_nodes", "integer"), ("active_nodes", "integer"), ("inactive_nodes", "integer"),
+            ("cluster_health_percentage", "number"), ("master_node", "string?"), ("cluster_hash", "string"),
+            ("topology_changes_last_hour", "integer"),
+        ]),
+        "Alerts": object(&[("alerts", "[Alert]")]),
+        "Alert": object(&[
+            ("level", "string"), ("type", "string"), ("message", "string"), ("action", "string"),
+            ("since", "integer"), ("labels", "{string}"), ("state", "string"),
+        ]),
+        "ConfigShow": object(&[("environment", "string"), ("settings", "{ShownSetting}")]),
+        "ShownSetting": object(&[("value", "any"), ("source", "string")]),
+        "Document": { "type": "object", "description": "An OpenAPI 3.1 document" },
+        "Problem": object(&[
+            ("type", "string"), ("title", "string"), ("status", "integer"), ("detail", "string"), ("hint", "string"),
+        ]),
+    })
+}
+
+/// What comes in, and what sidecars exchange.
+fn asked() -> Value {
+    json!({
+        "CreateTableBody": object(&[
+            ("name", "string"), ("columns", "string"), ("shards", "integer"), ("rf", "integer"),
+            ("if_not_exists", "~boolean"), ("timeout_seconds", "~integer?"),
+        ]),
+        "SidecarPoll": object(&[
+            ("node", "string"), ("uuid", "string"), ("log_id", "string?"), ("epoch", "integer"),
+            ("names_version", "integer"), ("peers", "{string}"), ("results", "[CommandResult]"),
+            ("running", "~[CommandId]"),
+        ]),
+        "SidecarOrders": object(&[
+            ("log_id", "string"), ("epoch", "integer"), ("names_version", "integer"),
+            ("names", "~[TableNameEntry]?"), ("commands", "[Command]"), ("peers", "[string]"),
+            ("hold_statements_seconds", "integer"),
+        ]),
+        "CommandId": object(&[("operation", "integer"), ("step", "integer"), ("attempt", "integer")]),
+        "CommandResult": object(&[("id", "CommandId"), ("outcome", "Outcome")]),
+        "Outcome": object(&[("outcome", "string"), ("message", "~string"), ("contents", "~{Content}")]),
+        "Content": object(&[
+            ("rows", "integer"), ("id_sum", "integer"), ("id_min", "integer"), ("id_max", "integer"),
+        ]),
+        "Command": object(&[
+            ("id", "CommandId"), ("epoch", "integer"), ("remaining_ms", "integer"), ("action", "Action"),
+        ]),
+        "Action": {
+            "type": "object",
+            "properties": { "do": { "type": "string" } },
+            "required": ["do"],
+            "description": "One of the closed set of actions, named by `do`, with that action's fields",
+        },
+        "TableNameEntry": object(&[("table", "string"), ("cluster", "string?"), ("generation", "integer")]),
+        "StatementRequest": object(&[("node", "string"), ("user", "string?"), ("statement", "ShardingStatement")]),
+        "ShardingStatement": {
+            "type": "object",
+            "properties": { "statement": { "type": "string" } },
+            "required": ["statement"],
+            "description": "One of the sharding statements, named by `statement`, with that statement's fields",
+        },
+        "StatementReply": {
+            "oneOf": [
+                { "const": "ok" },
+                object(&[("rows", "StatementRows")]),
+                object(&[("error", "StatementError")]),
+            ],
+        },
+        "StatementRows": {
+            "type": "object",
+            "properties": {
+                "columns": { "type": "array", "items": { "type": "string" } },
+                "rows": { "type": "array", "items": { "type": "array", "items": { "type": ["string", "null"] } } },
+            },
+            "required": ["columns", "rows"],
+        },
+        "StatementError": object(&[("message", "string")]),
+    })
+}

@@ -1,0 +1,185 @@
+use super::*;
+use crate::config::{Environment, Loaded};
+use crate::serve::api;
+use model::api::{
+    CopyStatus, Dashboard, NodeList, NodeSummary, OperationList, OperationSummary, Problem, ShardPlacement,
+    TableList, TableShow, TableSummary,
+};
+use model::wire::{SidecarOrders, SidecarPoll, StatementReply, StatementRequest, TableNameEntry};
+use model::{
+    Action, Command, CommandId, CommandResult, Content, Epoch, GroupId, NodeId, OperationId, Outcome, Reach,
+    StepId, TableName,
+};
+use std::collections::BTreeSet;
+
+#[test]
+fn the_document_and_the_routes_name_the_same_paths() {
+    let described: BTreeSet<&str> = ENDPOINTS.iter().map(|endpoint| endpoint.path).collect();
+    let routed: BTreeSet<&str> = api::routes().into_iter().map(|(path, _)| path).collect();
+    assert_eq!(described, routed);
+}
+
+#[test]
+fn every_schema_that_is_named_is_there_and_used() {
+    let document = document();
+    let text = document.to_string();
+    let schemas = document["components"]["schemas"].as_object().expect("schemas");
+    for part in text.split("#/components/schemas/").skip(1) {
+        let name = part.split('"').next().expect("a name");
+        assert!(schemas.contains_key(name), "{name} is not described");
+    }
+    for name in schemas.keys() {
+        assert!(text.contains(&format!("#/components/schemas/{name}\"")), "{name} is not used");
+    }
+}
+
+/// Every value fits its schema, and has no field that the schema lacks.
+fn check(schemas: &Value, schema: &Value, value: &Value, at: &str) {
+    if let Some(name) = schema["$ref"].as_str() {
+        let name = name.rsplit('/').next().expect("a name");
+        return check(schemas, &schemas[name], value, &format!("{at}:{name}"));
+    }
+    if let Some(any) = schema["anyOf"].as_array() {
+        let null = any.iter().any(|one| one["type"] == "null");
+        return if value.is_null() {
+            assert!(null, "{at}: null")
+        } else {
+            check(schemas, &any[0], value, at)
+        };
+    }
+    match schema["type"].as_str() {
+        None => {}
+        Some("array") => {
+            for item in value.as_array().unwrap_or_else(|| panic!("{at}: {value} is no list")) {
+                check(schemas, &schema["items"], item, at);
+            }
+        }
+        Some("object") => {
+            let fields = value.as_object().unwrap_or_else(|| panic!("{at}: {value} is no object"));
+            for name in schema["required"].as_array().into_iter().flatten() {
+                assert!(fields.contains_key(name.as_str().expect("a name")), "{at}: {name} is missing");
+            }
+            let Some(properties) = schema["properties"].as_object() else {
+                for value in fields.values() {
+                    check(schemas, &schema["additionalProperties"], value, at);
+                }
+                return;
+            };
+            for (name, value) in fields {
+                match properties.get(name) {
+                    Some(schema) => check(schemas, schema, value, &format!("{at}.{name}")),
+                    // Tagged by one field, with each variant's own.
+                    None => assert!(schema["description"].is_string(), "{at}: {name} is not described"),
+                }
+            }
+        }
+        Some("string") => assert!(value.is_string(), "{at}: {value}"),
+        Some("integer") => assert!(value.is_i64() || value.is_u64(), "{at}: {value}"),
+        Some("number") => assert!(value.is_number(), "{at}: {value}"),
+        Some("boolean") => assert!(value.is_boolean(), "{at}: {value}"),
+        Some(other) => panic!("{at}: unknown type {other}"),
+    }
+}
+
+fn fits<T: Serialize>(name: &str, value: &T) {
+    let schemas = schemas();
+    assert!(!schemas[name].is_null(), "{name}");
+    check(&schemas, &schemas[name], &serde_json::to_value(value).expect("JSON"), name);
+}
+
+#[test]
+fn what_people_read_is_as_described() {
+    let node = NodeId::new("h:1").expect("valid");
+    let name = TableName::new("t").expect("valid");
+    let summary =
+        TableSummary { name, cluster: None, shards: 1, rf: 1, status: "idle".into(), documents: None };
+    fits("TableList", &TableList { tables: vec![summary.clone()] });
+    let copy = CopyStatus { id: node.clone(), status: "active".into() };
+    let placement = ShardPlacement { shard: 0, group: Some("g".into()), nodes: vec![copy] };
+    fits("TableShow", &TableShow { summary, placement: vec![placement] });
+    let summary = NodeSummary {
+        id: node.clone(),
+        state: "active".into(),
+        zone: None,
+        capacity: 1.0,
+        copies: 0,
+        groups: 0,
+    };
+    fits("NodeList", &NodeList { nodes: vec![summary] });
+    let summary = OperationSummary {
+        id: 1,
+        kind: "create".into(),
+        subject: "t".into(),
+        status: "done".into(),
+        steps_done: 0,
+        steps_total: 0,
+        created_at: 0,
+        finished_at: Some(1),
+        error: None,
+    };
+    fits("OperationList", &OperationList { operations: vec![summary] });
+    let alert = Alert {
+        level: "warning".into(),
+        kind: "k".into(),
+        message: String::new(),
+        action: String::new(),
+        since: 0,
+        labels: [("a".to_owned(), "b".to_owned())].into(),
+        state: "firing".into(),
+    };
+    fits("Alerts", &Alerts { alerts: vec![alert.clone()] });
+    let queue = QueueMetrics { queue_depth_by_node: [(node, 1)].into(), ..QueueMetrics::default() };
+    let (rebalancing, cluster) = (RebalancingMetrics::default(), ClusterMetrics::default());
+    fits(
+        "Metrics",
+        &Metrics { rebalancing: rebalancing.clone(), queue: queue.clone(), cluster: cluster.clone() },
+    );
+    let status = "healthy".to_owned();
+    fits(
+        "Dashboard",
+        &Dashboard { timestamp: 0, overall_status: status, rebalancing, queue, cluster, alerts: vec![alert] },
+    );
+    fits("ConfigShow", &Loaded::profile(Environment::Development).show());
+    let text = String::new;
+    fits("Problem", &Problem { kind: text(), title: text(), status: 400, detail: text(), hint: text() });
+}
+
+#[test]
+fn what_sidecars_exchange_is_as_described() {
+    let node = NodeId::new("h:1").expect("valid");
+    let id = CommandId { operation: OperationId(1), step: StepId(0), attempt: 1 };
+    let contents = [("system.t_s0".to_owned(), Content::default())].into();
+    let done = CommandResult { id, outcome: Outcome::Done { contents } };
+    let refused = CommandResult { id, outcome: Outcome::Refused { message: "no".into() } };
+    let poll = SidecarPoll {
+        node: node.clone(),
+        uuid: "u".into(),
+        log_id: None,
+        epoch: Epoch(1),
+        names_version: 0,
+        peers: [(node.clone(), Reach::Silent)].into(),
+        results: vec![done, refused],
+        running: vec![id],
+    };
+    fits("SidecarPoll", &poll);
+    let action = Action::JoinCluster { group: GroupId::new("g").expect("valid"), at: node.clone() };
+    let table = TableName::new("t").expect("valid");
+    let orders = SidecarOrders {
+        log_id: "l".into(),
+        epoch: Epoch(1),
+        names_version: 1,
+        names: Some(vec![TableNameEntry { table: table.clone(), cluster: None, generation: 1 }]),
+        commands: vec![Command { id, epoch: Epoch(1), remaining_ms: 1, action }],
+        peers: vec![node.clone()],
+        hold_statements_seconds: 10,
+    };
+    fits("SidecarOrders", &orders);
+    let statement = model::wire::ShardingStatement::TruncateTable { name: table };
+    fits("StatementRequest", &StatementRequest { node, user: None, statement });
+    let one_of = schemas()["StatementReply"]["oneOf"].as_array().cloned().expect("variants");
+    let rows = StatementReply::Rows { columns: vec!["a".into()], rows: vec![vec![None]] };
+    for (variant, reply) in [(1, rows), (2, StatementReply::Error { message: "no".into() })] {
+        check(&schemas(), &one_of[variant], &serde_json::to_value(reply).expect("JSON"), "StatementReply");
+    }
+    assert_eq!(one_of[0]["const"], serde_json::to_value(StatementReply::Ok).expect("JSON"));
+}

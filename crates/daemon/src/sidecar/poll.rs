@@ -1,0 +1,209 @@
+//! The loop that keeps a node in touch with its controller: report, take orders, hand them to the lanes.
+
+use super::Sidecar;
+use super::controller::ControllerError;
+use super::fence::Refused;
+use crate::shutdown::Shutdown;
+use model::wire::{SidecarOrders, SidecarPoll};
+use model::{Command, CommandId, CommandResult, Outcome};
+use std::collections::{BTreeSet, VecDeque};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+use tokio::sync::Notify;
+use tokio::task::JoinHandle;
+
+/// Between failed polls: short enough that a restarted controller is found before anyone notices, long enough
+/// not to be a load on a host that is away.
+const BACKOFF_MIN: Duration = Duration::from_millis(100);
+const BACKOFF_MAX: Duration = Duration::from_secs(2);
+/// One poll that is held, and one that brings an outcome meanwhile; the controller then lets the first one go.
+const POLLS_MAX: usize = 2;
+
+/// What commands came to, and which are still open.
+#[derive(Debug, Default)]
+pub(super) struct Ledger {
+    inner: Mutex<Entries>,
+    changed: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Entries {
+    results: Vec<CommandResult>,
+    running: BTreeSet<CommandId>,
+}
+
+impl Ledger {
+    pub(super) fn begin(&self, id: CommandId) {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner).running.insert(id);
+    }
+
+    /// From running to known, in one step: a report must never lack a command in both.
+    pub(super) fn finish(&self, id: CommandId, outcome: Outcome) {
+        let mut entries = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        entries.running.remove(&id);
+        entries.results.push(CommandResult { id, outcome });
+        drop(entries);
+        self.changed.notify_one();
+    }
+
+    fn report(&self) -> (Vec<CommandResult>, Vec<CommandId>) {
+        let entries = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        (entries.results.clone(), entries.running.iter().copied().collect())
+    }
+
+    /// A poll that carried these was answered.
+    fn delivered(&self, results: &[CommandResult]) {
+        let mut entries = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        entries.results.retain(|result| !results.contains(result));
+    }
+}
+
+/// A poll on its way.
+struct Asked {
+    at: Instant,
+    carried: Vec<CommandResult>,
+    answer: Result<SidecarOrders, ControllerError>,
+}
+
+/// Polls until `shutdown`.
+pub(super) async fn run(sidecar: Arc<Sidecar>, shutdown: Shutdown) {
+    let mut in_flight: VecDeque<JoinHandle<Asked>> = VecDeque::with_capacity(POLLS_MAX);
+    let mut backoff = BACKOFF_MIN;
+    loop {
+        if in_flight.is_empty() {
+            in_flight.push_back(tokio::spawn(ask(Arc::clone(&sidecar))));
+        }
+        let may_add = in_flight.len() < POLLS_MAX;
+        let Some(first) = in_flight.front_mut() else { continue };
+        let asked = tokio::select! {
+            () = shutdown.wait() => return,
+            () = sidecar.ledger.changed.notified(), if may_add => {
+                in_flight.push_back(tokio::spawn(ask(Arc::clone(&sidecar))));
+                continue;
+            }
+            asked = first => asked,
+        };
+        in_flight.pop_front();
+        let went_well = match asked {
+            Ok(Asked { at, carried, answer: Ok(orders) }) => {
+                sidecar.ledger.delivered(&carried);
+                take(&sidecar, orders, at).await
+            }
+            Ok(Asked { answer: Err(error), .. }) => {
+                tracing::warn!(%error, "no orders");
+                false
+            }
+            Err(error) => {
+                tracing::error!(%error, "a poll ended early");
+                false
+            }
+        };
+        if went_well {
+            backoff = BACKOFF_MIN;
+        } else {
+            tokio::select! {
+                () = shutdown.wait() => return,
+                () = tokio::time::sleep(backoff) => {}
+            }
+            backoff = (backoff * 2).min(BACKOFF_MAX);
+        }
+    }
+}
+
+async fn ask(sidecar: Arc<Sidecar>) -> Asked {
+    let (log_id, epoch) = sidecar.fence.seen();
+    let (results, running) = sidecar.ledger.report();
+    let poll = SidecarPoll {
+        node: sidecar.node.clone(),
+        uuid: sidecar.uuid.clone(),
+        names_version: sidecar.names.version(log_id.as_deref()),
+        log_id,
+        epoch,
+        peers: sidecar.peers.seen(),
+        results,
+        running,
+    };
+    let at = Instant::now();
+    let answer = sidecar.controller.poll(&poll).await;
+    Asked { at, carried: poll.results, answer }
+}
+
+/// Takes one answer: epoch, then names, then commands. `false` when the next poll should wait a little.
+async fn take(sidecar: &Arc<Sidecar>, orders: SidecarOrders, asked: Instant) -> bool {
+    let admitted = {
+        let sidecar = Arc::clone(sidecar);
+        let (log_id, epoch) = (orders.log_id.clone(), orders.epoch);
+        // Syncing a file takes milliseconds on a good day.
+        tokio::task::spawn_blocking(move || sidecar.fence.admit(&log_id, epoch)).await
+    };
+    match admitted {
+        Ok(Ok(())) => {}
+        Ok(Err(refused)) => {
+            tracing::error!(%refused, "orders refused");
+            refuse(sidecar, &orders.commands, &refused);
+            return false;
+        }
+        Err(error) => {
+            tracing::error!(%error, "orders refused");
+            return false;
+        }
+    }
+    sidecar.heard(asked, orders.hold_statements_seconds);
+    sidecar.peers.watch(orders.peers);
+    let stored = match orders.names {
+        None => true,
+        Some(names) => {
+            let names_of = Arc::clone(sidecar);
+            let (log_id, version) = (orders.log_id, orders.names_version);
+            let stored =
+                tokio::task::spawn_blocking(move || names_of.names.store(&log_id, version, names)).await;
+            match stored {
+                Ok(Ok(())) => true,
+                Ok(Err(error)) => {
+                    tracing::error!(%error, "the names of tables were not stored; the old list holds");
+                    false
+                }
+                Err(error) => {
+                    tracing::error!(%error, "the names of tables were not stored; the old list holds");
+                    false
+                }
+            }
+        }
+    };
+    for command in orders.commands {
+        sidecar.ledger.begin(command.id);
+        sidecar.lanes.push(&sidecar.ledger, command, asked);
+    }
+    stored
+}
+
+fn refuse(sidecar: &Sidecar, commands: &[Command], refused: &Refused) {
+    for command in commands {
+        sidecar.ledger.finish(command.id, Outcome::Refused { message: refused.to_string() });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use model::{OperationId, StepId};
+
+    fn id(step: u64) -> CommandId {
+        CommandId { operation: OperationId(1), step: StepId(step), attempt: 1 }
+    }
+
+    #[test]
+    fn an_outcome_is_repeated_until_a_poll_that_carried_it_was_answered() {
+        let ledger = Ledger::default();
+        ledger.begin(id(0));
+        ledger.begin(id(1));
+        ledger.finish(id(0), Outcome::Unknown { message: "x".into() });
+        let (results, running) = ledger.report();
+        assert_eq!((results.len(), running), (1, vec![id(1)]));
+        ledger.finish(id(1), Outcome::Unknown { message: "y".into() });
+        ledger.delivered(&results);
+        let (left, running) = ledger.report();
+        assert_eq!(left.iter().map(|result| result.id).collect::<Vec<_>>(), vec![id(1)]);
+        assert!(running.is_empty());
+    }
+}
