@@ -141,7 +141,7 @@ impl<'a> Translator<'a> {
             // Over nothing searchd says 0.
             Aggregate::Min(_) => format!("COALESCE(MIN({argument}), 0)"),
             Aggregate::Max(_) => format!("COALESCE(MAX({argument}), 0)"),
-            Aggregate::Avg(_) => format!("COALESCE(AVG({argument}), 0.0)"),
+            Aggregate::Avg(_) => format!("COALESCE(1.0 * wrap_sum({argument}) / COUNT(*), 0.0)"),
         })
     }
 }
