@@ -12,6 +12,18 @@ use crate::{
 };
 use model::Millis;
 
+/// A UUID as text, from 128 drawn bits.
+pub(crate) fn random_uuid(a: u64, b: u64) -> String {
+    format!(
+        "{:08x}-{:04x}-{:04x}-{:04x}-{:012x}",
+        a >> 32,
+        (a >> 16) & 0xffff,
+        a & 0xffff,
+        b >> 48,
+        b & 0xffff_ffff_ffff
+    )
+}
+
 /// Why a node's stored state could not be opened.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum OpenError {
