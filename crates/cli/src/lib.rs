@@ -4,10 +4,14 @@
 //! Clocks, randomness and processes live here, so the rule against them ends here.
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)]
 
+pub mod api;
+pub mod dev;
 pub mod documents;
 pub mod load;
 pub mod output;
 pub mod random;
+mod signals;
+pub mod story;
 
 pub fn main() -> std::process::ExitCode {
     std::process::ExitCode::SUCCESS

@@ -99,10 +99,15 @@ impl Holdings {
     }
 }
 
+/// The replication clusters that a node remembers, by name.
+pub async fn clusters_of(client: &mut Client) -> Result<BTreeMap<String, ClusterSeen>, Fault> {
+    Ok(clusters(&client.rows("SHOW STATUS LIKE 'cluster%'").await?))
+}
+
 async fn look_at(endpoint: &Endpoint, table: &str) -> Result<NodeHoldings, Fault> {
     let mut client = Client::new(endpoint.clone());
     let tables = client.rows("SHOW TABLES FROM SYSTEM").await?;
-    let status = client.rows("SHOW STATUS LIKE 'cluster%'").await?;
+    let clusters = clusters_of(&mut client).await?;
     let user_tables = client.rows("SHOW TABLES").await?;
     let routed = user_tables.iter().any(|row| row.first().and_then(Option::as_deref) == Some(table));
     let route = if routed {
@@ -119,7 +124,7 @@ async fn look_at(endpoint: &Endpoint, table: &str) -> Result<NodeHoldings, Fault
         .filter(|(of, _)| of.as_str() == table)
         .map(|(_, shard)| shard)
         .collect();
-    Ok(NodeHoldings { shards, all_shards, clusters: clusters(&status), route })
+    Ok(NodeHoldings { shards, all_shards, clusters, route })
 }
 
 /// A routing table that vanishes between two looks is being rewritten: then there is none at this moment.

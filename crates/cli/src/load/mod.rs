@@ -13,7 +13,7 @@ mod traffic;
 mod verify;
 
 pub use client::{Client, Endpoint, Fault};
-pub use holdings::{ClusterSeen, Holdings, NodeHoldings};
+pub use holdings::{ClusterSeen, Holdings, NodeHoldings, clusters_of};
 pub use loader::{LoadError, LoadReport, Loader};
 pub use probe::{ProbeReport, probe_every_shard};
 pub use record::{Record, WriteOutcome};

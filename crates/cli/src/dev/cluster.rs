@@ -1,0 +1,357 @@
+//! The processes of a cluster and what may be done to them: nodes come, go, die and return.
+
+use super::layout::{ClusterFile, ClusterNode, Layout, Member, State};
+use super::ports::{Ports, check, loopback};
+use super::process::Process;
+use super::start::new_state;
+use crate::api::Api;
+use crate::load::Endpoint;
+use crate::output::{CommandError, Failure};
+use crate::story::Story;
+use model::NodeId;
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+/// What a cluster is made with. All of it only counts for a directory that has none yet, except `api`.
+#[derive(Clone, Debug, Default)]
+pub struct ClusterOptions {
+    pub nodes: u32,
+    /// The controller's API; port 0 takes a free one.
+    pub api: Option<SocketAddr>,
+    /// Node n listens for MySQL on this port plus n − 1.
+    pub mysql_base: Option<u16>,
+    pub http_base: Option<u16>,
+    /// Settings of the controller.
+    pub config: Option<PathBuf>,
+}
+
+/// A running cluster. Dropping it kills what is left of it.
+#[derive(Debug)]
+pub struct Cluster {
+    layout: Layout,
+    state: State,
+    config: Option<PathBuf>,
+    api: Api,
+    ports: Ports,
+    controller: Option<Process>,
+    nodes: BTreeMap<u32, Process>,
+}
+
+impl Cluster {
+    /// Starts the cluster of `dir`: the one that was there, or a new one.
+    pub async fn start(dir: &Path, options: ClusterOptions, story: &Story) -> Result<Self, CommandError> {
+        let layout = Layout::take(dir)?;
+        layout.remove_cluster_file();
+        let found = layout.read_state()?;
+        let seed = u64::from(std::process::id()) << 32 ^ layout.dir().as_os_str().len() as u64;
+        let known = found.iter().flat_map(|state| state.members.iter().flat_map(|one| [one.mysql, one.http]));
+        let mut ports = Ports::new(seed, known);
+        let is_new = found.is_none();
+        let mut state = match found {
+            Some(state) => state,
+            None => new_state(&options, &mut ports)?,
+        };
+        if let Some(api) = options.api {
+            let port = if api.port() == 0 { ports.free()? } else { api.port() };
+            state.api = SocketAddr::new(api.ip(), port).to_string();
+        }
+        let api = Api::at(&format!("http://{}", state.api), Some(layout.token_file()))?;
+        let config = options.config;
+        let mut cluster =
+            Self { layout, state, config, api, ports, controller: None, nodes: BTreeMap::new() };
+        cluster.layout.write_state(&cluster.state)?;
+        if is_new {
+            cluster.start_new(story).await?;
+        } else {
+            cluster.start_again(story).await?;
+        }
+        cluster.write_cluster_file()?;
+        Ok(cluster)
+    }
+
+    pub fn api(&self) -> &Api {
+        &self.api
+    }
+
+    pub fn dir(&self) -> &Path {
+        self.layout.dir()
+    }
+
+    pub fn remote_file(&self) -> PathBuf {
+        self.layout.remote_file()
+    }
+
+    /// The nodes that run, in order of their numbers.
+    pub fn endpoints(&self) -> Vec<Endpoint> {
+        self.running_members().into_iter().map(Member::endpoint).collect()
+    }
+
+    pub(super) fn running_members(&self) -> Vec<&Member> {
+        self.state.members.iter().filter(|member| self.nodes.contains_key(&member.number)).collect()
+    }
+
+    pub(super) const fn state(&self) -> &State {
+        &self.state
+    }
+
+    pub(super) fn write_state(&self) -> Result<(), CommandError> {
+        self.layout.write_state(&self.state)
+    }
+
+    pub(super) fn process_mut(&mut self, number: u32) -> Option<&mut Process> {
+        self.nodes.get_mut(&number)
+    }
+
+    /// Stops a node's process for a moment; it is not marked as down.
+    pub(super) async fn take_down(&mut self, number: u32) {
+        if let Some(mut process) = self.nodes.remove(&number) {
+            process.stop().await;
+        }
+    }
+
+    /// Ids of every process that was started directly.
+    pub fn pids(&self) -> Vec<u32> {
+        self.controller.iter().chain(self.nodes.values()).map(Process::pid).collect()
+    }
+
+    /// A node more, joined to the cluster.
+    pub async fn add(&mut self) -> Result<Endpoint, CommandError> {
+        let number = self.state.members.iter().map(|member| member.number).max().unwrap_or(0) + 1;
+        let member = Member {
+            number,
+            mysql: self.ports.free()?,
+            http: self.ports.free()?,
+            joined: false,
+            down: false,
+            stopped: None,
+        };
+        let endpoint = member.endpoint();
+        self.state.members.push(member);
+        self.write_state()?;
+        self.spawn_node(number)?;
+        self.wait_for_node(number).await?;
+        let outside: Vec<u32> = self
+            .running_members()
+            .iter()
+            .filter(|member| !member.joined)
+            .map(|member| member.number)
+            .collect();
+        for number in outside {
+            self.join(number).await?;
+        }
+        self.write_cluster_file()?;
+        Ok(endpoint)
+    }
+
+    /// Kill -9.
+    pub async fn kill(&mut self, name: &str) -> Result<NodeId, CommandError> {
+        let number = self.running(name)?;
+        if let Some(mut process) = self.nodes.remove(&number) {
+            process.kill().await;
+        }
+        self.went_down(number, None)
+    }
+
+    /// A clean stop.
+    pub async fn stop(&mut self, name: &str) -> Result<NodeId, CommandError> {
+        let number = self.running(name)?;
+        let Some(mut process) = self.nodes.remove(&number) else { return self.went_down(number, None) };
+        let stopped = process.stop().await.then(|| self.next_stop());
+        self.went_down(number, stopped)
+    }
+
+    /// Starts a node that is down.
+    pub async fn start_node(&mut self, name: &str) -> Result<NodeId, CommandError> {
+        let member = self.find(name)?;
+        let (number, id) = (member.number, member.id());
+        if self.nodes.contains_key(&number) {
+            let message = format!("node {number} ({id}) runs already");
+            return Err(CommandError::new(Failure::Refused, message, "`dev kill` or `dev stop` it first"));
+        }
+        self.spawn_node(number)?;
+        self.wait_for_node(number).await?;
+        self.write_cluster_file()?;
+        Ok(id)
+    }
+
+    /// Sees which processes have ended by themselves: dead nodes stay down, a dead controller starts again.
+    pub async fn look_after(&mut self) -> Result<Vec<String>, CommandError> {
+        let mut events = Vec::new();
+        let mut dead = Vec::new();
+        for (number, process) in &mut self.nodes {
+            if process.ended().is_some() {
+                events.push(format!("{}; it stays down until `dev start {number}`", process.obituary()));
+                dead.push(*number);
+            }
+        }
+        for number in dead {
+            self.nodes.remove(&number);
+            self.went_down(number, None)?;
+        }
+        if let Some(process) = &mut self.controller
+            && process.ended().is_some()
+        {
+            events.push(format!("{}; it is started again", process.obituary()));
+            self.controller = None;
+            self.start_controller().await?;
+        }
+        Ok(events)
+    }
+
+    /// Kills the controller with -9 and starts it again.
+    pub async fn restart_controller(&mut self) -> Result<(), CommandError> {
+        if let Some(mut process) = self.controller.take() {
+            process.kill().await;
+        }
+        self.start_controller().await
+    }
+
+    /// Stops everything cleanly: the controller first, that it does not take the rest for a failure; then the nodes,
+    /// each remembering its turn.
+    pub async fn shutdown(mut self) -> Result<(), CommandError> {
+        self.layout.remove_cluster_file();
+        if let Some(mut controller) = self.controller.take() {
+            controller.stop().await;
+        }
+        while let Some((number, mut process)) = self.nodes.pop_last() {
+            let stopped = process.stop().await.then(|| self.next_stop());
+            self.member_mut(number)?.stopped = stopped;
+        }
+        self.write_state()
+    }
+
+    fn next_stop(&self) -> u64 {
+        self.state.members.iter().filter_map(|member| member.stopped).max().unwrap_or(0) + 1
+    }
+
+    fn went_down(&mut self, number: u32, stopped: Option<u64>) -> Result<NodeId, CommandError> {
+        let member = self.member_mut(number)?;
+        member.down = true;
+        member.stopped = stopped;
+        let id = member.id();
+        self.write_state()?;
+        self.write_cluster_file()?;
+        Ok(id)
+    }
+
+    pub(super) async fn start_controller(&mut self) -> Result<(), CommandError> {
+        let address = self.api_address()?;
+        check(address, "the controller", "--api")?;
+        let mut arguments: Vec<String> = Vec::new();
+        if let Some(config) = &self.config {
+            arguments.push(format!("--config={}", config.display()));
+        }
+        arguments.extend([
+            "serve".to_owned(),
+            format!("--dir={}", self.layout.controller().display()),
+            format!("--api={address}"),
+            "--environment=development".to_owned(),
+        ]);
+        let mut process = Process::start("controller", &arguments, &self.layout.log("controller"))?;
+        self.wait_for_controller(&mut process).await?;
+        self.controller = Some(process);
+        Ok(())
+    }
+
+    /// Starts the process of a node; see [`Process::start`] for where this may be called.
+    pub(super) fn spawn_node(&mut self, number: u32) -> Result<(), CommandError> {
+        let dir = self.layout.node(number);
+        let log = self.layout.log(&format!("node{number}"));
+        let sidecar = self.sidecar_command(number)?;
+        let member = self.member_mut(number)?;
+        member.down = false;
+        member.stopped = None;
+        let (mysql, http) = (loopback(member.mysql), loopback(member.http));
+        check(mysql, &format!("node {number}"), "--mysql-base")?;
+        check(http, &format!("node {number}"), "--http-base")?;
+        let arguments = [
+            "node".to_owned(),
+            format!("--dir={}", dir.display()),
+            format!("--mysql={mysql}"),
+            format!("--http={http}"),
+            format!("--sidecar={sidecar}"),
+        ];
+        // Before the process: a node that may have written since is not the one that was stopped cleanly.
+        self.write_state()?;
+        let process = Process::start(&format!("node {number}"), &arguments, &log)?;
+        self.nodes.insert(number, process);
+        Ok(())
+    }
+
+    /// As `buddy_path` of searchd: a program and its arguments, which the node adds its own to.
+    fn sidecar_command(&self, number: u32) -> Result<String, CommandError> {
+        let program = std::env::current_exe().map_err(|error| {
+            CommandError::failed(format!("this program cannot find itself: {error}"), "start it by its path")
+        })?;
+        let dir = self.layout.node(number).join("sidecar");
+        let parts = [
+            program.display().to_string(),
+            "--die-with-parent".to_owned(),
+            "sidecar".to_owned(),
+            format!("--dir={}", dir.display()),
+            format!("--controller={}", self.api.url()),
+            format!("--token-file={}", self.layout.token_file().display()),
+        ];
+        if let Some(part) = parts.iter().find(|part| part.contains(char::is_whitespace)) {
+            let message = format!("a path with a blank in it cannot be passed to the sidecar: {part}");
+            return Err(CommandError::usage(message, "choose a --dir without blanks in its path"));
+        }
+        Ok(parts.join(" "))
+    }
+
+    fn write_cluster_file(&self) -> Result<(), CommandError> {
+        let nodes = self
+            .state
+            .members
+            .iter()
+            .map(|member| ClusterNode {
+                id: member.id(),
+                mysql: loopback(member.mysql).to_string(),
+                http: loopback(member.http).to_string(),
+                pid: self.nodes.get(&member.number).map(Process::pid),
+            })
+            .collect();
+        let token_file = self.layout.token_file();
+        self.layout.write_cluster_file(&ClusterFile { api: self.api.url().to_owned(), token_file, nodes })
+    }
+
+    pub(super) fn api_address(&self) -> Result<SocketAddr, CommandError> {
+        self.state.api.parse().map_err(|error| {
+            let message =
+                format!("the controller's address '{}' in dev.json is wrong: {error}", self.state.api);
+            CommandError::failed(message, "give it anew with --api")
+        })
+    }
+
+    fn find(&self, name: &str) -> Result<&Member, CommandError> {
+        self.state.find(name).ok_or_else(|| {
+            let known: Vec<String> =
+                self.state.members.iter().map(|one| format!("{} ({})", one.number, one.id())).collect();
+            let hint = format!("the nodes are {}", known.join(", "));
+            CommandError::usage(format!("there is no node '{name}'"), hint)
+        })
+    }
+
+    fn running(&self, name: &str) -> Result<u32, CommandError> {
+        let member = self.find(name)?;
+        if self.nodes.contains_key(&member.number) {
+            return Ok(member.number);
+        }
+        let message = format!("node {} ({}) is down already", member.number, member.id());
+        let hint = format!("`dev start {}` starts it", member.number);
+        Err(CommandError::new(Failure::Refused, message, hint))
+    }
+
+    pub(super) fn endpoint(&self, number: u32) -> Result<Endpoint, CommandError> {
+        Ok(self.find(&number.to_string())?.endpoint())
+    }
+
+    pub(super) fn member_mut(&mut self, number: u32) -> Result<&mut Member, CommandError> {
+        self.state
+            .members
+            .iter_mut()
+            .find(|member| member.number == number)
+            .ok_or_else(|| CommandError::failed(format!("there is no node {number}"), "report this"))
+    }
+}

@@ -1,0 +1,21 @@
+//! A whole cluster of embedded engines as child processes: `dev`, and the ground that `demo` stands on.
+
+mod cluster;
+mod layout;
+mod ports;
+mod process;
+mod recover;
+mod remote;
+mod run;
+mod start;
+
+pub use cluster::{Cluster, ClusterOptions};
+pub use layout::{ClusterFile, ClusterNode};
+pub use process::{die_with_parent, resident_bytes};
+pub use remote::{Request, ask};
+pub use run::run;
+
+/// Where `dev` keeps its cluster when nothing else is said.
+pub const DEFAULT_DIR: &str = ".shardwright";
+/// The replication cluster that the nodes are members of.
+pub const CLUSTER: &str = "c";

@@ -1,0 +1,219 @@
+//! From processes to a cluster: the first start, the start after everything was down, and joining.
+
+use super::CLUSTER;
+use super::cluster::{Cluster, ClusterOptions};
+use super::layout::{Member, State};
+use super::ports::{Ports, check, loopback};
+use super::process::Process;
+use super::recover::{self, Survey};
+use crate::load::{Client, Fault};
+use crate::output::CommandError;
+use crate::story::Story;
+use model::NodeId;
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
+/// From a process's start to its first answer. A node that reads back a large log takes longest.
+const START_TIMEOUT: Duration = Duration::from_mins(1);
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+/// A node that joins right after another can be turned away for some seconds.
+const JOIN_TIMEOUT: Duration = Duration::from_mins(1);
+const JOIN_AGAIN: Duration = Duration::from_millis(300);
+/// Failure detection as in the groups: a dead member is noticed after about two seconds. Options are a node's own,
+/// so they are given with every CREATE and JOIN.
+pub(super) const CLUSTER_OPTIONS: &str = "evs.suspect_timeout=PT1S;evs.inactive_timeout=PT2S;\
+     evs.keepalive_period=PT0.3S;evs.inactive_check_period=PT0.3S";
+
+impl Cluster {
+    pub(super) async fn start_new(&mut self, story: &Story) -> Result<(), CommandError> {
+        let numbers: Vec<u32> = self.state().members.iter().map(|member| member.number).collect();
+        let count = numbers.len();
+        let step = story.step(&format!("starting a controller and {count} nodes"));
+        self.start_controller().await?;
+        for number in &numbers {
+            self.spawn_node(*number)?;
+        }
+        for number in &numbers {
+            self.wait_for_node(*number).await?;
+        }
+        // A single node stays without a cluster: only so can it hold sharded tables of its own.
+        if count > 1 {
+            for number in &numbers {
+                step.say(&format!("node {number} of {count} enters the cluster {CLUSTER}"));
+                self.join(*number).await?;
+            }
+        }
+        self.wait_until_known(&numbers).await?;
+        step.done(&format!("a controller and {count} nodes run, joined in cluster {CLUSTER}"));
+        Ok(())
+    }
+
+    /// Brings back a cluster that was down as a whole; what comes first and why is told in [`recover`].
+    pub(super) async fn start_again(&mut self, story: &Story) -> Result<(), CommandError> {
+        let order = self.state().start_order();
+        let step = story.step(&format!("starting {} nodes of {} again", order.len(), self.dir().display()));
+        check(self.api_address()?, "the controller", "--api")?;
+        for member in self.state().members.iter().filter(|member| !member.down) {
+            check(loopback(member.mysql), &format!("node {}", member.number), "another --dir")?;
+            check(loopback(member.http), &format!("node {}", member.number), "another --dir")?;
+        }
+        let clean = self.state().members.iter().all(|member| member.down || member.stopped.is_some());
+        if clean && !Survey::is_under_way(self.dir()) {
+            for number in &order {
+                self.spawn_node(*number)?;
+                self.wait_for_node(*number).await?;
+                recover::settle(&self.endpoint(*number)?).await?;
+            }
+        } else {
+            story.say("the cluster was not stopped cleanly: its nodes compare their copies first");
+            self.start_after_a_crash(&order).await?;
+        }
+        for endpoint in self.endpoints() {
+            recover::settle(&endpoint).await?;
+        }
+        self.start_controller().await?;
+        self.wait_until_known(&order).await?;
+        step.done(&format!("a controller and {} nodes run again", order.len()));
+        Ok(())
+    }
+
+    async fn start_after_a_crash(&mut self, order: &[u32]) -> Result<(), CommandError> {
+        let mut survey = Survey::open(self.dir())?;
+        for number in order {
+            self.spawn_node(*number)?;
+            self.wait_for_node(*number).await?;
+            survey.dissolve(&self.endpoint(*number)?).await?;
+            self.take_down(*number).await;
+        }
+        for number in order {
+            self.spawn_node(*number)?;
+        }
+        for number in order {
+            self.wait_for_node(*number).await?;
+        }
+        survey.make_anew(&self.endpoints()).await
+    }
+
+    pub(super) async fn wait_for_node(&mut self, number: u32) -> Result<(), CommandError> {
+        let endpoint = self.endpoint(number)?;
+        let deadline = Instant::now() + START_TIMEOUT;
+        loop {
+            let mut client = Client::new(endpoint.clone());
+            if client.rows("SHOW STATUS LIKE 'cluster%'").await.is_ok() {
+                client.close().await;
+                return Ok(());
+            }
+            if let Some(process) = self.process_mut(number) {
+                wait_or_fail(process, deadline).await?;
+            }
+        }
+    }
+
+    pub(super) async fn wait_for_controller(&self, process: &mut Process) -> Result<(), CommandError> {
+        let deadline = Instant::now() + START_TIMEOUT;
+        while !self.api().is_up().await {
+            wait_or_fail(process, deadline).await?;
+        }
+        Ok(())
+    }
+
+    /// Makes a node a member of the cluster `c`, which the first one makes.
+    pub(super) async fn join(&mut self, number: u32) -> Result<(), CommandError> {
+        let options = format!("'{CLUSTER_OPTIONS}' AS options");
+        let member = self.running_members().into_iter().find(|member| member.joined).map(Member::id);
+        let mut client = Client::new(self.endpoint(number)?);
+        let entered = match &member {
+            None => client.execute(&format!("CREATE CLUSTER {CLUSTER} {options}")).await.map(drop),
+            Some(at) => join(&mut client, CLUSTER, at, &options).await,
+        };
+        client.close().await;
+        entered.map_err(|fault| {
+            let message = format!("node {number} could not enter the cluster {CLUSTER}: {fault}");
+            CommandError::failed(message, "the node's log says more")
+        })?;
+        self.member_mut(number)?.joined = true;
+        self.write_state()
+    }
+
+    /// Until the controller counts these nodes as active.
+    pub(super) async fn wait_until_known(&mut self, numbers: &[u32]) -> Result<(), CommandError> {
+        let mut ids = BTreeSet::new();
+        for number in numbers {
+            ids.insert(self.endpoint(*number)?.node);
+        }
+        let deadline = Instant::now() + START_TIMEOUT;
+        loop {
+            let seen = self.api().nodes().await?.nodes;
+            let active = seen.iter().filter(|node| node.state == "active").map(|node| &node.id);
+            let missing = ids.len() - active.filter(|id| ids.contains(id)).count();
+            if missing == 0 {
+                return Ok(());
+            }
+            if Instant::now() > deadline {
+                let message =
+                    format!("the controller does not see {missing} of {} nodes as active", ids.len());
+                return Err(CommandError::failed(message, "the controller's log says more"));
+            }
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+    }
+}
+
+/// JOIN CLUSTER, again while the node is turned away for its haste.
+pub(super) async fn join(
+    client: &mut Client,
+    cluster: &str,
+    at: &NodeId,
+    options: &str,
+) -> Result<(), Fault> {
+    let deadline = Instant::now() + JOIN_TIMEOUT;
+    loop {
+        match client.execute(&format!("JOIN CLUSTER {cluster} AT '{at}' {options}")).await {
+            Err(Fault::Refused { message, .. }) if is_hasty(&message) && Instant::now() < deadline => {
+                tokio::time::sleep(JOIN_AGAIN).await;
+            }
+            outcome => return outcome.map(drop),
+        }
+    }
+}
+
+/// What a node is told that joins too soon after another.
+fn is_hasty(message: &str) -> bool {
+    message.contains("no nodes available") || message.contains("retries limit exceeded")
+}
+
+/// The members of a new cluster, on the ports that were asked for or on free ones.
+pub(super) fn new_state(options: &ClusterOptions, ports: &mut Ports) -> Result<State, CommandError> {
+    let mut members = Vec::new();
+    for number in 1..=options.nodes {
+        let mut port = |base: Option<u16>, option: &str| match base {
+            None => ports.free(),
+            Some(base) => {
+                let port = u32::from(base) + number - 1;
+                let port = u16::try_from(port).map_err(|_| {
+                    let message = format!("{option} {base} leaves no port for node {number}");
+                    CommandError::usage(message, "choose a lower one")
+                })?;
+                ports.take(port, &format!("node {number}"), option)
+            }
+        };
+        let mysql = port(options.mysql_base, "--mysql-base")?;
+        let http = port(options.http_base, "--http-base")?;
+        members.push(Member { number, mysql, http, joined: false, down: false, stopped: None });
+    }
+    let api = loopback(ports.free()?).to_string();
+    Ok(State { api, members })
+}
+
+/// One look further at a process that does not answer yet.
+async fn wait_or_fail(process: &mut Process, deadline: Instant) -> Result<(), CommandError> {
+    if process.ended().is_some() {
+        return Err(CommandError::failed(process.obituary(), "its log says more"));
+    }
+    if Instant::now() > deadline {
+        let message = format!("no answer within {} s: {}", START_TIMEOUT.as_secs(), process.obituary());
+        return Err(CommandError::failed(message, "its log says more"));
+    }
+    tokio::time::sleep(LOOK_EVERY).await;
+    Ok(())
+}
