@@ -43,6 +43,7 @@ mod bound;
 mod fill;
 mod fingerprint;
 mod instance;
+mod loss;
 mod outcome;
 mod problem;
 mod schedule;
@@ -50,6 +51,7 @@ mod search;
 mod share;
 mod solve;
 mod weigh;
+mod words;
 
 pub mod explain;
 pub mod groups;

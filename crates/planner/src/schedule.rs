@@ -1,32 +1,242 @@
-//! When each move runs: rounds in which no node receives or sends more than its limits.
+//! When each move runs: rounds in which no node receives or sends more copies than its limits.
+//!
+//! Senders and receivers form a bipartite multigraph, so the fewest rounds are the largest number of transfers at
+//! one end divided by its limit, rounded up (D. König, 1916; with limits above 1, D. de Werra, 1971): that number is
+//! always reached. Each move takes the first round with room at both ends, the most endangered units first; where
+//! there is none, a chain of moves changes places between two rounds.
+//!
+//! A restored copy is sent by any node that keeps one, here the least busy; a copy that is only given up occupies its
+//! node like one that is sent, because cluster commands on a node run one by one.
 
-use crate::{outcome::Move, problem::Problem};
-use std::collections::BTreeMap;
+use crate::instance::Instance;
+use std::collections::{BTreeMap, BTreeSet};
 
-/// Puts each move into the first round that has room at both ends.
-pub(crate) fn rounds(problem: &Problem, moves: &[Move]) -> Vec<Vec<usize>> {
-    let limit_in = problem.options.transfers_in_per_node.max(1);
-    let limit_out = problem.options.transfers_out_per_node.max(1);
-    let mut rounds: Vec<Vec<usize>> = Vec::new();
-    let mut used: Vec<BTreeMap<(bool, &str), u32>> = Vec::new();
-    for (k, step) in moves.iter().enumerate() {
-        let free = |round: &BTreeMap<(bool, &str), u32>| {
-            let fits = |side: bool, node: &Option<String>, limit: u32| {
-                node.as_ref().is_none_or(|n| round.get(&(side, n)).copied().unwrap_or(0) < limit)
-            };
-            fits(true, &step.to, limit_in) && fits(false, &step.from, limit_out)
-        };
-        let at = used.iter().position(free).unwrap_or(used.len());
-        if at == used.len() {
-            used.push(BTreeMap::new());
-            rounds.push(Vec::new());
+/// No node: nothing is sent, or nothing received.
+pub(crate) const NONE: u32 = u32::MAX;
+
+/// A move by numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Step {
+    pub unit: u32,
+    pub to: u32,
+    pub from: u32,
+    /// Copies the unit has when this one is restored; `NONE` where it is not a restore. Fewer is more urgent.
+    pub left: u32,
+}
+
+/// A common free round is looked for in so many rounds; after that a chain is shorter than looking on.
+const WINDOW: u32 = 64;
+
+/// Rounds of indices into `steps`.
+pub(crate) fn rounds(instance: &Instance, limit_in: u32, limit_out: u32, steps: &[Step]) -> Vec<Vec<usize>> {
+    let mut order: Vec<u32> = (0..steps.len() as u32).collect();
+    order.sort_by_key(|&k| (steps[k as usize].left, k));
+    let ends = ends(instance, steps, &order);
+    let mut coloring = Coloring::new(&ends, instance.usable.len(), [limit_out.max(1), limit_in.max(1)]);
+    let two_ended = |k: &&u32| ends[**k as usize].iter().all(|&end| end != NONE);
+    for &k in order.iter().filter(two_ended) {
+        coloring.place(k);
+    }
+    for &k in order.iter().filter(|k| !two_ended(k)) {
+        coloring.place_one_ended(k);
+    }
+    let mut rounds = vec![Vec::new(); coloring.rounds as usize];
+    for (k, &round) in coloring.round.iter().enumerate() {
+        rounds[round as usize].push(k);
+    }
+    // Chains may have pushed an urgent move back; whole rounds change places freely.
+    let urgency = |round: &Vec<usize>| {
+        let mut left: Vec<u32> = round.iter().map(|&k| steps[k].left).filter(|&l| l != NONE).collect();
+        left.sort_unstable();
+        left.push(NONE);
+        left
+    };
+    rounds.sort_by_cached_key(urgency);
+    rounds
+}
+
+/// The sender and the receiver of every step. Restores are sent by the node with the least to send so far.
+fn ends(instance: &Instance, steps: &[Step], order: &[u32]) -> Vec<[u32; 2]> {
+    let mut sends = vec![0u32; instance.usable.len()];
+    let mut leaving: BTreeSet<(u32, u32)> = BTreeSet::new();
+    for step in steps.iter().filter(|s| s.from != NONE) {
+        sends[step.from as usize] += 1;
+        leaving.insert((step.unit, step.from));
+    }
+    let mut ends = vec![[NONE; 2]; steps.len()];
+    for &k in order {
+        let step = steps[k as usize];
+        let mut from = step.from;
+        if from == NONE {
+            let held = instance.held(step.unit as usize).iter().copied();
+            let donor = held.min_by_key(|&i| (leaving.contains(&(step.unit, i)), sends[i as usize]));
+            if let Some(donor) = donor {
+                sends[donor as usize] += 1;
+                from = donor;
+            }
         }
-        rounds[at].push(k);
-        for (side, node) in [(true, &step.to), (false, &step.from)] {
-            if let Some(n) = node {
-                *used[at].entry((side, n)).or_default() += 1;
+        ends[k as usize] = [from, step.to];
+    }
+    ends
+}
+
+/// An assignment of moves to rounds; vertex `2 i` is node `i` as a sender, `2 i + 1` as a receiver.
+struct Coloring<'a> {
+    ends: &'a [[u32; 2]],
+    limit: [u32; 2],
+    rounds: u32,
+    /// Per move, `NONE` before it is placed.
+    round: Vec<u32>,
+    /// Moves by (vertex, round).
+    at: BTreeMap<(u32, u32), Vec<u32>>,
+    /// Per vertex: the first round that has room.
+    open: Vec<u32>,
+}
+
+impl<'a> Coloring<'a> {
+    fn new(ends: &'a [[u32; 2]], nodes: usize, limit: [u32; 2]) -> Self {
+        let mut degree = vec![[0u32; 2]; nodes];
+        for (side, node) in ends.iter().flat_map(|ends| ends.iter().enumerate()) {
+            if *node != NONE {
+                degree[*node as usize][side] += 1;
+            }
+        }
+        let rounds = degree.iter().map(|d| d[0].div_ceil(limit[0]).max(d[1].div_ceil(limit[1]))).max();
+        Self {
+            ends,
+            limit,
+            rounds: rounds.unwrap_or(0),
+            round: vec![NONE; ends.len()],
+            at: BTreeMap::new(),
+            open: vec![0; 2 * nodes],
+        }
+    }
+
+    fn vertex(&self, k: u32, side: usize) -> u32 {
+        2 * self.ends[k as usize][side] + side as u32
+    }
+
+    fn has_room(&self, vertex: u32, round: u32) -> bool {
+        let used = self.at.get(&(vertex, round)).map_or(0, |moves| moves.len() as u32);
+        used < self.limit[vertex as usize % 2]
+    }
+
+    /// The first round with room at the vertex; there is one as long as not all its moves are placed.
+    fn first_open(&mut self, vertex: u32) -> u32 {
+        let mut round = self.open[vertex as usize];
+        while !self.has_room(vertex, round) {
+            round += 1;
+        }
+        self.open[vertex as usize] = round;
+        round
+    }
+
+    fn set(&mut self, k: u32, round: u32) {
+        self.round[k as usize] = round;
+        for side in 0..2 {
+            if self.ends[k as usize][side] != NONE {
+                self.at.entry((self.vertex(k, side), round)).or_default().push(k);
             }
         }
     }
-    rounds
+
+    fn unset(&mut self, k: u32) {
+        let round = std::mem::replace(&mut self.round[k as usize], NONE);
+        for side in 0..2 {
+            let vertex = self.vertex(k, side);
+            if let Some(moves) = self.at.get_mut(&(vertex, round)) {
+                moves.retain(|&other| other != k);
+            }
+            self.open[vertex as usize] = self.open[vertex as usize].min(round);
+        }
+    }
+
+    fn place(&mut self, k: u32) {
+        let (sender, receiver) = (self.vertex(k, 0), self.vertex(k, 1));
+        let first = self.first_open(sender);
+        let second = self.first_open(receiver);
+        let start = first.max(second);
+        let common = (start..self.rounds.min(start + WINDOW))
+            .find(|&round| self.has_room(sender, round) && self.has_room(receiver, round));
+        match common {
+            Some(round) => self.set(k, round),
+            None => self.chain(k, first, second),
+        }
+    }
+
+    /// Places `k` into `first`, where its sender has room, and moves others between `first` and `second`, where its
+    /// receiver has room, until nobody is beyond its limit. No move changes twice, so the chain ends.
+    fn chain(&mut self, k: u32, first: u32, second: u32) {
+        self.set(k, first);
+        let mut changed = BTreeSet::from([k]);
+        // The last move put into `into` may be one too many for its end on this side.
+        let (mut last, mut side, mut into, mut other) = (k, 1, first, second);
+        loop {
+            let vertex = self.vertex(last, side);
+            let moves = &self.at[&(vertex, into)];
+            if moves.len() as u32 <= self.limit[side] {
+                return;
+            }
+            let Some(&next) = moves.iter().rev().find(|m| !changed.contains(m)) else { return };
+            self.unset(next);
+            self.set(next, other);
+            changed.insert(next);
+            last = next;
+            side = 1 - side;
+            std::mem::swap(&mut into, &mut other);
+        }
+    }
+
+    fn place_one_ended(&mut self, k: u32) {
+        let side = usize::from(self.ends[k as usize][0] == NONE);
+        let vertex = self.vertex(k, side);
+        let round = self.first_open(vertex);
+        self.set(k, round);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Colours a graph of (sender, receiver) pairs and checks limits and the number of rounds.
+    fn check(pairs: &[[u32; 2]], nodes: usize, limit: [u32; 2]) {
+        let mut coloring = Coloring::new(pairs, nodes, limit);
+        for k in 0..pairs.len() as u32 {
+            match pairs[k as usize].contains(&NONE) {
+                true => coloring.place_one_ended(k),
+                false => coloring.place(k),
+            }
+        }
+        let mut used: BTreeMap<(usize, u32, u32), u32> = BTreeMap::new();
+        for (ends, &round) in pairs.iter().zip(&coloring.round) {
+            assert!(round < coloring.rounds);
+            for side in (0..2).filter(|&side| ends[side] != NONE) {
+                *used.entry((side, ends[side], round)).or_default() += 1;
+            }
+        }
+        for ((side, node, round), count) in used {
+            assert!(count <= limit[side], "side {side} of node {node} in round {round}: {count}");
+        }
+    }
+
+    #[test]
+    fn the_fewest_rounds_suffice_for_any_graph() {
+        let mut seed = 1u64;
+        let mut next = |below: u32| {
+            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (seed >> 33) as u32 % below
+        };
+        for _ in 0..500 {
+            let nodes = 2 + next(7);
+            let pairs: Vec<[u32; 2]> = (0..next(200)).map(|_| [next(nodes), next(nodes)]).collect();
+            let limit = [1 + next(3), 1 + next(3)];
+            check(&pairs, nodes as usize, limit);
+        }
+    }
+
+    #[test]
+    fn one_ended_moves_fill_up() {
+        check(&[[0, 1], [NONE, 1], [NONE, 1], [0, NONE], [0, NONE]], 2, [2, 2]);
+    }
 }

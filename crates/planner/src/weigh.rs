@@ -48,6 +48,11 @@ impl PartialOrd for Rank {
     }
 }
 
+/// How far from its share a node may be: half an average copy.
+pub(crate) fn tolerance(instance: &Instance, share: &[f64]) -> f64 {
+    0.5 * share.iter().sum::<f64>() / f64::from(instance.total()).max(1.0)
+}
+
 /// Evens the layout as far as `steps` allow.
 pub(crate) fn even(instance: &Instance, share: &[f64], layout: &mut Layout, steps: u64) {
     let mut steps_left = steps;
@@ -76,8 +81,7 @@ impl<'a> Weigh<'a> {
                 units[i as usize].push(u);
             }
         }
-        let copies = f64::from(instance.total()).max(1.0);
-        let tolerance = 0.5 * share.iter().sum::<f64>() / copies;
+        let tolerance = tolerance(instance, share);
         let mut weigh =
             Self { instance, share, layout, tolerance, units, ranked: BTreeSet::new(), steps_left };
         weigh.ranked =
