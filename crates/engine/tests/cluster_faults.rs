@@ -57,7 +57,8 @@ fn run(seed: u64) {
             3..5 if spare && net.nodes[at].alive && net.synced(at) => net.stop(at),
             // Started alone a node would give up for good: see the dangerous habits.
             5..15 if !net.nodes[at].alive && cut.is_empty() => net.start(at),
-            15..18 if spare => {
+            // Cut off while it looks around, a starting node would give up too.
+            15..18 if spare && (0..count).all(|at| net.status(at) != "disconnected") => {
                 net.cut_off(at);
                 cut.push(at);
             }

@@ -68,6 +68,10 @@ impl JoinAttempt {
         self.ready && self.coordinator.as_ref() == Some(coordinator)
     }
 
+    pub(super) fn ticket(&self) -> Option<Ticket> {
+        self.ticket
+    }
+
     pub(super) fn in_transfer(&self) -> bool {
         self.session.is_some()
     }

@@ -103,9 +103,8 @@ impl Cluster {
     }
 
     pub(super) fn on_left(&mut self, host: &mut dyn Host) {
-        if let Some(Departure::Exit { told: true, ticket, .. }) = self.departure {
+        if matches!(self.departure, Some(Departure::Exit { told: true, .. })) {
             self.dissolve(host);
-            host.finish(ticket, Ok(()));
         }
     }
 
@@ -116,21 +115,17 @@ impl Cluster {
         let alone = self.other_members().is_empty();
         match &mut self.departure {
             None => {}
-            Some(Departure::Exit { ticket, told, deadline }) => {
-                let ticket = *ticket;
+            Some(Departure::Exit { told, deadline, .. }) => {
                 if *deadline <= now || (alone && drained) {
                     self.dissolve(host);
-                    host.finish(ticket, Ok(()));
                 } else if drained && !*told {
                     *told = true;
                     self.tell_members(host, &M::Leave { member: self.me.clone(), for_good: true });
                 }
             }
-            Some(Departure::Delete { ticket, waiting, deadline, again }) => {
+            Some(Departure::Delete { waiting, deadline, again, .. }) => {
                 if waiting.is_empty() || *deadline <= now {
-                    let ticket = *ticket;
                     self.dissolve(host);
-                    host.finish(ticket, Ok(()));
                 } else if *again <= now {
                     *again = now + Millis(500);
                     for node in waiting.keys() {
@@ -146,7 +141,7 @@ impl Cluster {
         if matches!(self.phase, Phase::Gone) {
             return;
         }
-        self.departure = None;
+        let departure = self.departure.take();
         self.round = None;
         self.frozen = None;
         if matches!(self.phase, Phase::Member) {
@@ -157,14 +152,12 @@ impl Cluster {
         self.drop_addition(host);
         self.fail_pending(host, &errors::exiting(&self.desc.name));
         self.phase = Phase::Gone;
-        self.end_waiting(host);
-    }
-
-    /// A join or bootstrap that waited fails with the cluster.
-    fn end_waiting(&mut self, host: &mut dyn Host) {
-        let error = errors::unknown(&self.desc.name);
-        if let Some(ticket) = self.bootstrap.take() {
-            host.finish(ticket, Err(error));
+        if let Some(Departure::Exit { ticket, .. } | Departure::Delete { ticket, .. }) = departure {
+            host.finish(ticket, Ok(()));
+        }
+        let joining = self.joining.take().and_then(|join| join.ticket());
+        for ticket in [self.bootstrap.take(), joining].into_iter().flatten() {
+            host.finish(ticket, Err(errors::unknown(&self.desc.name)));
         }
     }
 

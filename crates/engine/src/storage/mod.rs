@@ -99,6 +99,12 @@ pub trait Storage: Send {
 
     fn restore_abort(&mut self, restore: RestoreId);
 
+    /// Whether there is a directory of this name, relative to the data directory, for a cluster's files.
+    fn has_directory(&self, name: &str) -> bool;
+
+    /// Makes it; nothing is done when it is there.
+    fn make_directory(&mut self, name: &str) -> Result<(), StorageError>;
+
     /// Forgets all snapshots and restores under way, as a restarted process has.
     fn abort_transfers(&mut self);
 

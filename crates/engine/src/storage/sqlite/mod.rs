@@ -37,12 +37,20 @@ enum Home {
     Memory,
 }
 
+/// Whether a directory's name stays below the data directory.
+fn is_inside(name: &str) -> bool {
+    let path = Path::new(name);
+    !name.is_empty() && path.components().all(|part| matches!(part, std::path::Component::Normal(_)))
+}
+
 #[derive(Debug)]
 pub struct SqliteStorage {
     home: Home,
     catalog: Catalog,
     pool: Pool,
     transfers: Transfers,
+    /// Directories that only a storage in memory has.
+    directories: std::collections::BTreeSet<String>,
 }
 
 impl SqliteStorage {
@@ -51,7 +59,7 @@ impl SqliteStorage {
         std::fs::create_dir_all(directory).map_err(StorageError::io("make directory", directory))?;
         let home = Home::Directory(directory.to_owned());
         let catalog = Catalog::open(&home)?;
-        let storage = Self { pool: Pool::new(home.clone()), transfers: Transfers::default(), catalog, home };
+        let storage = Self::over(home, catalog);
         storage.remove_strays(directory)?;
         Ok(storage)
     }
@@ -60,7 +68,12 @@ impl SqliteStorage {
     pub fn memory() -> Result<Self, StorageError> {
         let home = Home::Memory;
         let catalog = Catalog::open(&home)?;
-        Ok(Self { pool: Pool::new(home.clone()), transfers: Transfers::default(), catalog, home })
+        Ok(Self::over(home, catalog))
+    }
+
+    fn over(home: Home, catalog: Catalog) -> Self {
+        let pool = Pool::new(home.clone());
+        Self { home, catalog, pool, transfers: Transfers::default(), directories: std::collections::BTreeSet::new() }
     }
 
     /// Files of tables that were dropped, replaced or half received when the last process ended.
@@ -215,6 +228,29 @@ impl Storage for SqliteStorage {
 
     fn restore_abort(&mut self, restore: RestoreId) {
         self.transfers.restore_abort(restore);
+    }
+
+    fn has_directory(&self, name: &str) -> bool {
+        match &self.home {
+            Home::Directory(data) => is_inside(name) && data.join(name).is_dir(),
+            Home::Memory => self.directories.contains(name),
+        }
+    }
+
+    fn make_directory(&mut self, name: &str) -> Result<(), StorageError> {
+        if !is_inside(name) {
+            return Err(StorageError::Refused(format!("'{name}' is no directory below the data directory")));
+        }
+        match &self.home {
+            Home::Directory(data) => {
+                let path = data.join(name);
+                std::fs::create_dir_all(&path).map_err(StorageError::io("make directory", &path))
+            }
+            Home::Memory => {
+                self.directories.insert(name.to_owned());
+                Ok(())
+            }
+        }
     }
 
     fn abort_transfers(&mut self) {
