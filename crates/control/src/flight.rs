@@ -29,6 +29,8 @@ pub struct Flights {
     retry_at: BTreeMap<StepKey, Millis>,
     /// Since when a step could have started: looks for its preconditions must begin after this.
     ready_since: BTreeMap<StepKey, Millis>,
+    /// What a rule makes a step wait for, for whoever asks.
+    pub waits: BTreeMap<StepKey, String>,
 }
 
 /// The longest pause between two tries.
@@ -53,12 +55,14 @@ impl Flights {
     }
 
     pub fn end_step(&mut self, key: StepKey) {
+        self.waits.remove(&key);
         self.open.remove(&key);
         self.retry_at.remove(&key);
         self.ready_since.remove(&key);
     }
 
     pub fn end_operation(&mut self, id: OperationId) {
+        self.waits.retain(|(operation, _), _| *operation != id);
         self.open.retain(|(operation, _), _| *operation != id);
         self.retry_at.retain(|(operation, _), _| *operation != id);
         self.ready_since.retain(|(operation, _), _| *operation != id);

@@ -111,15 +111,13 @@ impl Controller {
             // A copy on a node that is gone is no source and needs no shedding.
             let from = from.filter(|from| self.state.is_live(from));
             let reason = planned.reason.to_string();
-            let added = match (&to, &from) {
-                (Some(to), from) => self.add(|state, id, unix| {
-                    catalogue::move_group(state, id, &group, to, from.as_ref(), &reason, unix)
-                }),
-                (None, Some(from)) => {
-                    self.add(|state, id, unix| catalogue::shed(state, id, &group, from, &reason, unix))
-                }
-                (None, None) => None,
+            let kind = match (to.clone(), from) {
+                (Some(to), from) => Kind::Move { group: group.clone(), to, from, floor: 0, reason },
+                (None, Some(from)) => Kind::Shed { group: group.clone(), from, floor: 0, reason },
+                (None, None) => continue,
             };
+            // Its steps are made when its turn comes: the moves before it change the group.
+            let added = self.add(|_, id, unix| Some(Operation::new(id, kind, Vec::new(), unix)));
             let Some(id) = added else { continue };
             operations.push(id);
             if to.is_some() {
@@ -151,7 +149,22 @@ impl Controller {
             return self.record(record);
         }
         if self.may_begin(operation) {
-            self.record(Record::OperationStarted { operation: operation.id, unix: self.unix_now });
+            let graph = self.graph_of(operation).map(Box::new);
+            self.record(Record::OperationStarted { operation: operation.id, graph, unix: self.unix_now });
+        }
+    }
+
+    /// The steps of an operation that waited with its intent alone.
+    fn graph_of(&self, operation: &Operation) -> Option<Operation> {
+        let (id, unix) = (operation.id, operation.created_at);
+        match &operation.kind {
+            Kind::Move { group, to, from, reason, .. } => {
+                catalogue::move_group(&self.state, id, group, to, from.as_ref(), reason, unix)
+            }
+            Kind::Shed { group, from, reason, .. } => {
+                catalogue::shed(&self.state, id, group, from, reason, unix)
+            }
+            _ => None,
         }
     }
 
@@ -163,7 +176,7 @@ impl Controller {
                     && !known.members.contains_key(to)
                     && from.as_ref().is_none_or(|from| known.members.get(from) == Some(&Member::Serving));
                 fits && !self.group_is_busy(group, operation.id)
-                    && self.within_transfer_limits(to, Self::source(operation).as_ref())
+                    && self.within_transfer_limits(to, catalogue::donor(known, from.as_ref()))
             }
             Kind::Shed { group, .. } | Kind::Return { group, .. } => !self.group_is_busy(group, operation.id),
             Kind::DropTable { table } => self
@@ -210,7 +223,8 @@ impl Controller {
     }
 }
 
-fn touches(state: &State, operation: &Operation, group: &GroupId) -> bool {
+/// Whether the operation changes the group's members or tables.
+pub(crate) fn touches(state: &State, operation: &Operation, group: &GroupId) -> bool {
     match &operation.kind {
         Kind::CreateTable { homes, .. } => homes.contains(group),
         Kind::DropTable { table } | Kind::EveryShard { table, .. } => state

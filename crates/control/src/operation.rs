@@ -248,6 +248,15 @@ impl Operation {
         self.steps.iter().enumerate().map(|(index, step)| (StepId(index as u64), step))
     }
 
+    /// Whether the step still has to be done, or taken back.
+    pub fn is_open(&self, step: &Step) -> bool {
+        match self.status {
+            Status::Unwinding => !step.status.is_gone(),
+            Status::Queued | Status::Running => !step.status.lets_go_on(),
+            Status::Done | Status::Failed | Status::Cancelled => false,
+        }
+    }
+
     pub fn is_ready(&self, step: &Step) -> bool {
         step.status == StepStatus::Pending
             && step.after.iter().all(|id| self.step(*id).is_some_and(|s| s.status.lets_go_on()))
@@ -291,6 +300,27 @@ impl Operation {
             Kind::CreateTable { spec, .. } => Some(&spec.name),
             Kind::DropTable { table } | Kind::EveryShard { table, .. } => Some(table),
             _ => None,
+        }
+    }
+
+    /// Whether the group comes into being with this operation.
+    pub fn makes_group(&self, group: &GroupId) -> bool {
+        matches!(&self.kind, Kind::CreateTable { new_groups, .. } if new_groups.iter().any(|new| new.id == *group))
+    }
+
+    /// Whether the loss of `node` makes it impossible to finish: all of a create, and both ends of a gain.
+    pub fn needs_node(&self, node: &NodeId) -> bool {
+        let on_it = |step: &Step| step.node.as_ref() == Some(node);
+        match &self.kind {
+            Kind::CreateTable { .. } => self.steps.iter().any(on_it),
+            Kind::Move { to, from, .. } => {
+                to == node
+                    || from.as_ref() == Some(node)
+                    || self.steps.iter().any(|step| {
+                        matches!(&step.work, Work::Command { action: Action::JoinCluster { at, .. } } if at == node)
+                    })
+            }
+            _ => false,
         }
     }
 

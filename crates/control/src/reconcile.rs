@@ -101,9 +101,21 @@ impl Controller {
             let why = format!("{node} was lost: planned anew");
             self.record(Record::OperationCancelled { operation, why, unix: self.unix_now });
         }
-        let holds = self.state.groups.values().any(|group| group.members.contains_key(node));
-        if holds {
-            self.add(|state, id, unix| Some(catalogue::failover(state, id, node, unix)));
+        let broken: Vec<OperationId> = self
+            .state
+            .active()
+            .filter(|operation| operation.status == Status::Running && operation.unwinds())
+            .filter(|operation| operation.needs_node(node))
+            .map(|operation| operation.id)
+            .collect();
+        for operation in broken {
+            let error = format!("node {node} was lost");
+            self.record(Record::UnwindStarted { operation, error });
+        }
+        let held = self.state.groups.iter().filter(|(_, group)| group.members.contains_key(node));
+        let groups: BTreeSet<GroupId> = held.map(|(id, _)| id.clone()).collect();
+        if !groups.is_empty() {
+            self.add(|state, id, unix| Some(catalogue::failover(state, id, node, &groups, unix)));
         }
     }
 
@@ -132,21 +144,24 @@ impl Controller {
         if self.is_busy(|kind| matches!(kind, Kind::Failover { .. })) {
             return;
         }
-        let stuck = self.state.groups.iter().find_map(|(id, group)| {
-            let lost = group.in_state(Member::Lost).next()?;
-            let orphaned = group.is_clustered()
-                && group.serving().any(|node| {
-                    self.observed.view(node).is_some_and(|view| {
-                        view.cluster(id).is_some_and(|cluster| cluster.status == ClusterState::NonPrimary)
-                    })
-                });
-            orphaned.then(|| lost.clone())
-        });
-        if let Some(node) = stuck
+        let mut stuck = BTreeSet::new();
+        let mut seen_by = None;
+        for (id, group) in self.state.groups.iter().filter(|(_, group)| group.is_clustered()) {
+            let orphan = group.serving().find(|node| {
+                self.observed
+                    .cluster(node, id)
+                    .is_some_and(|cluster| cluster.status == ClusterState::NonPrimary)
+            });
+            if let Some(node) = orphan {
+                seen_by = Some(node.clone());
+                stuck.insert(id.clone());
+            }
+        }
+        if let Some(node) = seen_by
             && self.now >= self.regain_not_before
         {
             self.regain_not_before = self.now + REGAIN_AGAIN;
-            self.add(|state, id, unix| Some(catalogue::failover(state, id, &node, unix)));
+            self.add(|state, id, unix| Some(catalogue::failover(state, id, &node, &stuck, unix)));
         }
     }
 

@@ -48,6 +48,9 @@ pub enum Record {
     },
     OperationStarted {
         operation: OperationId,
+        /// The steps, for operations that wait with their intent alone because the state moves on meanwhile.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        graph: Option<Box<Operation>>,
         unix: u64,
     },
     /// A command is about to be sent: from here on its effect may exist.

@@ -83,10 +83,12 @@ fn all_members_in_view(case: &Case<'_>, group: &GroupId) -> Gate {
     if view.status != ClusterState::Primary {
         return Gate::Wait(format!("{group} has no quorum on {}", case.node));
     }
-    if let Some(out) = view.nodes_set.iter().find(|node| !view.nodes_view.contains(*node)) {
+    // One that is proven gone will not come back unseen: `retire_absent` sees to it that it joins anew.
+    let out = |node: &&NodeId| case.state.is_live(node) && !view.nodes_view.contains(*node);
+    if let Some(out) = view.nodes_set.iter().find(out) {
         return Gate::Wait(format!("member {out} of {group} is out of view"));
     }
-    for (member, state) in &known.members {
+    for (member, state) in known.members.iter().filter(|(member, _)| case.state.is_live(member)) {
         if *state == Member::Joining && !view.nodes_view.contains(member) {
             continue;
         }
@@ -185,7 +187,8 @@ fn may_delete(case: &Case<'_>, group: &GroupId) -> Gate {
         Some(None) => return Gate::Go,
         Some(Some(cluster)) => cluster,
     };
-    if cluster.status == ClusterState::RecoveryRequired {
+    let undone = case.operation.status == Status::Unwinding && case.operation.makes_group(group);
+    if cluster.status == ClusterState::RecoveryRequired || undone && cluster.status != ClusterState::Primary {
         return Gate::Go;
     }
     let others: Vec<&NodeId> = case

@@ -288,9 +288,10 @@ impl Controller {
         };
         match rules::check(&case, &action) {
             Gate::Go => self.send(key, step.attempts + 1, node, action, undo),
-            Gate::Wait(_) => {
+            Gate::Wait(why) => {
                 // What it waits for shows only in a newer look.
                 self.flights.fail(key, 1, self.now);
+                self.flights.waits.insert(key, why);
             }
             Gate::Look(nodes) => self.look(&nodes, since),
             Gate::Refuse(why) => self.give_up(operation, id, step, &why),
@@ -298,6 +299,9 @@ impl Controller {
     }
 
     fn send(&mut self, key: StepKey, attempt: u32, node: NodeId, action: Action, undo: bool) {
+        if let Action::AddTables { group, .. } | Action::RemoveTables { group, .. } = &action {
+            self.retire_absent(group);
+        }
         let limit = if matches!(action, Action::JoinCluster { .. }) { DEADLINE_JOIN } else { DEADLINE };
         self.record(Record::StepStarted {
             operation: key.0,
@@ -314,6 +318,7 @@ impl Controller {
             remaining_ms: limit.0,
             action: action.clone(),
         };
+        self.flights.waits.remove(&key);
         self.flights.open.insert(
             key,
             Flight {
@@ -327,6 +332,23 @@ impl Controller {
             },
         );
         self.out.effects.push(Effect::Command { node, command });
+    }
+
+    /// Rule 7: members that are away while a group's tables change are not trusted with it any more. When they are
+    /// back they leave it, drop what they have, and join anew where the plan wants them.
+    fn retire_absent(&mut self, group: &model::GroupId) {
+        let Some(known) = self.state.groups.get(group) else { return };
+        let tables = known.tables();
+        let absent: Vec<NodeId> = known
+            .members
+            .iter()
+            .filter(|(node, member)| !self.state.is_live(node) || **member == Member::Returning)
+            .map(|(node, _)| node.clone())
+            .collect();
+        for node in absent {
+            let (group, tables) = (Some(group.clone()), tables.clone());
+            self.record(Record::LeftBehind { node, group, tables, routes: Vec::new() });
+        }
     }
 
     /// A command was sent: waits for its outcome, then for proof.
@@ -418,7 +440,9 @@ impl Controller {
     fn failed_try(&mut self, operation: &Operation, id: StepId, step: &Step, error: &str) {
         // Rule 12: a TRUNCATE that may have run is never repeated by itself.
         let once = matches!(step.work.action(), Some(Action::Truncate { .. }));
-        if once || (operation.unwinds() && step.attempts >= ATTEMPTS_MAX) {
+        // What is made anew from what is seen may be made anew differently.
+        let again = matches!(operation.kind, Kind::Cleanup { .. } | Kind::Reroute { .. });
+        if once || ((operation.unwinds() || again) && step.attempts >= ATTEMPTS_MAX) {
             return self.give_up(operation, id, step, error);
         }
         let key = (operation.id, id);
@@ -526,10 +550,18 @@ impl Controller {
 
     fn undo(&mut self, operation: &Operation, id: StepId, step: &Step) {
         let key = (operation.id, id);
-        let (Some(action), Some(node)) = (step.undo.clone(), step.node.clone()) else {
+        let (Some(action), Some(mut node)) = (step.undo.clone(), step.node.clone()) else {
             self.flights.end_step(key);
             return self.record(Record::StepUndone { operation: key.0, step: key.1 });
         };
+        if let Action::RemoveTables { group, .. } = &action
+            && !self.state.is_live(&node)
+            && let Some(other) = self.state.groups.get(group).and_then(|known| known.serving().next())
+        {
+            // What it did, it did to every member: any of them can take it back.
+            node = other.clone();
+        }
+        let step = &Step { node: Some(node.clone()), ..step.clone() };
         if !self.state.is_live(&node) {
             self.leave_behind(operation, &Step { work: Work::Command { action }, ..step.clone() }, &node);
             return self.step_skipped(key, "the node was lost before this was taken back");
@@ -541,7 +573,25 @@ impl Controller {
             self.flights.end_step(key);
         }
         let since = self.flights.ready_since(key, self.now);
+        let action = self.way_out(operation, &node, action);
         self.send_checked(operation, id, step, action, true, since);
+    }
+
+    /// EXIT needs a quorum. A group that a failed create made has nobody's data in it: where its quorum is gone,
+    /// DELETE takes the member out.
+    fn way_out(&self, operation: &Operation, node: &NodeId, action: Action) -> Action {
+        match action {
+            Action::ExitCluster { group, .. }
+                if operation.makes_group(&group)
+                    && self
+                        .observed
+                        .cluster(node, &group)
+                        .is_some_and(|cluster| cluster.status != model::ClusterState::Primary) =>
+            {
+                Action::DeleteCluster { group }
+            }
+            other => other,
+        }
     }
 
     fn follow_undo(&mut self, operation: &Operation, id: StepId, step: &Step) {

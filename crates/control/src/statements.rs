@@ -3,6 +3,7 @@
 use crate::Controller;
 use crate::catalogue::{self, Create};
 use crate::io::{Effect, RequestId};
+use crate::moves::touches;
 use crate::operation::{Kind, NewGroup, Status};
 use crate::record::Record;
 use crate::state::{Member, Node, TableStatus};
@@ -297,18 +298,8 @@ impl Controller {
                     && self.state.is_live(node)
                     && self.observed.cluster(node, id).is_some_and(model::ClusterStatus::is_synced)
             })
-            && !self
-                .state
-                .active()
-                .any(|operation| operation.group() == Some(id) || self.is_dropping(operation, id))
-    }
-
-    fn is_dropping(&self, operation: &crate::operation::Operation, id: &GroupId) -> bool {
-        matches!(&operation.kind, Kind::DropTable { table } if self
-            .state
-            .groups
-            .get(id)
-            .is_some_and(|group| group.shards.iter().any(|shard| shard.table == *table)))
+            // Not even another table's creation: were that taken back, the group would go with it.
+            && !self.state.active().any(|operation| touches(&self.state, operation, id))
     }
 
     fn drop_table(

@@ -4,6 +4,7 @@
 use crate::Controller;
 use crate::flight::StepKey;
 use crate::io::Effect;
+use crate::operation::{Operation, Status, Step, StepStatus, Work};
 use crate::proof::{self, Proof};
 use model::{Action, GroupId, Measurement, Millis, NodeId};
 use std::collections::{BTreeMap, BTreeSet};
@@ -136,11 +137,14 @@ impl Controller {
         if !verification.tokens.is_empty() {
             return;
         }
-        let group =
-            self.state.operations.get(&key.0).and_then(|operation| match &operation.step(key.1)?.work {
-                crate::operation::Work::Verify { group, .. } => Some(group.clone()),
+        let group = self.state.operations.get(&key.0).and_then(|operation| {
+            let step = operation.step(key.1)?;
+            match &step.work {
+                // An operation that turned round meanwhile has no use for the answer.
+                Work::Verify { group, .. } if is_wanted(operation, step) => Some(group.clone()),
                 _ => None,
-            });
+            }
+        });
         let Some(group) = group else { return };
         verification.compare(&group, self.now);
         let whole = verification.agreed.len() == verification.tables.len();
@@ -167,7 +171,7 @@ impl Controller {
         }
     }
 
-    fn give_up_verified(&mut self, operation: &crate::operation::Operation, key: StepKey, error: &str) {
+    fn give_up_verified(&mut self, operation: &Operation, key: StepKey, error: &str) {
         if let Some(step) = operation.step(key.1) {
             self.give_up(operation, key.1, step, error);
         }
@@ -180,10 +184,14 @@ impl Controller {
             state
                 .operations
                 .get(operation)
-                .and_then(|operation| operation.step(*step))
-                .is_some_and(|step| step.status == crate::operation::StepStatus::Pending)
+                .and_then(|operation| Some(is_wanted(operation, operation.step(*step)?)))
+                .is_some_and(|wanted| wanted)
         });
     }
+}
+
+fn is_wanted(operation: &Operation, step: &Step) -> bool {
+    operation.status == Status::Running && step.status == StepStatus::Pending
 }
 
 impl Verification {

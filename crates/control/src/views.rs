@@ -15,7 +15,7 @@ type Row = Vec<Option<String>>;
 
 impl Controller {
     /// The answer to a statement that only looks.
-    pub(crate) fn show(&self, statement: &ShardingStatement) -> StatementReply {
+    pub fn show(&self, statement: &ShardingStatement) -> StatementReply {
         match statement {
             ShardingStatement::ShowStatus { cluster, name } => {
                 self.show_status(cluster.as_deref(), name.as_ref())
@@ -134,7 +134,7 @@ impl Controller {
             .state
             .active()
             .flat_map(|operation| operation.numbered().map(move |(id, step)| (operation, id, step)))
-            .filter(|(_, _, step)| !step.status.lets_go_on())
+            .filter(|(operation, _, step)| operation.is_open(step))
             .map(|(operation, id, step)| {
                 vec![
                     Some(format!("{}.{id}", operation.id)),
@@ -143,11 +143,11 @@ impl Controller {
                     Some(operation.name().to_owned()),
                     Some(format!("{:?}", step.status).to_lowercase()),
                     Some(step.attempts.to_string()),
-                    step.error.clone(),
+                    self.flights.waits.get(&(operation.id, id)).cloned().or_else(|| step.error.clone()),
                 ]
             })
             .collect();
-        rows(&["id", "node", "command", "operation", "status", "tries", "error"], found)
+        rows(&["id", "node", "command", "operation", "status", "tries", "waits_for_or_error"], found)
     }
 
     pub fn tables(&self) -> TableList {
@@ -306,7 +306,7 @@ impl Controller {
         let mut metrics = QueueMetrics::default();
         let mut waited = 0;
         for operation in self.state.active() {
-            for step in operation.steps.iter().filter(|step| !step.status.lets_go_on()) {
+            for step in operation.steps.iter().filter(|step| operation.is_open(step)) {
                 metrics.total_queue_depth += 1;
                 metrics.pending_commands += 1;
                 waited += unix_now.saturating_sub(operation.created_at);
@@ -366,11 +366,11 @@ impl Controller {
             }
         }
         for operation in self.state.active() {
-            if let Some(step) = operation.steps.iter().find(|step| {
-                step.attempts >= crate::saga::ATTEMPTS_STUCK
-                    && !step.status.is_gone()
-                    && !step.status.lets_go_on()
-            }) {
+            if let Some(step) = operation
+                .steps
+                .iter()
+                .find(|step| step.attempts >= crate::saga::ATTEMPTS_STUCK && operation.is_open(step))
+            {
                 let node = step.node.as_ref().map(ToString::to_string).unwrap_or_default();
                 let labels = [("operation", operation.id.to_string()), ("node", node.clone())]
                     .map(|(k, v)| (k.to_owned(), v));

@@ -60,8 +60,8 @@ fn new_group(steps: &mut Steps, new: &NewGroup, tables: &[String], create: &Crea
     let delete_cluster = Action::DeleteCluster { group: group.clone() };
     let clustered = steps.command(maker, create_cluster, &[directory], Some(delete_cluster));
     let add = Action::AddTables { group: group.clone(), tables: tables.to_vec() };
-    let remove = Action::RemoveTables { group: group.clone(), tables: tables.to_vec() };
-    let added = steps.command(maker, add, &[made, clustered], Some(remove));
+    // Taking the cluster away leaves the tables as plain ones: no undo of its own.
+    let added = steps.command(maker, add, &[made, clustered], None);
     let mut serving = vec![serve(steps, maker, added)];
     for joiner in joiners {
         let join = join(steps, joiner, group, maker, tables, &[serving[serving.len() - 1]]);

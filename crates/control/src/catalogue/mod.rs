@@ -7,7 +7,7 @@ mod repair;
 
 pub use create::{Create, create_table};
 pub use drop::drop_table;
-pub use moves::{move_group, shed};
+pub use moves::{donor, move_group, shed};
 pub use repair::{cleanup, every_shard, failover, reroute, returned};
 
 use crate::operation::{Steps, Work};

@@ -4,7 +4,7 @@
 use super::create::{join, make_directory};
 use super::route_everywhere;
 use crate::operation::{Kind, Operation, Steps, Work};
-use crate::state::State;
+use crate::state::{Group, State};
 use model::{Action, GroupId, NodeId, OperationId, StepId, TableName};
 
 /// A copy of `group` at `to`, and then, when `from` is given, none there any more.
@@ -18,7 +18,7 @@ pub fn move_group(
     unix: u64,
 ) -> Option<Operation> {
     let known = state.groups.get(group)?;
-    let donor = known.serving().find(|node| Some(*node) != from).or_else(|| known.serving().next())?;
+    let donor = donor(known, from)?;
     let tables = known.tables();
     let names: Vec<TableName> = known.table_names().into_iter().collect();
     let mut steps = Steps::default();
@@ -53,6 +53,11 @@ pub fn move_group(
     Some(Operation::new(id, kind, steps.0, unix))
 }
 
+/// Who gives its copy: one that stays, where there is one.
+pub fn donor<'a>(group: &'a Group, from: Option<&NodeId>) -> Option<&'a NodeId> {
+    group.serving().find(|node| Some(*node) != from).or_else(|| group.serving().next())
+}
+
 /// An RF=1 shard gets a cluster of its own, of one node, while it moves.
 fn temporary_cluster(steps: &mut Steps, source: &NodeId, group: &GroupId, tables: &[String]) -> StepId {
     let directory = make_directory(steps, source, group, &[]);
@@ -60,8 +65,8 @@ fn temporary_cluster(steps: &mut Steps, source: &NodeId, group: &GroupId, tables
     let delete = Action::DeleteCluster { group: group.clone() };
     let made = steps.command(source, create, &[directory], Some(delete));
     let add = Action::AddTables { group: group.clone(), tables: tables.to_vec() };
-    let remove = Action::RemoveTables { group: group.clone(), tables: tables.to_vec() };
-    steps.command(source, add, &[made], Some(remove))
+    // Taking the cluster away leaves the tables as plain ones: no undo of its own.
+    steps.command(source, add, &[made], None)
 }
 
 /// One copy less, without a gain: the plan has more copies than it needs.

@@ -7,15 +7,18 @@ use crate::state::{Leftover, State, Table};
 use model::{Action, ClusterState, GroupId, NodeId, OperationId, StepId, TableName};
 use std::collections::BTreeSet;
 
-/// Makes the groups that lost their member on `node` writable again, then routes without it.
-pub fn failover(state: &State, id: OperationId, node: &NodeId, unix: u64) -> Operation {
+/// Makes `groups`, which lost members (the one on `node`, mostly), writable again, then routes without those.
+pub fn failover(
+    state: &State,
+    id: OperationId,
+    node: &NodeId,
+    groups: &BTreeSet<GroupId>,
+    unix: u64,
+) -> Operation {
     let mut steps = Steps::default();
     let mut tables = BTreeSet::new();
     let mut regained = Vec::new();
-    for (id, group) in &state.groups {
-        if !group.members.contains_key(node) {
-            continue;
-        }
+    for (id, group) in state.groups.iter().filter(|(id, _)| groups.contains(id)) {
         tables.extend(group.table_names());
         if group.is_clustered() && group.serving().next().is_some() {
             regained.push(steps.push(None, Work::Regain { group: id.clone() }, &[], None));
@@ -65,6 +68,7 @@ pub fn cleanup(
                 let dropped = steps.command(node, drop, &left, None);
                 steps.command(node, Action::RemoveDirectory { group: group.clone() }, &[dropped], None);
             }
+            Leftover::Tables { tables } if in_a_cluster(observed, node, tables) => {}
             Leftover::Tables { tables } => {
                 steps.command(node, Action::DropTables { tables: tables.clone() }, &[], None);
             }
@@ -74,6 +78,13 @@ pub fn cleanup(
         }
     }
     (!steps.0.is_empty()).then(|| Operation::new(id, Kind::Cleanup { node: node.clone() }, steps.0, unix))
+}
+
+fn in_a_cluster(observed: &Observed, node: &NodeId, tables: &[String]) -> bool {
+    let clusters = observed.view(node).and_then(|view| view.status.as_ref()).map(|(_, clusters)| clusters);
+    clusters.is_some_and(|clusters| {
+        clusters.values().any(|cluster| tables.iter().any(|table| cluster.tables.contains(table)))
+    })
 }
 
 /// How `node` gets out of `group`'s cluster; `None`: not now.

@@ -70,8 +70,12 @@ impl State {
 
     fn apply_to_operation(&mut self, record: &Record) -> Folded {
         match record {
-            Record::OperationStarted { operation, unix } => {
+            Record::OperationStarted { operation, graph, unix } => {
                 let operation = self.operation(*operation)?;
+                if let Some(graph) = graph.as_ref().filter(|graph| graph.id == operation.id) {
+                    operation.kind = graph.kind.clone();
+                    operation.steps.clone_from(&graph.steps);
+                }
                 if operation.status != Status::Queued {
                     return illegal(format!("operation {} started twice", operation.id));
                 }
@@ -117,6 +121,12 @@ impl State {
                 }
                 operation.status = Status::Unwinding;
                 operation.error = Some(error.clone());
+                // From here on no route is to name it.
+                if let Some(name) = operation.table().cloned()
+                    && let Some(table) = self.tables.get_mut(&name)
+                {
+                    table.status = TableStatus::Dropping;
+                }
             }
             Record::StepUndone { operation, step } => self.undo_step(*operation, *step)?,
             Record::OperationDone { operation, unix } => {
@@ -214,7 +224,9 @@ impl State {
                 for new in new_groups {
                     let members = new.members.iter().map(|node| (node.clone(), Member::Joining)).collect();
                     let group = Group { rf: new.rf, shards: std::collections::BTreeSet::new(), members };
-                    self.groups.insert(new.id.clone(), group);
+                    if self.groups.insert(new.id.clone(), group).is_some() {
+                        return illegal(format!("group {} is made twice", new.id));
+                    }
                 }
                 for (number, home) in homes.iter().enumerate() {
                     let Some(group) = self.groups.get_mut(home) else {

@@ -1,0 +1,357 @@
+//! A small world for the operator: nodes, clusters and sidecars as plain data, a log, clients that remember what was
+//! acknowledged. Seeded; every command can be refused, lost on the way, or done with its reply lost, and the
+//! controller can be killed between any two things it does.
+
+mod nodes;
+
+pub use nodes::{Fault, Nodes};
+
+use control::{Config, Controller, Effect, Input, PollAnswer, Record, RequestId};
+use model::wire::{ShardingStatement, SidecarPoll, StatementReply};
+use model::{
+    Command, CommandResult, Epoch, LogIndex, Millis, NodeId, Reach, Schema, Settings, TableName, TableSpec,
+};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+/// SplitMix64.
+#[derive(Debug)]
+pub struct Random(pub u64);
+
+impl Random {
+    pub fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
+
+    pub fn below(&mut self, limit: usize) -> usize {
+        (self.next() % limit as u64) as usize
+    }
+
+    /// True `percent` times of a hundred.
+    pub fn chance(&mut self, percent: u64) -> bool {
+        self.next() % 100 < percent
+    }
+}
+
+/// One sidecar's memory.
+#[derive(Debug, Default)]
+struct Sidecar {
+    epoch: Epoch,
+    names_version: u64,
+    log_id: Option<String>,
+    results: Vec<CommandResult>,
+    orders: VecDeque<Command>,
+}
+
+/// Everything.
+#[derive(Debug)]
+pub struct World {
+    pub now: Millis,
+    pub random: Random,
+    pub nodes: Nodes,
+    pub controller: Controller,
+    pub answers: BTreeMap<RequestId, StatementReply>,
+    /// Percent of commands that meet a fault.
+    pub command_faults: u64,
+    /// Percent of ticks after which the controller dies: before its records are durable, or right after.
+    pub controller_deaths: u64,
+    pub deaths: u64,
+    /// Ids acknowledged, by physical shard.
+    pub acknowledged: BTreeMap<String, BTreeSet<i64>>,
+    pub failed_writes: u64,
+    log: Vec<Vec<u8>>,
+    sidecars: BTreeMap<NodeId, Sidecar>,
+    inputs: Vec<Input>,
+    next_request: u64,
+    next_id: i64,
+}
+
+pub fn node(n: usize) -> NodeId {
+    NodeId::new(format!("127.0.0.1:{}", 9000 + n)).expect("valid")
+}
+
+pub fn table(name: &str) -> TableName {
+    TableName::new(name).expect("valid")
+}
+
+fn config(seed: u64) -> Config {
+    Config {
+        name: "127.0.0.1:8000".to_owned(),
+        log_id: "l".repeat(32),
+        settings: Settings { node_loss_grace_seconds: 3, ..Settings::default() },
+        seed,
+    }
+}
+
+impl World {
+    pub fn new(seed: u64, nodes: usize) -> Self {
+        let mut world = Self {
+            now: Millis(1_000),
+            random: Random(seed),
+            nodes: Nodes::default(),
+            controller: Controller::open(config(u64::MAX), None, Vec::new()).expect("an empty log opens"),
+            answers: BTreeMap::new(),
+            command_faults: 0,
+            controller_deaths: 0,
+            deaths: 0,
+            acknowledged: BTreeMap::new(),
+            failed_writes: 0,
+            log: Vec::new(),
+            sidecars: BTreeMap::new(),
+            inputs: Vec::new(),
+            next_request: 0,
+            next_id: 0,
+        };
+        for n in 1..=nodes {
+            world.add_node(n);
+        }
+        world
+    }
+
+    pub fn add_node(&mut self, n: usize) {
+        self.nodes.add(&node(n));
+        self.sidecars.insert(node(n), Sidecar::default());
+    }
+
+    pub fn state(&self) -> &control::state::State {
+        self.controller.state()
+    }
+
+    /// Sends a statement; its answer comes to stand in `answers`.
+    pub fn ask(&mut self, statement: ShardingStatement) -> RequestId {
+        self.next_request += 1;
+        let request = RequestId(self.next_request);
+        self.inputs.push(Input::Statement { request, statement });
+        request
+    }
+
+    pub fn create(&mut self, name: &str, shards: u32, rf: u32) -> RequestId {
+        let spec = TableSpec {
+            name: table(name),
+            cluster: Some("c".to_owned()),
+            schema: Schema::default(),
+            shards,
+            rf,
+        };
+        self.ask(ShardingStatement::CreateTable { spec, if_not_exists: false, timeout_seconds: 600 })
+    }
+
+    pub fn drop(&mut self, name: &str) -> RequestId {
+        self.ask(ShardingStatement::DropTable {
+            name: table(name),
+            cluster: Some("c".to_owned()),
+            if_exists: false,
+        })
+    }
+
+    /// One round of 50 ms: sidecars ask, the controller decides, what it asked for happens.
+    pub fn step(&mut self) {
+        self.now = self.now + Millis(50);
+        self.nodes.catch_up(self.now);
+        let live: Vec<NodeId> = self.nodes.live();
+        for id in &live {
+            let poll = self.poll_of(id);
+            self.inputs.push(Input::Sidecar(poll));
+        }
+        let inputs = std::mem::take(&mut self.inputs);
+        let out = self.controller.tick(self.now, self.now.0 / 1000, inputs);
+        if self.random.chance(self.controller_deaths) {
+            // It dies before its records are durable, or after, but before anything comes of them.
+            if self.random.chance(50) {
+                self.append(out.expected, &out.records);
+            }
+            self.restart_controller();
+            return;
+        }
+        self.append(out.expected, &out.records);
+        for effect in out.effects {
+            self.carry_out(effect);
+        }
+        for id in &live {
+            self.take_orders(id);
+        }
+    }
+
+    fn poll_of(&mut self, id: &NodeId) -> SidecarPoll {
+        let peers = self.nodes.all().into_iter().map(|other| {
+            let reach = if self.nodes.is_live(&other) { Reach::Answered } else { Reach::Refused };
+            (other, reach)
+        });
+        let peers = peers.collect();
+        let sidecar = self.sidecars.entry(id.clone()).or_default();
+        SidecarPoll {
+            node: id.clone(),
+            uuid: format!("uuid of {id}"),
+            log_id: sidecar.log_id.clone(),
+            epoch: sidecar.epoch,
+            names_version: sidecar.names_version,
+            peers,
+            results: sidecar.results.clone(),
+            running: Vec::new(),
+        }
+    }
+
+    fn take_orders(&mut self, id: &NodeId) {
+        let Some(sidecar) = self.sidecars.get_mut(id) else { return };
+        let orders = self.controller.standing_orders(sidecar.names_version);
+        sidecar.results.clear();
+        sidecar.epoch = sidecar.epoch.max(orders.epoch);
+        sidecar.log_id = Some(orders.log_id);
+        sidecar.names_version = orders.names_version;
+        let commands: Vec<Command> = sidecar.orders.drain(..).collect();
+        for command in commands {
+            if command.epoch < self.sidecars[id].epoch {
+                continue;
+            }
+            let fault = if self.random.chance(self.command_faults) {
+                [Fault::Refused, Fault::Lost, Fault::ReplyLost][self.random.below(3)]
+            } else {
+                Fault::None
+            };
+            if let Some(outcome) = self.nodes.run(id, &command.action, fault) {
+                let result = CommandResult { id: command.id, outcome };
+                self.sidecars.entry(id.clone()).or_default().results.push(result);
+            }
+        }
+    }
+
+    fn carry_out(&mut self, effect: Effect) {
+        match effect {
+            Effect::Poll { node, token, tables, .. } => {
+                let status = self.nodes.status(&node, tables);
+                let reach = if status.is_some() { Reach::Answered } else { Reach::Refused };
+                self.inputs.push(Input::Polled(PollAnswer { node, token, reach, status }));
+            }
+            Effect::Measure { node, token, tables } => {
+                let measured = self.nodes.measure(&node, &tables);
+                self.inputs.push(Input::Measured { node, token, measured });
+            }
+            Effect::Command { node, command } => {
+                self.sidecars.entry(node).or_default().orders.push_back(command);
+            }
+            Effect::Answer { request, reply } => {
+                assert!(self.answers.insert(request, reply).is_none(), "{request:?} is answered twice");
+            }
+            Effect::NamesChanged => {}
+        }
+    }
+
+    fn append(&mut self, expected: LogIndex, records: &[Record]) {
+        assert_eq!(expected.0 as usize, self.log.len(), "records continue the log");
+        for record in records {
+            self.log.push(serde_json::to_vec(record).expect("a record is JSON"));
+        }
+    }
+
+    /// The controller process dies and another reads the log.
+    pub fn restart_controller(&mut self) {
+        self.deaths += 1;
+        let records: Vec<(LogIndex, Vec<u8>)> = self
+            .log
+            .iter()
+            .enumerate()
+            .map(|(index, bytes)| (LogIndex(index as u64 + 1), bytes.clone()))
+            .collect();
+        // Half of the time from a snapshot, which must come to the same.
+        let whole = Controller::open(config(self.deaths), None, records.clone()).expect("the log opens");
+        let (at, snapshot) = whole.snapshot().expect("the state is JSON");
+        let from_snapshot =
+            Controller::open(config(self.deaths), Some((at, &snapshot)), Vec::new()).expect("it opens");
+        assert_eq!(whole.state(), from_snapshot.state());
+        self.controller = from_snapshot;
+        self.inputs.clear();
+        for sidecar in self.sidecars.values_mut() {
+            sidecar.orders.clear();
+        }
+    }
+
+    /// A client on a random live node writes one row, as its routing table there says.
+    pub fn write(&mut self, name: &str) {
+        let live = self.nodes.live();
+        let router = live[self.random.below(live.len())].clone();
+        self.next_id += 1;
+        match self.nodes.write(&router, name, self.next_id, &mut self.random) {
+            Ok(shard) => {
+                self.acknowledged.entry(shard).or_default().insert(self.next_id);
+            }
+            Err(_) => self.failed_writes += 1,
+        }
+    }
+
+    /// Steps until `done`, with a limit of virtual time.
+    pub fn until(&mut self, what: &str, mut done: impl FnMut(&mut Self) -> bool) {
+        let start = self.now;
+        while !done(self) {
+            assert!(
+                self.now.since(start) < Millis::from_secs(900),
+                "{what} did not come:\n{}",
+                self.open_steps()
+            );
+            self.step();
+        }
+    }
+
+    fn open_steps(&self) -> String {
+        let StatementReply::Rows { rows, .. } = self.controller.show(&ShardingStatement::ShowQueue) else {
+            return String::new();
+        };
+        rows.iter()
+            .map(|row| format!("{}\n", row.iter().flatten().cloned().collect::<Vec<_>>().join(" | ")))
+            .collect()
+    }
+
+    /// Until nothing is to be done any more, and all that was seen is as it should be.
+    pub fn settle(&mut self) {
+        self.until("rest", |world| world.state().operations.is_empty());
+        let mut quiet = 0;
+        self.until("lasting rest", |world| {
+            quiet = if world.state().operations.is_empty() { quiet + 1 } else { 0 };
+            quiet > 240
+        });
+        self.check();
+    }
+
+    /// What must hold at rest: nothing acknowledged is missing, all copies of a shard are equal, routes are the same
+    /// everywhere and name whole copies, and nothing is left over.
+    pub fn check(&self) {
+        let state = self.state();
+        let mut expected: BTreeMap<NodeId, BTreeSet<String>> = BTreeMap::new();
+        for (name, table) in &state.tables {
+            for (number, home) in table.homes.iter().enumerate() {
+                let shard = name.shard_table(number as u32);
+                let group = &state.groups[home];
+                let serving: Vec<NodeId> = group.serving().cloned().collect();
+                let want = (group.rf as usize).min(self.nodes.live().len());
+                assert_eq!(serving.len(), want, "{shard} has all its copies: {group:?}");
+                for copy in &serving {
+                    let rows = self.nodes.rows(copy, &shard).expect("a serving copy exists");
+                    if let Some(acknowledged) = self.acknowledged.get(&shard) {
+                        let missing: Vec<_> = acknowledged.difference(rows).collect();
+                        assert!(missing.is_empty(), "{shard} on {copy} lost {missing:?}");
+                    }
+                    assert_eq!(
+                        self.nodes.rows(&serving[0], &shard),
+                        Some(rows),
+                        "copies of {shard} are equal"
+                    );
+                    expected.entry(copy.clone()).or_default().insert(shard.clone());
+                }
+                for router in self.nodes.live() {
+                    let route = self.nodes.route(&router, name.as_str()).expect("every node routes");
+                    assert_eq!(route.shards[number], serving, "{router} routes {shard}");
+                }
+            }
+        }
+        for id in self.nodes.live() {
+            let there = self.nodes.shards(&id);
+            assert_eq!(there, expected.remove(&id).unwrap_or_default(), "shards on {id}");
+            for cluster in self.nodes.clusters(&id) {
+                let known = state.groups.get(&cluster).is_some_and(|group| group.members.contains_key(&id));
+                assert!(known || cluster.as_str() == "c", "{id} is a member of {cluster}, left over");
+            }
+        }
+    }
+}

@@ -1,0 +1,424 @@
+//! Nodes and clusters as data: what each action does to them, and what they show.
+
+use super::Random;
+use model::{
+    Action, ClusterState, ClusterStatus, Content, GroupId, Measurement, MemberState, Millis, NodeId,
+    NodeStatus, Outcome, Route, TablesStatus,
+};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// What happens to a command.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    None,
+    /// The node refuses it once.
+    Refused,
+    /// It never arrives; nobody hears of it.
+    Lost,
+    /// It is done, and the outcome comes back as unknown.
+    ReplyLost,
+}
+
+#[derive(Debug, Default)]
+struct Node {
+    live: bool,
+    /// Live again, but its clusters come back later.
+    rejoins_at: Option<Millis>,
+    tables: BTreeMap<String, BTreeSet<i64>>,
+    routes: BTreeMap<String, Route>,
+    directories: BTreeSet<GroupId>,
+    /// Clusters in its configuration.
+    member_of: BTreeSet<GroupId>,
+}
+
+#[derive(Debug, Default)]
+struct Cluster {
+    /// Synced members in view.
+    view: BTreeSet<NodeId>,
+    nodes_set: BTreeSet<NodeId>,
+    tables: BTreeSet<String>,
+    primary: bool,
+    committed: i64,
+}
+
+/// All nodes and clusters.
+#[derive(Debug, Default)]
+pub struct Nodes {
+    nodes: BTreeMap<NodeId, Node>,
+    clusters: BTreeMap<GroupId, Cluster>,
+    now: Millis,
+}
+
+fn user_cluster() -> GroupId {
+    GroupId::new("c").expect("valid")
+}
+
+impl Nodes {
+    pub fn add(&mut self, id: &NodeId) {
+        let member_of = [user_cluster()].into();
+        self.nodes.insert(id.clone(), Node { live: true, member_of, ..Node::default() });
+        let cluster = self.clusters.entry(user_cluster()).or_default();
+        cluster.view.insert(id.clone());
+        cluster.nodes_set.insert(id.clone());
+        cluster.primary = true;
+    }
+
+    pub fn all(&self) -> Vec<NodeId> {
+        self.nodes.keys().cloned().collect()
+    }
+
+    pub fn live(&self) -> Vec<NodeId> {
+        self.nodes.iter().filter(|(_, node)| node.live).map(|(id, _)| id.clone()).collect()
+    }
+
+    pub fn is_live(&self, id: &NodeId) -> bool {
+        self.nodes[id].live
+    }
+
+    pub fn rows(&self, id: &NodeId, table: &str) -> Option<&BTreeSet<i64>> {
+        self.nodes[id].tables.get(table)
+    }
+
+    pub fn route(&self, id: &NodeId, table: &str) -> Option<&Route> {
+        self.nodes[id].routes.get(table)
+    }
+
+    pub fn shards(&self, id: &NodeId) -> BTreeSet<String> {
+        self.nodes[id].tables.keys().cloned().collect()
+    }
+
+    pub fn clusters(&self, id: &NodeId) -> BTreeSet<GroupId> {
+        self.nodes[id].member_of.clone()
+    }
+
+    /// kill -9.
+    pub fn kill(&mut self, id: &NodeId) {
+        let Some(node) = self.nodes.get_mut(id) else { return };
+        node.live = false;
+        node.rejoins_at = None;
+        for cluster in self.clusters.values_mut() {
+            if cluster.view.remove(id) {
+                // A strict majority of the last view goes on.
+                cluster.primary &= cluster.view.len() > (cluster.view.len() + 1) / 2;
+            }
+        }
+    }
+
+    /// The process is started again; its clusters take a while to come back.
+    pub fn start(&mut self, id: &NodeId) {
+        let rejoins_at = self.now + Millis(6_000);
+        if let Some(node) = self.nodes.get_mut(id) {
+            node.live = true;
+            node.rejoins_at = Some(rejoins_at);
+        }
+    }
+
+    /// Time passes: nodes that came back rejoin what has a primary elsewhere, with the donor's content.
+    pub fn catch_up(&mut self, now: Millis) {
+        self.now = now;
+        let due: Vec<NodeId> = self
+            .nodes
+            .iter()
+            .filter(|(_, node)| node.live && node.rejoins_at.is_some_and(|at| at <= now))
+            .map(|(id, _)| id.clone())
+            .collect();
+        for id in due {
+            let clusters: Vec<GroupId> = self.nodes[&id].member_of.iter().cloned().collect();
+            for group in clusters {
+                let Some(cluster) = self.clusters.get(&group) else { continue };
+                if cluster.primary && !cluster.view.contains(&id) {
+                    self.join(&id, &group);
+                }
+            }
+        }
+    }
+
+    fn join(&mut self, id: &NodeId, group: &GroupId) {
+        let Some(cluster) = self.clusters.get_mut(group) else { return };
+        let donor = cluster.view.first().cloned();
+        cluster.view.insert(id.clone());
+        cluster.nodes_set.extend(cluster.view.iter().cloned());
+        let tables = cluster.tables.clone();
+        for table in tables {
+            let rows = donor.as_ref().and_then(|donor| self.nodes[donor].tables.get(&table)).cloned();
+            if let (Some(rows), Some(node)) = (rows, self.nodes.get_mut(id)) {
+                node.tables.insert(table, rows);
+            }
+        }
+        if let Some(node) = self.nodes.get_mut(id) {
+            node.member_of.insert(group.clone());
+        }
+    }
+
+    pub fn status(&self, id: &NodeId, tables: bool) -> Option<NodeStatus> {
+        let node = self.nodes.get(id).filter(|node| node.live)?;
+        let clusters =
+            node.member_of.iter().map(|group| (group.clone(), self.cluster_status(id, group))).collect();
+        let tables = tables.then(|| TablesStatus {
+            shards: node.tables.keys().cloned().collect(),
+            plain: BTreeSet::new(),
+            routes: node.routes.clone(),
+        });
+        Some(NodeStatus { clusters, tables })
+    }
+
+    fn cluster_status(&self, id: &NodeId, group: &GroupId) -> ClusterStatus {
+        let Some(cluster) = self.clusters.get(group) else {
+            return ClusterStatus { status: ClusterState::RecoveryRequired, ..ClusterStatus::default() };
+        };
+        let joined = cluster.view.contains(id);
+        let (status, node_state) = match (joined, cluster.primary) {
+            (true, true) => (ClusterState::Primary, MemberState::Synced),
+            (true, false) => (ClusterState::NonPrimary, MemberState::Synced),
+            (false, _) => (ClusterState::Disconnected, MemberState::Joining),
+        };
+        ClusterStatus {
+            status,
+            node_state,
+            size: cluster.view.len() as u32,
+            nodes_set: cluster.nodes_set.clone(),
+            nodes_view: cluster.view.clone(),
+            tables: cluster.tables.clone(),
+            state_uuid: "u".to_owned(),
+            conf_id: 1,
+            last_committed: cluster.committed,
+            recv_queue: 0,
+        }
+    }
+
+    pub fn measure(&self, id: &NodeId, tables: &[String]) -> Result<Measurement, String> {
+        let node = self.nodes.get(id).filter(|node| node.live).ok_or("connection refused")?;
+        let mut contents = BTreeMap::new();
+        for table in tables {
+            let rows = node.tables.get(table).ok_or_else(|| format!("unknown local table(s) '{table}'"))?;
+            contents.insert(table.clone(), content(rows));
+        }
+        let committed = node
+            .member_of
+            .iter()
+            .filter_map(|group| Some((group.clone(), self.clusters.get(group)?.committed)));
+        Ok(Measurement { contents, last_committed: committed.collect() })
+    }
+
+    /// Carries an action out; `None`: nobody will ever hear of it.
+    pub fn run(&mut self, id: &NodeId, action: &Action, fault: Fault) -> Option<Outcome> {
+        if !self.is_live(id) {
+            return None;
+        }
+        match fault {
+            Fault::Lost => None,
+            Fault::Refused => Some(Outcome::Refused { message: "refused by chance".to_owned() }),
+            Fault::ReplyLost => {
+                let _ = self.act(id, action);
+                Some(Outcome::Unknown { message: "connect and query timed out".to_owned() })
+            }
+            Fault::None => Some(match self.act(id, action) {
+                Ok(contents) => Outcome::Done { contents },
+                Err(message) => Outcome::Refused { message },
+            }),
+        }
+    }
+
+    fn act(&mut self, id: &NodeId, action: &Action) -> Result<BTreeMap<String, Content>, String> {
+        let mut contents = BTreeMap::new();
+        match action {
+            Action::CreateTables { tables, .. } => {
+                for table in tables {
+                    self.node(id).tables.entry(table.clone()).or_default();
+                }
+            }
+            Action::DropTables { tables } => {
+                for table in tables {
+                    self.drop_plain(id, table)?;
+                }
+            }
+            Action::DropCopies { copies } => {
+                for (table, content_then) in copies {
+                    if let Some(rows) = self.nodes[id].tables.get(table)
+                        && content(rows) != *content_then
+                    {
+                        return Err(format!("{table} was written to after it left"));
+                    }
+                    self.drop_plain(id, table)?;
+                }
+            }
+            Action::MakeDirectory { group } => {
+                self.node(id).directories.insert(group.clone());
+            }
+            Action::RemoveDirectory { group } => {
+                if self.nodes[id].member_of.contains(group) {
+                    return Err(format!("{group} is in use"));
+                }
+                self.node(id).directories.remove(group);
+            }
+            Action::SetRoutes { routes } => {
+                for spec in routes {
+                    self.node(id).routes.insert(spec.route.table.to_string(), spec.route.clone());
+                }
+            }
+            Action::DropRoutes { tables } => {
+                for table in tables {
+                    self.node(id).routes.remove(table.as_str());
+                }
+            }
+            other => contents = self.act_on_cluster(id, other)?,
+        }
+        Ok(contents)
+    }
+
+    fn act_on_cluster(&mut self, id: &NodeId, action: &Action) -> Result<BTreeMap<String, Content>, String> {
+        let mut contents = BTreeMap::new();
+        match action {
+            Action::CreateCluster { group } => {
+                if self.nodes[id].member_of.contains(group) {
+                    return Ok(contents);
+                }
+                if !self.nodes[id].directories.contains(group) {
+                    return Err(format!("cannot access directory {group}"));
+                }
+                assert!(!self.clusters.contains_key(group), "{group} is created twice");
+                let view: BTreeSet<NodeId> = [id.clone()].into();
+                self.clusters.insert(group.clone(), Cluster { view, primary: true, ..Cluster::default() });
+                self.node(id).member_of.insert(group.clone());
+            }
+            Action::JoinCluster { group, at } => {
+                if self.nodes[id].member_of.contains(group) {
+                    return Ok(contents);
+                }
+                let donor = self.clusters.get(group).filter(|c| c.primary && c.view.contains(at));
+                if donor.is_none() || !self.is_live(at) {
+                    return Err(format!("cluster '{group}', failed to fetch donor user from any node"));
+                }
+                let foreign =
+                    self.clusters[group].tables.iter().find(|t| self.nodes[id].tables.contains_key(*t));
+                assert!(foreign.is_none(), "JOIN would overwrite {foreign:?} on {id}");
+                self.join(id, group);
+            }
+            Action::AddTables { group, tables } => self.add_tables(id, group, tables)?,
+            Action::RemoveTables { group, tables } => {
+                let cluster = self.primary(id, group)?;
+                cluster.tables.retain(|table| !tables.contains(table));
+            }
+            Action::UpdateNodes { group } => {
+                let cluster = self.primary(id, group)?;
+                cluster.nodes_set = cluster.view.clone();
+            }
+            Action::Bootstrap { group } => {
+                let cluster = self.clusters.get_mut(group).ok_or("unknown cluster")?;
+                assert!(cluster.view.contains(id), "{id} is bootstrapped without being a member of {group}");
+                cluster.primary = true;
+            }
+            Action::ExitCluster { group, tables } => {
+                if self.nodes[id].member_of.contains(group) {
+                    let cluster = self.primary(id, group)?;
+                    cluster.view.remove(id);
+                    cluster.nodes_set.remove(id);
+                    self.node(id).member_of.remove(group);
+                }
+                for table in tables {
+                    if let Some(rows) = self.nodes[id].tables.get(table) {
+                        contents.insert(table.clone(), content(rows));
+                    }
+                }
+            }
+            Action::DeleteCluster { group } => {
+                let others: Vec<NodeId> = self.clusters.get(group).map_or(Vec::new(), |cluster| {
+                    cluster.view.iter().filter(|other| *other != id).cloned().collect()
+                });
+                assert!(others.is_empty(), "DELETE CLUSTER {group} on {id} dissolves it on {others:?}");
+                self.clusters.remove(group);
+                self.node(id).member_of.remove(group);
+            }
+            other => return Err(format!("{other:?} is not simulated")),
+        }
+        Ok(contents)
+    }
+
+    fn add_tables(&mut self, id: &NodeId, group: &GroupId, tables: &[String]) -> Result<(), String> {
+        let cluster = self.primary(id, group)?;
+        let others: Vec<NodeId> = cluster.view.iter().filter(|other| *other != id).cloned().collect();
+        let new: Vec<String> = tables.iter().filter(|t| !cluster.tables.contains(*t)).cloned().collect();
+        cluster.tables.extend(new.iter().cloned());
+        for table in new {
+            let rows = self.nodes[id].tables.get(&table).cloned().ok_or("unknown or wrong type of table")?;
+            assert!(rows.is_empty() || others.is_empty(), "ADD of the filled {table} in a group of several");
+            for other in &others {
+                self.node(other).tables.insert(table.clone(), rows.clone());
+            }
+        }
+        Ok(())
+    }
+
+    fn primary(&mut self, id: &NodeId, group: &GroupId) -> Result<&mut Cluster, String> {
+        let cluster = self.clusters.get_mut(group).ok_or_else(|| format!("unknown cluster '{group}'"))?;
+        if !cluster.view.contains(id) {
+            return Err(format!("can not exit cluster '{group}': current state is joining"));
+        }
+        if !cluster.primary {
+            return Err(format!("cluster '{group}' is not ready, not primary state (synced)"));
+        }
+        Ok(cluster)
+    }
+
+    fn drop_plain(&mut self, id: &NodeId, table: &str) -> Result<(), String> {
+        let held = self.nodes[id]
+            .member_of
+            .iter()
+            .any(|group| self.clusters.get(group).is_some_and(|cluster| cluster.tables.contains(table)));
+        if held {
+            return Err(format!("DROP TABLE failed: unable to drop a cluster table '{table}'"));
+        }
+        self.node(id).tables.remove(table);
+        Ok(())
+    }
+
+    fn node(&mut self, id: &NodeId) -> &mut Node {
+        self.nodes.get_mut(id).expect("a known node")
+    }
+
+    /// A row through a routing table, to one of the shard's named copies, and from there to its cluster's view.
+    pub fn write(
+        &mut self,
+        router: &NodeId,
+        table: &str,
+        row: i64,
+        random: &mut Random,
+    ) -> Result<String, String> {
+        let route = self.nodes[router].routes.get(table).ok_or("table absent")?;
+        let number = random.below(route.shards.len());
+        let mirrors: Vec<NodeId> = route.shards[number].iter().filter(|m| self.is_live(m)).cloned().collect();
+        let Some(mirror) = mirrors.get(random.below(mirrors.len().max(1))).cloned() else {
+            return Err("no mirror answers".to_owned());
+        };
+        let shard = format!("system.{table}_s{number}");
+        let cluster = self.nodes[&mirror].member_of.iter().find_map(|group| {
+            self.clusters.get(group).filter(|c| c.tables.contains(&shard)).map(|_| group.clone())
+        });
+        let targets: BTreeSet<NodeId> = match &cluster {
+            Some(group) => {
+                let cluster = self.primary(&mirror, group)?;
+                cluster.committed += 1;
+                cluster.view.clone()
+            }
+            None => [mirror.clone()].into(),
+        };
+        if !self.nodes[&mirror].tables.contains_key(&shard) {
+            return Err(format!("table '{shard}' absent"));
+        }
+        for target in targets {
+            if let Some(rows) = self.node(&target).tables.get_mut(&shard) {
+                rows.insert(row);
+            }
+        }
+        Ok(shard)
+    }
+}
+
+fn content(rows: &BTreeSet<i64>) -> Content {
+    Content {
+        rows: rows.len() as u64,
+        id_sum: rows.iter().sum(),
+        id_min: rows.first().copied().unwrap_or(0),
+        id_max: rows.last().copied().unwrap_or(0),
+    }
+}
