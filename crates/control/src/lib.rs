@@ -16,7 +16,7 @@
 //! |---|---|
 //! | [`record`], [`state`] | the log's records and their fold |
 //! | [`operation`], `catalogue` | operations as graphs of steps, and how each kind is built |
-//! | `saga`, `flight`, `proof`, `verify` | running them: recorded before, proven after, undone in reverse |
+//! | `saga`, `steps`, `unwind`, `flight`, `proof`, `verify` | running them: recorded before, proven after, undone in reverse |
 //! | `rules` | what must be so before a command is sent |
 //! | `observed`, `detector`, `reconcile`, `moves` | what is seen, and the work that follows from it |
 //! | `statements`, `views` | what clients ask, and what people see |
@@ -37,6 +37,8 @@ mod rules;
 mod saga;
 pub mod state;
 mod statements;
+mod steps;
+mod unwind;
 mod verify;
 mod views;
 

@@ -100,7 +100,7 @@ impl State {
                 step.node = Some(node.clone());
             }
             Record::StepDone { operation, step, contents } => {
-                self.finish_step(*operation, *step, contents)?
+                self.finish_step(*operation, *step, contents)?;
             }
             Record::StepFailed { operation, step, error, last } => {
                 let step = self.step(*operation, *step)?;
@@ -130,7 +130,7 @@ impl State {
             }
             Record::StepUndone { operation, step } => self.undo_step(*operation, *step)?,
             Record::OperationDone { operation, unix } => {
-                self.finish(*operation, Status::Done, None, *unix)?
+                self.finish(*operation, Status::Done, None, *unix)?;
             }
             Record::OperationFailed { operation, error, unix } => {
                 self.finish(*operation, Status::Failed, Some(error), *unix)?;

@@ -298,9 +298,8 @@ impl World {
         let StatementReply::Rows { rows, .. } = self.controller.show(&ShardingStatement::ShowQueue) else {
             return String::new();
         };
-        rows.iter()
-            .map(|row| format!("{}\n", row.iter().flatten().cloned().collect::<Vec<_>>().join(" | ")))
-            .collect()
+        let lines = rows.iter().map(|row| row.iter().flatten().cloned().collect::<Vec<_>>().join(" | "));
+        lines.collect::<Vec<_>>().join("\n")
     }
 
     /// Until nothing is to be done any more, and all that was seen is as it should be.

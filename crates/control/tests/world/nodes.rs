@@ -44,7 +44,7 @@ struct Cluster {
 /// All nodes and clusters.
 #[derive(Debug, Default)]
 pub struct Nodes {
-    nodes: BTreeMap<NodeId, Node>,
+    by_id: BTreeMap<NodeId, Node>,
     clusters: BTreeMap<GroupId, Cluster>,
     now: Millis,
 }
@@ -56,7 +56,7 @@ fn user_cluster() -> GroupId {
 impl Nodes {
     pub fn add(&mut self, id: &NodeId) {
         let member_of = [user_cluster()].into();
-        self.nodes.insert(id.clone(), Node { live: true, member_of, ..Node::default() });
+        self.by_id.insert(id.clone(), Node { live: true, member_of, ..Node::default() });
         let cluster = self.clusters.entry(user_cluster()).or_default();
         cluster.view.insert(id.clone());
         cluster.nodes_set.insert(id.clone());
@@ -64,42 +64,42 @@ impl Nodes {
     }
 
     pub fn all(&self) -> Vec<NodeId> {
-        self.nodes.keys().cloned().collect()
+        self.by_id.keys().cloned().collect()
     }
 
     pub fn live(&self) -> Vec<NodeId> {
-        self.nodes.iter().filter(|(_, node)| node.live).map(|(id, _)| id.clone()).collect()
+        self.by_id.iter().filter(|(_, node)| node.live).map(|(id, _)| id.clone()).collect()
     }
 
     pub fn is_live(&self, id: &NodeId) -> bool {
-        self.nodes[id].live
+        self.by_id[id].live
     }
 
     pub fn rows(&self, id: &NodeId, table: &str) -> Option<&BTreeSet<i64>> {
-        self.nodes[id].tables.get(table)
+        self.by_id[id].tables.get(table)
     }
 
     pub fn route(&self, id: &NodeId, table: &str) -> Option<&Route> {
-        self.nodes[id].routes.get(table)
+        self.by_id[id].routes.get(table)
     }
 
     pub fn shards(&self, id: &NodeId) -> BTreeSet<String> {
-        self.nodes[id].tables.keys().cloned().collect()
+        self.by_id[id].tables.keys().cloned().collect()
     }
 
     pub fn clusters(&self, id: &NodeId) -> BTreeSet<GroupId> {
-        self.nodes[id].member_of.clone()
+        self.by_id[id].member_of.clone()
     }
 
     /// kill -9.
     pub fn kill(&mut self, id: &NodeId) {
-        let Some(node) = self.nodes.get_mut(id) else { return };
+        let Some(node) = self.by_id.get_mut(id) else { return };
         node.live = false;
         node.rejoins_at = None;
         for cluster in self.clusters.values_mut() {
             if cluster.view.remove(id) {
                 // A strict majority of the last view goes on.
-                cluster.primary &= cluster.view.len() > (cluster.view.len() + 1) / 2;
+                cluster.primary &= cluster.view.len() > cluster.view.len().div_ceil(2);
             }
         }
     }
@@ -107,7 +107,7 @@ impl Nodes {
     /// The process is started again; its clusters take a while to come back.
     pub fn start(&mut self, id: &NodeId) {
         let rejoins_at = self.now + Millis(6_000);
-        if let Some(node) = self.nodes.get_mut(id) {
+        if let Some(node) = self.by_id.get_mut(id) {
             node.live = true;
             node.rejoins_at = Some(rejoins_at);
         }
@@ -117,13 +117,13 @@ impl Nodes {
     pub fn catch_up(&mut self, now: Millis) {
         self.now = now;
         let due: Vec<NodeId> = self
-            .nodes
+            .by_id
             .iter()
             .filter(|(_, node)| node.live && node.rejoins_at.is_some_and(|at| at <= now))
             .map(|(id, _)| id.clone())
             .collect();
         for id in due {
-            let clusters: Vec<GroupId> = self.nodes[&id].member_of.iter().cloned().collect();
+            let clusters: Vec<GroupId> = self.by_id[&id].member_of.iter().cloned().collect();
             for group in clusters {
                 let Some(cluster) = self.clusters.get(&group) else { continue };
                 if cluster.primary && !cluster.view.contains(&id) {
@@ -140,18 +140,18 @@ impl Nodes {
         cluster.nodes_set.extend(cluster.view.iter().cloned());
         let tables = cluster.tables.clone();
         for table in tables {
-            let rows = donor.as_ref().and_then(|donor| self.nodes[donor].tables.get(&table)).cloned();
-            if let (Some(rows), Some(node)) = (rows, self.nodes.get_mut(id)) {
+            let rows = donor.as_ref().and_then(|donor| self.by_id[donor].tables.get(&table)).cloned();
+            if let (Some(rows), Some(node)) = (rows, self.by_id.get_mut(id)) {
                 node.tables.insert(table, rows);
             }
         }
-        if let Some(node) = self.nodes.get_mut(id) {
+        if let Some(node) = self.by_id.get_mut(id) {
             node.member_of.insert(group.clone());
         }
     }
 
     pub fn status(&self, id: &NodeId, tables: bool) -> Option<NodeStatus> {
-        let node = self.nodes.get(id).filter(|node| node.live)?;
+        let node = self.by_id.get(id).filter(|node| node.live)?;
         let clusters =
             node.member_of.iter().map(|group| (group.clone(), self.cluster_status(id, group))).collect();
         let tables = tables.then(|| TablesStatus {
@@ -187,7 +187,7 @@ impl Nodes {
     }
 
     pub fn measure(&self, id: &NodeId, tables: &[String]) -> Result<Measurement, String> {
-        let node = self.nodes.get(id).filter(|node| node.live).ok_or("connection refused")?;
+        let node = self.by_id.get(id).filter(|node| node.live).ok_or("connection refused")?;
         let mut contents = BTreeMap::new();
         for table in tables {
             let rows = node.tables.get(table).ok_or_else(|| format!("unknown local table(s) '{table}'"))?;
@@ -234,7 +234,7 @@ impl Nodes {
             }
             Action::DropCopies { copies } => {
                 for (table, content_then) in copies {
-                    if let Some(rows) = self.nodes[id].tables.get(table)
+                    if let Some(rows) = self.by_id[id].tables.get(table)
                         && content(rows) != *content_then
                     {
                         return Err(format!("{table} was written to after it left"));
@@ -246,7 +246,7 @@ impl Nodes {
                 self.node(id).directories.insert(group.clone());
             }
             Action::RemoveDirectory { group } => {
-                if self.nodes[id].member_of.contains(group) {
+                if self.by_id[id].member_of.contains(group) {
                     return Err(format!("{group} is in use"));
                 }
                 self.node(id).directories.remove(group);
@@ -270,10 +270,10 @@ impl Nodes {
         let mut contents = BTreeMap::new();
         match action {
             Action::CreateCluster { group } => {
-                if self.nodes[id].member_of.contains(group) {
+                if self.by_id[id].member_of.contains(group) {
                     return Ok(contents);
                 }
-                if !self.nodes[id].directories.contains(group) {
+                if !self.by_id[id].directories.contains(group) {
                     return Err(format!("cannot access directory {group}"));
                 }
                 assert!(!self.clusters.contains_key(group), "{group} is created twice");
@@ -282,7 +282,7 @@ impl Nodes {
                 self.node(id).member_of.insert(group.clone());
             }
             Action::JoinCluster { group, at } => {
-                if self.nodes[id].member_of.contains(group) {
+                if self.by_id[id].member_of.contains(group) {
                     return Ok(contents);
                 }
                 let donor = self.clusters.get(group).filter(|c| c.primary && c.view.contains(at));
@@ -290,7 +290,7 @@ impl Nodes {
                     return Err(format!("cluster '{group}', failed to fetch donor user from any node"));
                 }
                 let foreign =
-                    self.clusters[group].tables.iter().find(|t| self.nodes[id].tables.contains_key(*t));
+                    self.clusters[group].tables.iter().find(|t| self.by_id[id].tables.contains_key(*t));
                 assert!(foreign.is_none(), "JOIN would overwrite {foreign:?} on {id}");
                 self.join(id, group);
             }
@@ -309,14 +309,14 @@ impl Nodes {
                 cluster.primary = true;
             }
             Action::ExitCluster { group, tables } => {
-                if self.nodes[id].member_of.contains(group) {
+                if self.by_id[id].member_of.contains(group) {
                     let cluster = self.primary(id, group)?;
                     cluster.view.remove(id);
                     cluster.nodes_set.remove(id);
                     self.node(id).member_of.remove(group);
                 }
                 for table in tables {
-                    if let Some(rows) = self.nodes[id].tables.get(table) {
+                    if let Some(rows) = self.by_id[id].tables.get(table) {
                         contents.insert(table.clone(), content(rows));
                     }
                 }
@@ -340,7 +340,7 @@ impl Nodes {
         let new: Vec<String> = tables.iter().filter(|t| !cluster.tables.contains(*t)).cloned().collect();
         cluster.tables.extend(new.iter().cloned());
         for table in new {
-            let rows = self.nodes[id].tables.get(&table).cloned().ok_or("unknown or wrong type of table")?;
+            let rows = self.by_id[id].tables.get(&table).cloned().ok_or("unknown or wrong type of table")?;
             assert!(rows.is_empty() || others.is_empty(), "ADD of the filled {table} in a group of several");
             for other in &others {
                 self.node(other).tables.insert(table.clone(), rows.clone());
@@ -361,7 +361,7 @@ impl Nodes {
     }
 
     fn drop_plain(&mut self, id: &NodeId, table: &str) -> Result<(), String> {
-        let held = self.nodes[id]
+        let held = self.by_id[id]
             .member_of
             .iter()
             .any(|group| self.clusters.get(group).is_some_and(|cluster| cluster.tables.contains(table)));
@@ -373,7 +373,7 @@ impl Nodes {
     }
 
     fn node(&mut self, id: &NodeId) -> &mut Node {
-        self.nodes.get_mut(id).expect("a known node")
+        self.by_id.get_mut(id).expect("a known node")
     }
 
     /// A row through a routing table, to one of the shard's named copies, and from there to its cluster's view.
@@ -384,14 +384,14 @@ impl Nodes {
         row: i64,
         random: &mut Random,
     ) -> Result<String, String> {
-        let route = self.nodes[router].routes.get(table).ok_or("table absent")?;
+        let route = self.by_id[router].routes.get(table).ok_or("table absent")?;
         let number = random.below(route.shards.len());
         let mirrors: Vec<NodeId> = route.shards[number].iter().filter(|m| self.is_live(m)).cloned().collect();
         let Some(mirror) = mirrors.get(random.below(mirrors.len().max(1))).cloned() else {
             return Err("no mirror answers".to_owned());
         };
         let shard = format!("system.{table}_s{number}");
-        let cluster = self.nodes[&mirror].member_of.iter().find_map(|group| {
+        let cluster = self.by_id[&mirror].member_of.iter().find_map(|group| {
             self.clusters.get(group).filter(|c| c.tables.contains(&shard)).map(|_| group.clone())
         });
         let targets: BTreeSet<NodeId> = match &cluster {
@@ -402,7 +402,7 @@ impl Nodes {
             }
             None => [mirror.clone()].into(),
         };
-        if !self.nodes[&mirror].tables.contains_key(&shard) {
+        if !self.by_id[&mirror].tables.contains_key(&shard) {
             return Err(format!("table '{shard}' absent"));
         }
         for target in targets {

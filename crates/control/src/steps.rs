@@ -1,0 +1,204 @@
+//! What the kinds of steps do when their turn comes: conditions that are seen, routes, a group's quorum.
+
+use crate::Controller;
+use crate::operation::{Kind, Operation, Step, StepStatus, Work};
+use crate::record::Record;
+use crate::route::{self, Desired};
+use crate::rules::{self, Case, Gate};
+use crate::state::Member;
+use model::{Action, Millis, NodeId, StepId, TableName};
+use std::collections::BTreeMap;
+
+impl Controller {
+    /// Steps that need no command: done as soon as their condition is seen.
+    pub(crate) fn try_internal(
+        &mut self,
+        operation: &Operation,
+        id: StepId,
+        step: &Step,
+        work: &Work,
+        since: Millis,
+    ) {
+        let key = (operation.id, id);
+        match work {
+            Work::Verify { group, node } => self.verify(key, group, node, since),
+            Work::Withdraw { group, node } => {
+                let others = self.whole_copies_besides(group, node);
+                let floor = match operation.kind {
+                    Kind::Move { floor, .. } | Kind::Shed { floor, .. } => floor,
+                    _ => 1,
+                };
+                if others >= floor.max(1) {
+                    self.step_done(key, BTreeMap::new());
+                }
+            }
+            Work::AwaitNames { version } if self.names_are_stored(*version) => {
+                self.step_done(key, BTreeMap::new());
+            }
+            Work::AwaitSynced { group } => {
+                let synced = step
+                    .node
+                    .as_ref()
+                    .and_then(|node| self.observed.view(node)?.cluster_since(group, since)?)
+                    .is_some_and(model::ClusterStatus::is_synced);
+                if synced {
+                    self.step_done(key, BTreeMap::new());
+                }
+            }
+            Work::Reserve { tables } => {
+                let Some(node) = &step.node else { return };
+                let case = Case {
+                    state: &self.state,
+                    observed: &self.observed,
+                    operation,
+                    node,
+                    since,
+                    tried: false,
+                };
+                match rules::names_are_free(&case, tables) {
+                    Gate::Go => self.step_done(key, BTreeMap::new()),
+                    Gate::Refuse(why) => self.give_up(operation, id, step, &why),
+                    Gate::Look(nodes) => self.look(&nodes, since),
+                    Gate::Wait(_) => {}
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Serving members besides `node` that their node shows as synced (or that need no cluster).
+    pub(crate) fn whole_copies_besides(&self, group: &model::GroupId, node: &NodeId) -> u32 {
+        let Some(known) = self.state.groups.get(group) else { return 0 };
+        known
+            .serving()
+            .filter(|other| *other != node && self.state.is_live(other))
+            .filter(|other| {
+                self.observed.cluster(other, group).is_some_and(model::ClusterStatus::is_synced)
+                    || !known.is_clustered()
+            })
+            .count() as u32
+    }
+
+    /// Whether the verified new copy of a move is gone before the old one left.
+    pub(crate) fn replacement_is_lost(&self, operation: &Operation) -> bool {
+        let Kind::Move { group, to, from: Some(_), .. } = &operation.kind else { return false };
+        let verified = !operation.unwinds();
+        let stays = operation.steps.iter().any(|step| {
+            matches!(step.work, Work::Command { action: Action::ExitCluster { .. } })
+                && step.status == StepStatus::Pending
+        });
+        let serves =
+            self.state.groups.get(group).is_some_and(|known| known.members.get(to) == Some(&Member::Serving));
+        verified && stays && !serves
+    }
+
+    /// The new copy is lost before the old one went: the old one stays where it is.
+    pub(crate) fn keep_source(&mut self, operation: &Operation) {
+        let Kind::Move { group, from: Some(from), .. } = &operation.kind else { return };
+        for (id, step) in operation.numbered() {
+            if step.status == StepStatus::Pending {
+                self.step_skipped((operation.id, id), "the new copy was lost: the old one stays");
+            }
+        }
+        let leaving =
+            self.state.groups.get(group).and_then(|known| known.members.get(from)) == Some(&Member::Leaving);
+        if leaving {
+            self.record(Record::MemberServing { group: group.clone(), node: from.clone() });
+        }
+    }
+
+    /// A step that writes routes is done when the node is seen with the routes that the state has now.
+    pub(crate) fn write_routes(
+        &mut self,
+        operation: &Operation,
+        id: StepId,
+        step: &Step,
+        tables: &[TableName],
+        since: Millis,
+    ) {
+        let Some(node) = &step.node else { return };
+        let Some(seen) = self.observed.view(node).and_then(|view| view.tables_since(since)) else {
+            return self.look(std::slice::from_ref(node), since);
+        };
+        let (mut write, mut remove) = (Vec::new(), Vec::new());
+        for table in tables {
+            let there = seen.routes.get(table.as_str());
+            match route::desired(&self.state, table) {
+                Desired::Routed(spec) => {
+                    if there.is_none_or(|there| !route::same(there, &spec.route)) {
+                        write.push(spec);
+                    }
+                }
+                Desired::Absent if there.is_some() => remove.push(table.clone()),
+                Desired::Absent | Desired::Unknown => {}
+            }
+        }
+        let action = if !write.is_empty() {
+            Action::SetRoutes { routes: write }
+        } else if !remove.is_empty() {
+            Action::DropRoutes { tables: remove }
+        } else {
+            return self.step_done((operation.id, id), BTreeMap::new());
+        };
+        self.send_checked(operation, id, step, action, false, since);
+    }
+
+    /// Makes a group that lost members writable: nothing to do where it stayed primary, else `pc.bootstrap` on the
+    /// one that rule 6 names. Once one was told, only that one is, until its outcome is seen.
+    pub(crate) fn regain(
+        &mut self,
+        operation: &Operation,
+        id: StepId,
+        step: &Step,
+        group: &model::GroupId,
+        since: Millis,
+    ) {
+        let key = (operation.id, id);
+        let Some(known) = self.state.groups.get(group) else {
+            return self.step_skipped(key, "the group is gone");
+        };
+        let serving: Vec<NodeId> = known.serving().cloned().collect();
+        if serving.is_empty() {
+            return self.step_skipped(key, "no copy of the group is left");
+        }
+        let lost: Vec<NodeId> =
+            known.members.keys().filter(|node| !self.state.is_live(node)).cloned().collect();
+        let primary = serving.iter().find(|node| {
+            self.observed.view(node).and_then(|view| view.cluster_since(group, since)?).is_some_and(
+                |cluster| cluster.is_synced() && lost.iter().all(|lost| !cluster.nodes_view.contains(lost)),
+            )
+        });
+        if primary.is_some() {
+            return self.step_done(key, BTreeMap::new());
+        }
+        for node in &serving {
+            self.observed.hurry(node, self.now + Millis(100));
+        }
+        match rules::survivor(&self.state, &self.observed, group, since) {
+            Ok(node) => {
+                let step = Step { node: Some(node), ..step.clone() };
+                let action = Action::Bootstrap { group: group.clone() };
+                self.send_checked(operation, id, &step, action, false, since);
+            }
+            Err(Gate::Look(nodes)) => self.look(&nodes, since),
+            Err(_) => {}
+        }
+    }
+
+    /// Rule 7: members that are away while a group's tables change are not trusted with it any more. When they are
+    /// back they leave it, drop what they have, and join anew where the plan wants them.
+    pub(crate) fn retire_absent(&mut self, group: &model::GroupId) {
+        let Some(known) = self.state.groups.get(group) else { return };
+        let tables = known.tables();
+        let absent: Vec<NodeId> = known
+            .members
+            .iter()
+            .filter(|(node, member)| !self.state.is_live(node) || **member == Member::Returning)
+            .map(|(node, _)| node.clone())
+            .collect();
+        for node in absent {
+            let (group, tables) = (Some(group.clone()), tables.clone());
+            self.record(Record::LeftBehind { node, group, tables, routes: Vec::new() });
+        }
+    }
+}

@@ -1,0 +1,157 @@
+//! Taking an operation back: in reverse order, each undo on the node where the step ran; and what is left to do for
+//! nodes that are gone.
+
+use crate::Controller;
+use crate::flight::Flight;
+use crate::operation::{Kind, Operation, Step, StepStatus, Work};
+use crate::record::Record;
+use crate::saga::Settled;
+use model::{Action, NodeId, StepId};
+
+impl Controller {
+    /// The node of a step is proven gone. What can be taken back is; what goes forward passes the step over and
+    /// notes what the node may still hold.
+    pub(crate) fn node_is_lost(&mut self, operation: &Operation, id: StepId, step: &Step, node: &NodeId) {
+        let key = (operation.id, id);
+        if operation.unwinds() {
+            return self.give_up(operation, id, step, "the node was lost");
+        }
+        self.leave_behind(operation, step, node);
+        self.step_skipped(key, "the node was lost");
+    }
+
+    fn leave_behind(&mut self, operation: &Operation, step: &Step, node: &NodeId) {
+        let action = match (&step.work, &step.undo) {
+            (Work::Command { action }, _) => Some(action),
+            (_, undo) => undo.as_ref(),
+        };
+        let Some(action) = action else { return };
+        let left = match action {
+            Action::DropRoutes { tables } => (None, Vec::new(), tables.clone()),
+            Action::DropTables { tables } | Action::CreateTables { tables, .. } => {
+                (None, tables.clone(), Vec::new())
+            }
+            other => match other.group().or(match other {
+                Action::MakeDirectory { group } | Action::RemoveDirectory { group } => Some(group),
+                _ => None,
+            }) {
+                Some(group) => {
+                    let tables = self.state.groups.get(group).map(crate::state::Group::tables);
+                    let tables = tables.unwrap_or_else(|| operation_tables(operation));
+                    (Some(group.clone()), tables, Vec::new())
+                }
+                None => return,
+            },
+        };
+        let (group, tables, routes) = left;
+        self.record(Record::LeftBehind { node: node.clone(), group, tables, routes });
+    }
+
+    /// Takes an operation back, last steps first.
+    pub(crate) fn unwind(&mut self, operation: &Operation) {
+        for (id, step) in operation.numbered().rev() {
+            let key = (operation.id, id);
+            let Some(current) = self.state.operations.get(&operation.id) else { return };
+            if current.step(id).is_none_or(|current| current.status != step.status) {
+                continue;
+            }
+            let flight = self.flights.open.get(&key).cloned();
+            match step.status {
+                // Whether it happened must be known before it is undone, or the undo could overtake it.
+                StepStatus::Started if flight.as_ref().is_some_and(|f| self.is_open(f)) => {}
+                StepStatus::Started | StepStatus::Done | StepStatus::Failed => {
+                    let Some(current) = self.state.operations.get(&operation.id) else { return };
+                    if current.may_undo(id) {
+                        self.undo(operation, id, step);
+                    }
+                }
+                StepStatus::Undoing => self.follow_undo(operation, id, step),
+                StepStatus::Pending | StepStatus::Skipped | StepStatus::Undone => {}
+            }
+        }
+        let Some(current) = self.state.operations.get(&operation.id) else { return };
+        if current.steps.iter().all(|step| step.status.is_gone()) {
+            let error = current.error.clone().unwrap_or_default();
+            self.flights.end_operation(operation.id);
+            self.record(Record::OperationFailed { operation: operation.id, error, unix: self.unix_now });
+        }
+    }
+
+    fn is_open(&self, flight: &Flight) -> bool {
+        flight.outcome.is_none() && self.now < flight.deadline && self.state.is_live(&flight.node)
+    }
+
+    fn undo(&mut self, operation: &Operation, id: StepId, step: &Step) {
+        let key = (operation.id, id);
+        let (Some(action), Some(mut node)) = (step.undo.clone(), step.node.clone()) else {
+            self.flights.end_step(key);
+            return self.record(Record::StepUndone { operation: key.0, step: key.1 });
+        };
+        if let Action::RemoveTables { group, .. } = &action
+            && !self.state.is_live(&node)
+            && let Some(other) = self.state.groups.get(group).and_then(|known| known.serving().next())
+        {
+            // What it did, it did to every member: any of them can take it back.
+            node = other.clone();
+        }
+        let step = &Step { node: Some(node.clone()), ..step.clone() };
+        if !self.state.is_live(&node) {
+            self.leave_behind(operation, &Step { work: Work::Command { action }, ..step.clone() }, &node);
+            return self.step_skipped(key, "the node was lost before this was taken back");
+        }
+        if !self.flights.may_try(key, self.now) {
+            return;
+        }
+        if self.flights.open.get(&key).is_some_and(|flight| !flight.undo) {
+            self.flights.end_step(key);
+        }
+        let since = self.flights.ready_since(key, self.now);
+        let action = self.way_out(operation, &node, action);
+        self.send_checked(operation, id, step, action, true, since);
+    }
+
+    /// EXIT needs a quorum. A group that a failed create made has nobody's data in it: where its quorum is gone,
+    /// DELETE takes the member out.
+    fn way_out(&self, operation: &Operation, node: &NodeId, action: Action) -> Action {
+        match action {
+            Action::ExitCluster { group, .. }
+                if operation.makes_group(&group)
+                    && self
+                        .observed
+                        .cluster(node, &group)
+                        .is_some_and(|cluster| cluster.status != model::ClusterState::Primary) =>
+            {
+                Action::DeleteCluster { group }
+            }
+            other => other,
+        }
+    }
+
+    fn follow_undo(&mut self, operation: &Operation, id: StepId, step: &Step) {
+        let key = (operation.id, id);
+        let lost = step.node.as_ref().is_none_or(|node| !self.state.is_live(node));
+        let flight = match self.flights.open.get(&key).cloned() {
+            Some(flight) if !lost => flight,
+            _ => return self.undo(operation, id, step),
+        };
+        match self.settle(key, &flight) {
+            Settled::Open => {}
+            Settled::Proven(_) => {
+                self.flights.end_step(key);
+                self.record(Record::StepUndone { operation: key.0, step: key.1 });
+            }
+            Settled::Failed(error) => {
+                self.flights.fail(key, step.attempts, self.now);
+                self.record(Record::StepFailed { operation: key.0, step: key.1, error, last: false });
+            }
+        }
+    }
+}
+
+/// All physical tables that an operation makes.
+fn operation_tables(operation: &Operation) -> Vec<String> {
+    match &operation.kind {
+        Kind::CreateTable { spec, .. } => (0..spec.shards).map(|n| spec.name.shard_table(n)).collect(),
+        _ => Vec::new(),
+    }
+}
