@@ -8,6 +8,22 @@ use serde_json::{Value, json};
 /// The version spoken.
 pub const VERSION: u32 = 3;
 
+/// The line that a sidecar prints on stdout once it listens: `Buddy v<version> started HOST:PORT`.
+pub fn started_line(version: &str, address: &str) -> String {
+    format!("Buddy v{version} started {address}")
+}
+
+/// The address in a [`started_line`]; `None` for any other line.
+pub fn started_address(line: &str) -> Option<&str> {
+    let (_, address) = line.trim().strip_prefix("Buddy v")?.split_once(" started ")?;
+    address.rsplit_once(':')?.1.parse::<u16>().ok().map(|_| address)
+}
+
+/// Set (to `1`) in a sidecar's environment by a parent that holds the other end of its stdin: the sidecar ends
+/// when stdin does, so that it never outlives a parent that was killed. searchd sets no such thing, and its
+/// sidecar's stdin may be closed from the start.
+pub const EXIT_WITH_STDIN_ENV: &str = "SHARDWRIGHT_EXIT_WITH_STDIN";
+
 /// Body of the POST from searchd to its sidecar.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Request {
@@ -190,6 +206,15 @@ impl Response {
 mod tests {
     use super::*;
     use crate::Rows;
+
+    #[test]
+    fn the_started_line_is_told_from_chatter() {
+        let line = started_line("1.2.3", "127.0.0.1:4567");
+        assert_eq!(started_address(&line), Some("127.0.0.1:4567"));
+        for other in ["", "Buddy v1 started", "Buddy v1 started x", "Buddy started 1.2.3.4:5", "warming up"] {
+            assert_eq!(started_address(other), None, "{other}");
+        }
+    }
 
     #[test]
     fn requests_are_read_from_every_door() {

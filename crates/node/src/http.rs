@@ -1,0 +1,188 @@
+//! The HTTP listener: `/sql?mode=raw` for any statement, `/sql` for SELECT, `/replication` for peers.
+
+use crate::answer::{self, Answer};
+use crate::door::{Door, Origin};
+use crate::options::Limits;
+use crate::peers::Introduction;
+use axum::body::{Body, Bytes, to_bytes};
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse as _, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use engine::Reply;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use manticore::{USER_AGENT_PREFIX, handover};
+use serde_json::{Value, json};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+
+/// What handlers share.
+#[derive(Clone)]
+struct Shared {
+    door: Door,
+    introduction: Arc<Introduction>,
+    limits: Limits,
+}
+
+/// Serves until dropped.
+pub(crate) async fn listen(listener: TcpListener, door: Door, introduction: Introduction, limits: Limits) {
+    let places = Arc::new(Semaphore::new(limits.connections));
+    let idle = limits.http_idle;
+    let shared = Shared { door, introduction: Arc::new(introduction), limits };
+    let routes = Router::new()
+        .route("/sql", post(sql).get(sql))
+        .route("/replication", get(replication))
+        .fallback(not_here)
+        .with_state(shared);
+    let mut connections = tokio::task::JoinSet::new();
+    loop {
+        let stream = tokio::select! {
+            accepted = listener.accept() => match accepted {
+                Ok((stream, _)) => stream,
+                Err(error) => {
+                    tracing::warn!(%error, "cannot accept an HTTP connection");
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                    continue;
+                }
+            },
+            Some(_) = connections.join_next() => continue,
+        };
+        // Beyond the limit the connection is closed unheard.
+        let Ok(place) = places.clone().try_acquire_owned() else { continue };
+        let service = TowerToHyperService::new(routes.clone());
+        connections.spawn(async move {
+            let _ = stream.set_nodelay(true);
+            let served = hyper::server::conn::http1::Builder::new()
+                .timer(TokioTimer::new())
+                .header_read_timeout(idle)
+                .serve_connection(TokioIo::new(stream), service)
+                .await;
+            if let Err(error) = served {
+                tracing::debug!(%error, "an HTTP connection ended");
+            }
+            drop(place);
+        });
+    }
+}
+
+async fn replication(State(shared): State<Shared>) -> Json<Introduction> {
+    Json(shared.introduction.as_ref().clone())
+}
+
+async fn not_here() -> Response {
+    error(StatusCode::NOT_FOUND, "this embedded node serves /sql, /sql?mode=raw and /replication only")
+}
+
+fn error(status: StatusCode, message: &str) -> Response {
+    (status, Json(json!({ "error": message }))).into_response()
+}
+
+/// The statement, however it was sent, and whether any kind of it is allowed.
+struct Asked {
+    sql: String,
+    raw: bool,
+}
+
+async fn sql(State(shared): State<Shared>, request: Request) -> Response {
+    let (parts, body) = request.into_parts();
+    let uri = parts.uri;
+    let body = match read(body, &shared.limits).await {
+        Ok(body) => body,
+        Err(refused) => return refused,
+    };
+    let Ok(body) = std::str::from_utf8(&body) else {
+        return error(StatusCode::BAD_REQUEST, "the statement is not UTF-8");
+    };
+    let Asked { sql, raw } = asked(uri.query().unwrap_or_default(), body);
+    if sql.trim().is_empty() {
+        return error(StatusCode::BAD_REQUEST, "no statement: send it as the body, or as the field 'query'");
+    }
+    let is_select = sql.trim_start().get(..6).is_some_and(|word| word.eq_ignore_ascii_case("select"));
+    if !raw && !is_select {
+        return error(StatusCode::BAD_REQUEST, "only SELECT queries are supported here: use /sql?mode=raw");
+    }
+    let path_query = uri.path_and_query().map_or("/sql", |path_query| path_query.as_str());
+    let origin = Origin::Http { path_query, from_sidecar: from_sidecar(&parts.headers) };
+    let session = shared.door.session();
+    match shared.door.statement(&session, sql, origin).await {
+        Ok(Answer::Engine(Reply::Rows(set))) if !raw => Json(answer::hits_json(&set)).into_response(),
+        Ok(Answer::Engine(reply)) => Json(answer::raw_json(&reply)).into_response(),
+        Ok(Answer::Sidecar { message, status }) => of_sidecar(message, status),
+        Err(failed) => error(StatusCode::INTERNAL_SERVER_ERROR, &failed.message),
+    }
+}
+
+fn of_sidecar(message: Value, status: u16) -> Response {
+    let failed = answer::of_sidecar(&message).is_err();
+    let status = match StatusCode::from_u16(status) {
+        Ok(status) if status.as_u16() >= 300 => status,
+        _ if failed => StatusCode::INTERNAL_SERVER_ERROR,
+        _ => StatusCode::OK,
+    };
+    (status, Json(message)).into_response()
+}
+
+fn from_sidecar(headers: &HeaderMap) -> bool {
+    let agent = headers.get(header::USER_AGENT).and_then(|agent| agent.to_str().ok());
+    agent.is_some_and(|agent| agent.starts_with(USER_AGENT_PREFIX))
+}
+
+/// The whole body, within its time and size.
+async fn read(body: Body, limits: &Limits) -> Result<Bytes, Response> {
+    let bytes_max = limits.statement_bytes;
+    match tokio::time::timeout(limits.transfer, to_bytes(body, bytes_max)).await {
+        Ok(Ok(bytes)) => Ok(bytes),
+        Ok(Err(_)) => {
+            let message = format!(
+                "the statement did not arrive whole or is larger than {bytes_max} bytes: send less at once"
+            );
+            Err(error(StatusCode::PAYLOAD_TOO_LARGE, &message))
+        }
+        Err(_) => Err(error(StatusCode::REQUEST_TIMEOUT, "the statement did not arrive in time")),
+    }
+}
+
+/// `POST /sql?mode=raw` with the statement as body, or fields `query=` and `mode=raw` in the body or the address.
+fn asked(query: &str, body: &str) -> Asked {
+    let field = |fields: &str, key: &str| {
+        let found = fields.split('&').find_map(|field| field.strip_prefix(key)?.strip_prefix('='));
+        found.map(handover::form_decoded)
+    };
+    let is_form = body.starts_with("query=") || body.starts_with("mode=raw&");
+    let raw = field(query, "mode").as_deref() == Some("raw")
+        || is_form && field(body, "mode").as_deref() == Some("raw");
+    let sql = if is_form {
+        field(body, "query").unwrap_or_default()
+    } else if body.is_empty() {
+        field(query, "query").unwrap_or_default()
+    } else {
+        body.to_owned()
+    };
+    Asked { sql, raw }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_statement_is_found_in_every_form() {
+        for (query, body, sql, raw) in [
+            ("mode=raw", "SELECT 1 & 2", "SELECT 1 & 2", true),
+            ("", "SELECT 1", "SELECT 1", false),
+            ("mode=raw", "query=SELECT%201+%2B+1", "SELECT 1 + 1", true),
+            ("", "mode=raw&query=SHOW+TABLES", "SHOW TABLES", true),
+            ("", "query=SHOW+TABLES&mode=raw", "SHOW TABLES", true),
+            ("query=SELECT%201", "", "SELECT 1", false),
+            ("mode=raw&query=DESC%20t", "", "DESC t", true),
+            ("mode=rawer", "SELECT 1", "SELECT 1", false),
+        ] {
+            let asked = asked(query, body);
+            assert_eq!((asked.sql.as_str(), asked.raw), (sql, raw), "{query} {body}");
+        }
+    }
+}

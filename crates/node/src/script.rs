@@ -1,0 +1,82 @@
+//! A core for tests of the shell: answers by a few fixed statements, so that every door, limit and end can be
+//! tried without SQL.
+
+use crate::machine::Core;
+use crate::running::{RunningNode, start_on};
+use crate::{NodeError, NodeOptions};
+use engine::{Column, ColumnKind, Input, Output, Reply, ResultSet, SessionId, SqlError, Value};
+use model::Millis;
+use std::collections::BTreeSet;
+
+/// `SELECT …` shows a row, `WIDE n` a text of n bytes, `DONE n` touches n documents, `WAIT` never answers,
+/// `OPEN` counts the sessions seen and not closed, `TICKS` the ticks, `PANIC` panics; all else is a syntax error.
+#[derive(Debug, Default)]
+pub(crate) struct Script {
+    sessions: BTreeSet<SessionId>,
+    ticks: u64,
+    now: Millis,
+}
+
+impl Core for Script {
+    fn handle(&mut self, now: Millis, _: u64, input: Input) -> Vec<Output> {
+        self.now = now;
+        match input {
+            Input::Statement { request, session, sql } => {
+                self.sessions.insert(session);
+                self.answer(&sql).map(|reply| Output::Reply { request, reply }).into_iter().collect()
+            }
+            Input::SessionClosed(session) => {
+                self.sessions.remove(&session);
+                Vec::new()
+            }
+            Input::Tick => {
+                self.ticks += 1;
+                Vec::new()
+            }
+            Input::Peer { .. } | Input::PeerUnreachable(_) => Vec::new(),
+        }
+    }
+
+    fn next_wake(&self) -> Option<Millis> {
+        Some(self.now + Millis(5))
+    }
+
+    fn shutdown(&mut self, _: Millis) -> Vec<Output> {
+        Vec::new()
+    }
+}
+
+impl Script {
+    fn answer(&mut self, sql: &str) -> Option<Result<Reply, SqlError>> {
+        let (word, rest) = sql.split_once(' ').unwrap_or((sql, ""));
+        let number = rest.parse::<u64>().unwrap_or_default();
+        let row = |value: Value, kind| {
+            let columns = vec![Column { name: "v".into(), kind }];
+            Ok(Reply::Rows(ResultSet { columns, rows: vec![vec![value]], total: 1, warning: String::new() }))
+        };
+        Some(match word {
+            "SELECT" => row(Value::Text(rest.to_owned()), ColumnKind::Text),
+            "WIDE" => row(Value::Text("x".repeat(number as usize)), ColumnKind::Text),
+            "DONE" => Ok(Reply::Done { affected: number }),
+            "OPEN" => row(Value::Int(self.sessions.len() as i64), ColumnKind::LongLong),
+            "TICKS" => row(Value::Int(self.ticks as i64), ColumnKind::LongLong),
+            "WAIT" => return None,
+            "PANIC" => panic!("asked to"),
+            _ => Err(SqlError::new(format!("P01: syntax error near '{sql}'"))),
+        })
+    }
+}
+
+/// A node on free ports over a [`Script`]; `change` adapts its options.
+pub(crate) async fn scripted(dir: &std::path::Path, change: impl FnOnce(&mut NodeOptions)) -> RunningNode {
+    try_scripted(dir, change).await.expect("starts")
+}
+
+pub(crate) async fn try_scripted(
+    dir: &std::path::Path,
+    change: impl FnOnce(&mut NodeOptions),
+) -> Result<RunningNode, NodeError> {
+    let mut options = NodeOptions::new(dir, "127.0.0.1:0", "127.0.0.1:0");
+    change(&mut options);
+    start_on(options, |_, _, _| Ok(Box::new(|_| Ok(Box::new(Script::default()) as Box<dyn Core>)))).await
+}
