@@ -40,7 +40,7 @@ pub fn typed_rows(
             match target {
                 Target::Id => row.id = document_id(literal).map_err(placed)?,
                 Target::Column(column, kind) => {
-                    row.values[*column] = convert(literal, *kind).map_err(placed)?
+                    row.values[*column] = convert(literal, *kind).map_err(placed)?;
                 }
             }
         }

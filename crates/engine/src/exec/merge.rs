@@ -4,6 +4,7 @@
 //! sums, extremes; groups are split by the arguments of COUNT(DISTINCT), so that it is exact.
 
 use super::eval::{compare, eval};
+use super::resolve::kind_of;
 use super::select::window;
 use crate::io::{Column, ColumnKind, ResultSet, SqlError, Value};
 use crate::sql::ast::{Limit, OrderBy, Select, SelectItem};
@@ -27,7 +28,7 @@ pub fn shard_select(select: &Select) -> Result<Select, SqlError> {
         .push(("max_matches".to_owned(), Literal::Int(i64::try_from(max_matches).unwrap_or(i64::MAX))));
     if shape.grouped {
         part.items = shape.parts().map(hidden).collect();
-        part.group_by = shape.keys.clone();
+        part.group_by.clone_from(&shape.keys);
         part.order_by = Vec::new();
     } else {
         part.items.extend(shape.order.iter().map(|(expr, _)| hidden(expr)));
@@ -83,13 +84,9 @@ impl Shape {
                 SelectItem::Expr { expr, name } => (name.clone(), Some(expr.clone())),
             });
         }
-        let aliased = |expr: &Expr| match expr {
-            Expr::Column(name) => {
-                let item = items.iter().find(|(alias, _)| alias == name);
-                item.and_then(|(_, expr)| expr.clone()).unwrap_or_else(|| expr.clone())
-            }
-            other => other.clone(),
-        };
+        let alias =
+            |name: &str| items.iter().find(|(alias, _)| alias == name).and_then(|(_, expr)| expr.clone());
+        let aliased = |expr: &Expr| expr.with_columns(&alias);
         let mut order: Vec<(Expr, bool)> =
             select.order_by.iter().map(|order| (aliased(&order.expr), order.descending)).collect();
         let keys: Vec<Expr> = select.group_by.iter().map(aliased).collect();
@@ -118,7 +115,9 @@ impl Shape {
                 .filter_map(|(_, expr)| expr.clone())
                 .chain(shape.order.iter().map(|(expr, _)| expr.clone()))
                 .collect();
-            wanted.iter().for_each(|expr| shape.need(expr));
+            for expr in &wanted {
+                shape.need(expr);
+            }
         }
         shape
     }
@@ -269,9 +268,11 @@ fn merge_groups(shape: &Shape, parts: Vec<ResultSet>) -> Result<ResultSet, SqlEr
     }
     if groups.is_empty() && shape.group_keys == 0 {
         // Aggregates over nothing are a row of zeros.
-        let zero = |count: usize| vec![Value::Int(0); count];
-        let distinct = vec![BTreeSet::new(); shape.keys.len()];
-        let nothing = Group { bare: zero(shape.bare.len()), partial: zero(shape.partial.len()), distinct };
+        let nothing = Group {
+            bare: vec![Value::Null; shape.bare.len()],
+            partial: vec![Value::Int(0); shape.partial.len()],
+            distinct: vec![BTreeSet::new(); shape.keys.len()],
+        };
         groups.insert(Key(Vec::new()), nothing);
     }
     let mut rows = Vec::with_capacity(groups.len());
@@ -286,8 +287,7 @@ fn merge_groups(shape: &Shape, parts: Vec<ResultSet>) -> Result<ResultSet, SqlEr
     }
     sort(&mut rows, shape);
     let rows: Vec<Vec<Value>> = rows.into_iter().map(|(_, row)| row).collect();
-    let columns = columns(shape, &kinds, &rows);
-    Ok(ResultSet { columns, total: rows.len() as u64, rows, warning })
+    Ok(ResultSet { columns: columns(shape, &kinds), total: rows.len() as u64, rows, warning })
 }
 
 fn add_to_group(shape: &Shape, groups: &mut BTreeMap<Key, Group>, mut row: Vec<Value>) {
@@ -372,24 +372,12 @@ impl Group {
     }
 }
 
-/// The shown columns: types as the shards gave them, or of what was computed here.
-fn columns(shape: &Shape, kinds: &[ColumnKind], rows: &[Vec<Value>]) -> Vec<Column> {
+/// The shown columns: types as the shards gave them, or of what was computed from those.
+fn columns(shape: &Shape, kinds: &[ColumnKind]) -> Vec<Column> {
+    let known = |expr: &Expr| {
+        let at = shape.parts().skip(shape.keys.len()).position(|part| part == expr)?;
+        kinds.get(shape.keys.len() + at).copied()
+    };
     let shown = shape.items.iter().filter_map(|(name, expr)| expr.as_ref().map(|expr| (name, expr)));
-    shown
-        .enumerate()
-        .map(|(at, (name, expr))| {
-            let sent = shape.parts().skip(shape.keys.len()).position(|part| part == expr);
-            let sent = sent.and_then(|part| kinds.get(shape.keys.len() + part).copied());
-            let is_float = || rows.iter().any(|row| matches!(row.get(at), Some(Value::Float(_))));
-            let is_text = || rows.iter().any(|row| matches!(row.get(at), Some(Value::Text(_))));
-            let kind = match (sent, expr) {
-                (Some(kind), _) => kind,
-                (None, Expr::Aggregate(Aggregate::Avg(_))) => ColumnKind::Double,
-                (None, _) if is_text() => ColumnKind::Text,
-                (None, _) if is_float() => ColumnKind::Double,
-                (None, _) => ColumnKind::LongLong,
-            };
-            Column { name: name.clone(), kind }
-        })
-        .collect()
+    shown.map(|(name, expr)| Column { name: name.clone(), kind: kind_of(expr, &known) }).collect()
 }

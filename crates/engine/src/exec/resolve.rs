@@ -205,16 +205,27 @@ fn multi_in(column: String, negated: bool, list: &[Literal]) -> Result<Expr, Sql
 
 /// The type of a resolved expression on the wire.
 pub(super) fn kind(expr: &Expr, schema: &TableSchema) -> ColumnKind {
-    let of = |expr: &Expr| kind(expr, schema);
+    kind_of(expr, &|part| match part {
+        Expr::Column(name) if name == "id" => Some(ColumnKind::LongLong),
+        Expr::Column(name) => schema.column(name).map(|(_, kind)| match kind {
+            ColumnType::Uint | ColumnType::Bool | ColumnType::Timestamp => ColumnKind::Long,
+            ColumnType::Bigint => ColumnKind::LongLong,
+            ColumnType::Float => ColumnKind::Float,
+            _ => ColumnKind::Text,
+        }),
+        _ => None,
+    })
+}
+
+/// The same where `known` gives the types of the parts that have one already.
+pub(super) fn kind_of(expr: &Expr, known: &dyn Fn(&Expr) -> Option<ColumnKind>) -> ColumnKind {
+    if let Some(kind) = known(expr) {
+        return kind;
+    }
+    let of = |expr: &Expr| kind_of(expr, known);
     match expr {
         Expr::Literal(literal) => literal_kind(literal),
-        Expr::Column(name) if name == "id" => ColumnKind::LongLong,
-        Expr::Column(name) => match schema.column(name) {
-            Some((_, ColumnType::Uint | ColumnType::Bool | ColumnType::Timestamp)) => ColumnKind::Long,
-            Some((_, ColumnType::Bigint)) => ColumnKind::LongLong,
-            Some((_, ColumnType::Float)) => ColumnKind::Float,
-            _ => ColumnKind::Text,
-        },
+        Expr::Column(_) => ColumnKind::Text,
         Expr::Json { .. } | Expr::Variable(_) => ColumnKind::Text,
         Expr::Negate(inner) => of(inner),
         Expr::Binary { op, left, right } => match op {

@@ -170,7 +170,7 @@ impl Plan {
 
 /// The select list with `*` spelled out, each with its name.
 fn output(select: &Select, table: &str, schema: &TableSchema) -> Result<Vec<(String, Expr)>, SqlError> {
-    let mut named: Vec<(String, Expr)> = Vec::with_capacity(select.items.len());
+    let mut list: Vec<(String, Expr)> = Vec::with_capacity(select.items.len());
     for item in &select.items {
         match item {
             SelectItem::All => {
@@ -179,15 +179,15 @@ fn output(select: &Select, table: &str, schema: &TableSchema) -> Result<Vec<(Str
                     .iter()
                     .filter(|column| !matches!(column.kind, ColumnType::Text { stored: false, .. }));
                 let names = std::iter::once("id").chain(stored.map(|column| column.name.as_str()));
-                named.extend(names.map(|name| (name.to_owned(), Expr::Column(name.to_owned()))));
+                list.extend(names.map(|name: &str| (name.to_owned(), Expr::Column(name.to_owned()))));
             }
             SelectItem::Expr { expr, name } => {
-                let resolved = resolve::output(expr, &Columns::new(table, schema, &named))?;
-                named.push((name.clone(), resolved));
+                let resolved = resolve::output(expr, &Columns::new(table, schema, &list))?;
+                list.push((name.clone(), resolved));
             }
         }
     }
-    Ok(named)
+    Ok(list)
 }
 
 /// The whole number that OPTION gives for `name`.
@@ -232,8 +232,8 @@ fn is_ranked(select: &Select) -> Result<bool, SqlError> {
     for (name, value) in &select.options {
         match (name.as_str(), value) {
             ("max_matches", _) => {}
-            ("ranker", Literal::Text(ranker)) if ranker == "proximity_bm25" => ranked = true,
-            ("ranker", Literal::Text(ranker)) if ranker == "none" => ranked = false,
+            ("ranker", Literal::Text(name)) if name == "proximity_bm25" => ranked = true,
+            ("ranker", Literal::Text(name)) if name == "none" => ranked = false,
             ("ranker", _) => {
                 return Err(SqlError::new("this engine ranks by proximity_bm25 or none, no other ranker"));
             }

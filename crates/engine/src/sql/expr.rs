@@ -150,6 +150,48 @@ impl Expr {
         }
     }
 
+    /// The expression with columns replaced where `replace` gives something for their name.
+    #[must_use]
+    pub fn with_columns(&self, replace: &dyn Fn(&str) -> Option<Self>) -> Self {
+        let inner = |expr: &Self| Box::new(expr.with_columns(replace));
+        match self {
+            Self::Column(name) => replace(name).unwrap_or_else(|| self.clone()),
+            Self::Literal(_)
+            | Self::Json { .. }
+            | Self::Variable(_)
+            | Self::MultiValue { .. }
+            | Self::Match(_)
+            | Self::Weight => self.clone(),
+            Self::Not(of) => Self::Not(inner(of)),
+            Self::Negate(of) => Self::Negate(inner(of)),
+            Self::Binary { op, left, right } => {
+                Self::Binary { op: *op, left: inner(left), right: inner(right) }
+            }
+            Self::In { subject, negated, list } => {
+                Self::In { subject: inner(subject), negated: *negated, list: list.clone() }
+            }
+            Self::Between { subject, negated, low, high } => Self::Between {
+                subject: inner(subject),
+                negated: *negated,
+                low: inner(low),
+                high: inner(high),
+            },
+            Self::IsNull { subject, negated } => Self::IsNull { subject: inner(subject), negated: *negated },
+            Self::Call { function, arguments } => Self::Call {
+                function: function.clone(),
+                arguments: arguments.iter().map(|argument| argument.with_columns(replace)).collect(),
+            },
+            Self::Aggregate(aggregate) => Self::Aggregate(match aggregate {
+                Aggregate::Count => Aggregate::Count,
+                Aggregate::CountDistinct(of) => Aggregate::CountDistinct(inner(of)),
+                Aggregate::Sum(of) => Aggregate::Sum(inner(of)),
+                Aggregate::Min(of) => Aggregate::Min(inner(of)),
+                Aggregate::Max(of) => Aggregate::Max(inner(of)),
+                Aggregate::Avg(of) => Aggregate::Avg(inner(of)),
+            }),
+        }
+    }
+
     /// Whether an aggregate stands anywhere in it.
     pub fn has_aggregate(&self) -> bool {
         let mut found = false;

@@ -104,12 +104,12 @@ fn a_shard_table_is_created_with_its_targets_in_order() {
 
 #[test]
 fn documents_are_read_with_their_constants() {
+    use Literal::{Float, Int, List, Null, Text, Unsigned};
     let sql = "INSERT INTO c:system.t_s0 (id,title,price,tags,meta) VALUES \
                (1,'quick',-1.5,(1,2),'{\"a\":1}'),(18446744073709551615,'',.5,(),NULL);";
     let Ok(Statement::Insert(insert)) = parse(sql) else { panic!("{:?}", parse(sql)) };
     assert_eq!(insert.table, TableRef { cluster: Some("c".into()), name: "system.t_s0".into() });
     assert!(!insert.replace);
-    use Literal::{Float, Int, List, Null, Text, Unsigned};
     assert_eq!(
         insert.rows,
         [

@@ -7,6 +7,7 @@ use rusqlite::{Connection, Error, Result};
 pub(super) fn register(connection: &Connection) -> Result<()> {
     let pure = FunctionFlags::SQLITE_UTF8 | FunctionFlags::SQLITE_DETERMINISTIC;
     connection.create_aggregate_function("wrap_sum", 1, pure, WrapSum)?;
+    connection.create_aggregate_function("at_first", 2, pure, AtFirst)?;
     connection.create_scalar_function("multi_any", -1, pure, |context| {
         multi(context, |values, test| values.iter().any(|value| test(*value)))
     })?;
@@ -49,6 +50,27 @@ impl Aggregate<Sum, Value> for WrapSum {
             Some(sum) if sum.is_float => Value::Real(sum.broken + sum.whole as f64),
             Some(sum) => Value::Integer(sum.whole),
         })
+    }
+}
+
+/// `at_first(id, x)`: the x of the lowest id of a group.
+struct AtFirst;
+
+impl Aggregate<Option<(i64, Value)>, Value> for AtFirst {
+    fn init(&self, _: &mut Context<'_>) -> Result<Option<(i64, Value)>> {
+        Ok(None)
+    }
+
+    fn step(&self, context: &mut Context<'_>, first: &mut Option<(i64, Value)>) -> Result<()> {
+        let id = context.get(0)?;
+        if first.as_ref().is_none_or(|(lowest, _)| id < *lowest) {
+            *first = Some((id, context.get(1)?));
+        }
+        Ok(())
+    }
+
+    fn finalize(&self, _: &mut Context<'_>, first: Option<Option<(i64, Value)>>) -> Result<Value> {
+        Ok(first.flatten().map_or(Value::Null, |(_, value)| value))
     }
 }
 

@@ -73,7 +73,13 @@ impl SqliteStorage {
 
     fn over(home: Home, catalog: Catalog) -> Self {
         let pool = Pool::new(home.clone());
-        Self { home, catalog, pool, transfers: Transfers::default(), directories: std::collections::BTreeSet::new() }
+        Self {
+            home,
+            catalog,
+            pool,
+            transfers: Transfers::default(),
+            directories: std::collections::BTreeSet::new(),
+        }
     }
 
     /// Files of tables that were dropped, replaced or half received when the last process ended.

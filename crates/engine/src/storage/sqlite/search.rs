@@ -28,12 +28,12 @@ pub(super) fn expression(query: &SearchQuery, schema: &TableSchema) -> Result<Op
             }
         }
         SearchQuery::Fields { fields, except, inner } => {
-            let columns: String =
-                columns(fields, *except, schema)?.iter().map(|at| format!(" c{at}")).collect();
+            let columns: Vec<String> =
+                columns(fields, *except, schema)?.iter().map(|at| format!("c{at}")).collect();
             if columns.is_empty() {
                 return Ok(None);
             }
-            expression(inner, schema)?.map(|inner| format!("{{{columns}}} : ({inner})"))
+            expression(inner, schema)?.map(|inner| format!("{{{}}} : ({inner})", columns.join(" ")))
         }
     })
 }

@@ -8,6 +8,7 @@ use crate::sql::expr::{Aggregate, Expr};
 use crate::sql::search::SearchQuery;
 use crate::storage::{Query, StorageError};
 use rusqlite::{Connection, ToSql, params_from_iter};
+use std::fmt::Write;
 
 /// Longer statements (lists of thousands of ids) are compiled once and not kept.
 const CACHED_BYTES_MAX: usize = 4096;
@@ -19,7 +20,7 @@ impl TableFile {
         }
         let source = self.source(query)?;
         let mut translator = Translator::new(self.schema(), source.weight());
-        let output = source.select(query, &mut translator)?;
+        let output = output(query, &mut translator)?;
         let tail = source.tail(query, &mut translator)?;
         let mut sql = format!("SELECT {output} {tail}");
         sql.push_str(&order(query, &mut translator)?);
@@ -28,7 +29,7 @@ impl TableFile {
             let limit = translator.parameter(limit.into());
             let offset = i64::try_from(query.offset).unwrap_or(i64::MAX);
             let offset = translator.parameter(offset.into());
-            sql.push_str(&format!(" LIMIT {limit} OFFSET {offset}"));
+            let _ = write!(sql, " LIMIT {limit} OFFSET {offset}");
         }
         let width = query.output.len();
         read(&self.connection, &sql, &translator.parameters, width).map_err(self.cannot_read())
@@ -123,19 +124,6 @@ impl Source {
         }
     }
 
-    fn select(&self, query: &Query<'_>, translator: &mut Translator<'_>) -> Result<String, StorageError> {
-        let mut output = Vec::with_capacity(query.output.len() + 1);
-        for expr in &query.output {
-            output.push(translator.expr(expr)?);
-        }
-        if query.grouped {
-            // Columns beside aggregates are those of the group's first document: SQLite takes them from the row
-            // of the minimum.
-            output.push("MIN(docs.id)".to_owned());
-        }
-        Ok(output.join(", "))
-    }
-
     /// From FROM to GROUP BY.
     fn tail(&self, query: &Query<'_>, translator: &mut Translator<'_>) -> Result<String, StorageError> {
         let mut conditions = Vec::new();
@@ -157,22 +145,38 @@ impl Source {
         }
         let mut tail = from.to_owned();
         if !conditions.is_empty() {
-            tail.push_str(&format!(" WHERE {}", conditions.join(" AND ")));
+            let _ = write!(tail, " WHERE {}", conditions.join(" AND "));
         }
         if !query.group_by.is_empty() {
             let keys: Vec<String> =
                 query.group_by.iter().map(|key| translator.expr(key)).collect::<Result<_, _>>()?;
-            tail.push_str(&format!(" GROUP BY {}", keys.join(", ")));
+            let _ = write!(tail, " GROUP BY {}", keys.join(", "));
         }
         Ok(tail)
     }
 }
 
-fn order(query: &Query<'_>, translator: &mut Translator<'_>) -> Result<String, StorageError> {
+fn output<'a>(query: &Query<'a>, translator: &mut Translator<'a>) -> Result<String, StorageError> {
+    let mut output = Vec::with_capacity(query.output.len() + 1);
+    for expr in &query.output {
+        output.push(if query.grouped {
+            translator.of_group(expr, &query.group_by)?
+        } else {
+            translator.expr(expr)?
+        });
+    }
+    Ok(output.join(", "))
+}
+
+fn order<'a>(query: &Query<'a>, translator: &mut Translator<'a>) -> Result<String, StorageError> {
     let mut keys = Vec::with_capacity(query.order_by.len() + 1);
     for order in &query.order_by {
         // A bare number would be a column's place.
-        let key = translator.expr(order.expr)?;
+        let key = if query.grouped {
+            translator.of_group(order.expr, &query.group_by)?
+        } else {
+            translator.expr(order.expr)?
+        };
         keys.push(format!("({key}){}", if order.descending { " DESC" } else { "" }));
     }
     keys.push(if query.grouped { "MIN(docs.id)" } else { "docs.id" }.to_owned());

@@ -38,13 +38,11 @@ struct WriteSql {
 impl WriteSql {
     fn new(schema: &TableSchema) -> Self {
         let count = schema.columns().len();
-        let marks: String = (0..count).map(|at| format!(", ?{}", at + 2)).collect();
         let sets: Vec<String> = (0..count).map(|at| format!("c{at}=?{}", at + 2)).collect();
         let fields: Vec<usize> = schema.fields().map(|(at, _)| at).collect();
         let index = (!fields.is_empty()).then(|| {
-            let columns: String = fields.iter().map(|at| format!(", c{at}")).collect();
-            let marks: String = (0..fields.len()).map(|at| format!(", ?{}", at + 2)).collect();
-            format!("INSERT INTO fts(rowid{columns}) VALUES (?1{marks})")
+            let columns: Vec<String> = fields.iter().map(|at| format!("c{at}")).collect();
+            format!("INSERT INTO fts(rowid, {}) VALUES ({})", columns.join(", "), marks(fields.len() + 1))
         });
         let stored = schema
             .columns()
@@ -52,7 +50,7 @@ impl WriteSql {
             .map(|column| !matches!(column.kind, ColumnType::Text { stored: false, .. }))
             .collect();
         Self {
-            insert: format!("INSERT OR IGNORE INTO docs VALUES (?1{marks})"),
+            insert: format!("INSERT OR IGNORE INTO docs VALUES ({})", marks(count + 1)),
             // Without columns there is nothing to overwrite, only the document's being there.
             overwrite: format!("UPDATE docs SET {} WHERE id=?1", or(&sets.join(", "), "id=id")),
             index,
@@ -62,37 +60,40 @@ impl WriteSql {
     }
 }
 
+/// `?1, ?2, …`
+fn marks(count: usize) -> String {
+    (1..=count).map(|at| format!("?{at}")).collect::<Vec<_>>().join(", ")
+}
+
 fn or<'a>(text: &'a str, empty: &'a str) -> &'a str {
     if text.is_empty() { empty } else { text }
 }
 
 /// The statements that make an empty table.
 fn layout(schema: &TableSchema) -> String {
-    // Strings compare without case, as searchd's default collation does.
-    let columns: String = schema
-        .columns()
-        .iter()
-        .enumerate()
-        .map(|(at, column)| {
-            let collation = if column.kind == ColumnType::String { " COLLATE NOCASE" } else { "" };
-            format!(", c{at}{collation}")
-        })
-        .collect();
-    let mut sql = format!(
-        "CREATE TABLE info(schema TEXT NOT NULL, rows INTEGER NOT NULL, position INTEGER NOT NULL); \
-         CREATE TABLE docs(id INTEGER PRIMARY KEY{columns});"
-    );
-    let fields: String = schema.fields().map(|(at, _)| format!("c{at}, ")).collect();
-    if !fields.is_empty() {
-        // The text is folded before it comes here, so the simplest tokenizer will do. Levels of the index are merged
-        // seldom: loading is frequent here, and searching many levels is cheap at this size.
-        sql.push_str(&format!(
-            "CREATE VIRTUAL TABLE fts USING fts5({fields}content='', contentless_delete=1, \
-             tokenize=\"ascii tokenchars '_'\"); \
-             CREATE VIRTUAL TABLE words USING fts5vocab(fts, instance);"
-        ));
+    let mut columns = vec!["id INTEGER PRIMARY KEY".to_owned()];
+    for (at, column) in schema.columns().iter().enumerate() {
+        // Strings compare without case, as searchd's default collation does.
+        let collation = if column.kind == ColumnType::String { " COLLATE NOCASE" } else { "" };
+        columns.push(format!("c{at}{collation}"));
     }
-    sql
+    let fields: Vec<String> = schema.fields().map(|(at, _)| format!("c{at}")).collect();
+    let words = if fields.is_empty() {
+        String::new()
+    } else {
+        // The text is folded before it comes here, so the simplest tokenizer will do.
+        format!(
+            "CREATE VIRTUAL TABLE fts USING fts5({}, content='', contentless_delete=1, \
+             tokenize=\"ascii tokenchars '_'\"); \
+             CREATE VIRTUAL TABLE words USING fts5vocab(fts, instance);",
+            fields.join(", ")
+        )
+    };
+    format!(
+        "CREATE TABLE info(schema TEXT NOT NULL, rows INTEGER NOT NULL, position INTEGER NOT NULL); \
+         CREATE TABLE docs({}); {words}",
+        columns.join(", ")
+    )
 }
 
 impl TableFile {

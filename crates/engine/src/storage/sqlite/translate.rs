@@ -1,5 +1,6 @@
 //! Expressions of the dialect as SQLite's.
 
+use crate::sql::ast::ColumnType;
 use crate::sql::expr::{Aggregate, BinaryOp, Expr, JsonStep, Literal, MultiTest, Quantifier};
 use crate::storage::{StorageError, TableSchema};
 use rusqlite::types::Value;
@@ -11,6 +12,9 @@ pub(super) struct Translator<'a> {
     schema: &'a TableSchema,
     /// What stands for `WEIGHT()`.
     weight: &'static str,
+    /// GROUP BY's keys while parts are translated that stand for whole groups: a column there is that of the
+    /// group's first document.
+    keys: Option<Vec<&'a Expr>>,
     pub parameters: Vec<Value>,
 }
 
@@ -18,7 +22,7 @@ type Translated = Result<String, StorageError>;
 
 impl<'a> Translator<'a> {
     pub(super) const fn new(schema: &'a TableSchema, weight: &'static str) -> Self {
-        Self { schema, weight, parameters: Vec::new() }
+        Self { schema, weight, keys: None, parameters: Vec::new() }
     }
 
     pub(super) fn parameter(&mut self, value: Value) -> String {
@@ -48,7 +52,43 @@ impl<'a> Translator<'a> {
         }
     }
 
+    /// Translates a part that stands for a whole group.
+    pub(super) fn of_group(&mut self, expr: &Expr, keys: &[&'a Expr]) -> Translated {
+        self.keys = Some(keys.to_vec());
+        let translated = self.expr(expr);
+        self.keys = None;
+        translated
+    }
+
+    /// As before, for each document and not for its group.
+    fn of_document(&mut self, expr: &Expr) -> Translated {
+        let keys = self.keys.take();
+        let translated = self.expr(expr);
+        self.keys = keys;
+        translated
+    }
+
+    fn in_group(&mut self, expr: &Expr, keys: &[&Expr]) -> Option<Translated> {
+        let string = matches!(expr, Expr::Column(name)
+            if matches!(self.schema.column(name), Some((_, ColumnType::String))));
+        // Strings of one group can differ in case.
+        if !string && keys.contains(&expr) {
+            return Some(self.of_document(expr));
+        }
+        let of_one =
+            matches!(expr, Expr::Column(_) | Expr::Json { .. } | Expr::MultiValue { .. } | Expr::Weight);
+        of_one.then(|| {
+            let collation = if string { " COLLATE NOCASE" } else { "" };
+            Ok(format!("at_first(docs.id, {}){collation}", self.of_document(expr)?))
+        })
+    }
+
     pub(super) fn expr(&mut self, expr: &Expr) -> Translated {
+        if let Some(keys) = self.keys.clone()
+            && let Some(translated) = self.in_group(expr, &keys)
+        {
+            return translated;
+        }
         Ok(match expr {
             Expr::Literal(literal) => self.literal(literal),
             Expr::Column(name) => self.column(name)?,
@@ -132,8 +172,7 @@ impl<'a> Translator<'a> {
     }
 
     fn aggregate(&mut self, aggregate: &Aggregate) -> Translated {
-        let argument =
-            aggregate.argument().map(|argument| self.expr(argument)).transpose()?.unwrap_or_default();
+        let argument = aggregate.argument().map(|of| self.of_document(of)).transpose()?.unwrap_or_default();
         Ok(match aggregate {
             Aggregate::Count => "COUNT(*)".to_owned(),
             Aggregate::CountDistinct(_) => format!("COUNT(DISTINCT {argument})"),
