@@ -58,7 +58,7 @@ pub struct CommandError {
     pub message: String,
     pub hint: String,
     /// Printed instead of the error object in JSON: a command that ends with its result and fails all the same.
-    pub result: Option<serde_json::Value>,
+    pub result: Option<Box<serde_json::Value>>,
 }
 
 impl CommandError {

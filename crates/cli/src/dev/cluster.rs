@@ -221,6 +221,14 @@ impl Cluster {
         self.write_state()
     }
 
+    /// Ends everything at once, for a cluster whose data nobody wants again.
+    pub async fn end(mut self) {
+        self.layout.remove_cluster_file();
+        for process in self.controller.iter_mut().chain(self.nodes.values_mut()) {
+            process.kill().await;
+        }
+    }
+
     fn next_stop(&self) -> u64 {
         self.state.members.iter().filter_map(|member| member.stopped).max().unwrap_or(0) + 1
     }
@@ -258,20 +266,20 @@ impl Cluster {
     pub(super) fn spawn_node(&mut self, number: u32) -> Result<(), CommandError> {
         let dir = self.layout.node(number);
         let log = self.layout.log(&format!("node{number}"));
-        let sidecar = self.sidecar_command(number)?;
+        let sidecar = self.sidecar_arguments(number)?;
         let member = self.member_mut(number)?;
         member.down = false;
         member.stopped = None;
         let (mysql, http) = (loopback(member.mysql), loopback(member.http));
         check(mysql, &format!("node {number}"), "--mysql-base")?;
         check(http, &format!("node {number}"), "--http-base")?;
-        let arguments = [
+        let mut arguments = vec![
             "node".to_owned(),
             format!("--dir={}", dir.display()),
             format!("--mysql={mysql}"),
             format!("--http={http}"),
-            format!("--sidecar={sidecar}"),
         ];
+        arguments.extend(sidecar);
         // Before the process: a node that may have written since is not the one that was stopped cleanly.
         self.write_state()?;
         let process = Process::start(&format!("node {number}"), &arguments, &log)?;
@@ -279,25 +287,24 @@ impl Cluster {
         Ok(())
     }
 
-    /// As `buddy_path` of searchd: a program and its arguments, which the node adds its own to.
-    fn sidecar_command(&self, number: u32) -> Result<String, CommandError> {
+    /// What a node is told of its sidecar: this very program, as searchd's `buddy_path` names it.
+    fn sidecar_arguments(&self, number: u32) -> Result<Vec<String>, CommandError> {
         let program = std::env::current_exe().map_err(|error| {
             CommandError::failed(format!("this program cannot find itself: {error}"), "start it by its path")
         })?;
-        let dir = self.layout.node(number).join("sidecar");
-        let parts = [
-            program.display().to_string(),
-            "--die-with-parent".to_owned(),
+        let dir = self.layout.node(number);
+        let member = self.find(&number.to_string())?;
+        let arguments = [
             "sidecar".to_owned(),
-            format!("--dir={}", dir.display()),
+            format!("--dir={}", dir.join("sidecar").display()),
+            format!("--data-dir={}", node::data_dir(&dir).display()),
+            format!("--mysql={}", loopback(member.mysql)),
             format!("--controller={}", self.api.url()),
             format!("--token-file={}", self.layout.token_file().display()),
         ];
-        if let Some(part) = parts.iter().find(|part| part.contains(char::is_whitespace)) {
-            let message = format!("a path with a blank in it cannot be passed to the sidecar: {part}");
-            return Err(CommandError::usage(message, "choose a --dir without blanks in its path"));
-        }
-        Ok(parts.join(" "))
+        let mut told = vec![format!("--sidecar={}", program.display())];
+        told.extend(arguments.iter().map(|argument| format!("--sidecar-arg={argument}")));
+        Ok(told)
     }
 
     fn write_cluster_file(&self) -> Result<(), CommandError> {

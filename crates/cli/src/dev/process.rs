@@ -15,7 +15,7 @@ const LOG_TAIL_BYTES: u64 = 600;
 
 /// Asks the system to kill this process when the one that started it dies; for processes that make no sense alone.
 /// `parent` is its id; when it is another by now, the parent died before.
-pub fn die_with_parent(parent: Option<u32>) -> Result<(), CommandError> {
+pub fn die_with_parent(parent: u32) -> Result<(), CommandError> {
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL)).map_err(|error| {
         CommandError::failed(
             format!("cannot tie this process to its parent: {error}"),
@@ -23,11 +23,10 @@ pub fn die_with_parent(parent: Option<u32>) -> Result<(), CommandError> {
         )
     })?;
     let now = rustix::process::getppid().map(|pid| pid.as_raw_nonzero().get().unsigned_abs());
-    match (parent, now) {
-        (Some(parent), now) if now != Some(parent) => {
-            Err(CommandError::failed("the process that started this one is gone", "start it again"))
-        }
-        _ => Ok(()),
+    if now == Some(parent) {
+        Ok(())
+    } else {
+        Err(CommandError::failed("the process that started this one is gone", "start it again"))
     }
 }
 

@@ -1,0 +1,380 @@
+//! The command line as types, with the help that teaches it.
+
+use crate::dev::DEFAULT_DIR;
+use crate::output::Output;
+use clap::{Args, Parser, Subcommand};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+
+/// Keeps the sharded tables of a Manticore Search cluster complete, balanced and reachable.
+#[derive(Clone, Debug, Parser)]
+#[command(name = "shardwright", version, propagate_version = true, max_term_width = 100)]
+#[command(after_help = "Begin with:\n  shardwright demo    see a table survive the loss of a node\n  \
+                        shardwright dev     a cluster to try things on\n\n\
+                        Exit codes: 0 done, 1 failed, 2 wrong usage, 3 refused, 4 nobody answers.")]
+pub struct Cli {
+    #[command(flatten)]
+    pub common: Common,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What every command takes.
+#[derive(Clone, Debug, Args)]
+pub struct Common {
+    /// How results are printed
+    #[arg(long, global = true, value_enum, default_value_t, env = "SHARDWRIGHT_OUTPUT")]
+    pub output: Output,
+    /// Settings of a controller (TOML, one `key = value` a line; `config show` lists the keys)
+    #[arg(long, global = true, value_name = "FILE", env = "SHARDWRIGHT_CONFIG")]
+    pub config: Option<PathBuf>,
+    /// The controller to ask, http://HOST:PORT; by default that of `dev` in this directory, else port 9380 here
+    #[arg(long, global = true, value_name = "URL", env = "SHARDWRIGHT_URL")]
+    pub url: Option<String>,
+    /// The controller's token (the file `token` in its directory); only changes need it
+    #[arg(long, global = true, value_name = "FILE", env = "SHARDWRIGHT_TOKEN_FILE")]
+    pub token_file: Option<PathBuf>,
+    /// Kills this process when the one that started it ends, which has this id
+    #[arg(long, global = true, hide = true, value_name = "PID")]
+    pub die_with_parent: Option<u32>,
+}
+
+#[derive(Clone, Debug, Subcommand)]
+pub enum Command {
+    Demo(DemoArgs),
+    Dev(DevArgs),
+    Node(NodeArgs),
+    Serve(ServeArgs),
+    Sidecar(SidecarArgs),
+    #[command(subcommand)]
+    Table(TableCommand),
+    /// What the cluster is doing: health, operations, queue, alerts
+    #[command(after_help = "Example: shardwright status --output json | jq .overall_status")]
+    Status,
+    #[command(subcommand)]
+    Config(ConfigCommand),
+    Plan(PlanArgs),
+    #[command(subcommand)]
+    Bench(BenchCommand),
+}
+
+/// Shows the main job from nothing: load, kill -9 under traffic, failover, growth, verification.
+///
+/// Starts a cluster of embedded engines in a temporary directory, creates a sharded table, loads documents, keeps
+/// writers and readers going, kills a node with -9, waits until every shard has all its copies again, joins a new
+/// node, and reads every acknowledged document back from every copy. Exit code 0 only when nothing was lost and no
+/// client on a live node saw an error.
+#[derive(Clone, Debug, Args)]
+#[command(after_help = "Examples:\n  shardwright demo\n  \
+                        shardwright demo --docs articles.jsonl.gz --shards 24\n  \
+                        shardwright demo --output json | jq .failover_seconds")]
+pub struct DemoArgs {
+    /// Nodes at the start; one of them is killed
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(2..=50))]
+    pub nodes: u32,
+    /// Documents to load: JSON Lines, plain or gzip; by default a catalogue of 60,000 made-up products
+    #[arg(long, value_name = "FILE")]
+    pub docs: Option<PathBuf>,
+    /// Copies of every shard
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u32).range(2..=50))]
+    pub rf: u32,
+    #[arg(long, default_value_t = 12, value_parser = clap::value_parser!(u32).range(1..=3000))]
+    pub shards: u32,
+    /// Keeps the directory with data and logs, and says where it is
+    #[arg(long)]
+    pub keep: bool,
+    /// Decides what is made up, and which node dies
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
+}
+
+/// Runs a cluster of embedded engines with a controller until Ctrl-C.
+///
+/// For trying, developing and testing. The directory keeps everything: started again, `dev` finds its cluster and
+/// data. While it runs, DIR/cluster.json says where everything listens.
+#[derive(Clone, Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
+#[command(after_help = "Examples:\n  shardwright dev --nodes 4\n  shardwright dev add\n  \
+                        shardwright dev kill 2      (kill -9; `dev start 2` brings it back)")]
+pub struct DevArgs {
+    #[command(subcommand)]
+    pub change: Option<DevChange>,
+    #[command(flatten)]
+    pub run: DevRun,
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct DevRun {
+    /// Nodes of a new cluster; one that is there already keeps those it has
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=50))]
+    pub nodes: u32,
+    /// Where data, logs and cluster.json are
+    #[arg(long, default_value = DEFAULT_DIR)]
+    pub dir: PathBuf,
+    /// Where the controller's API listens; port 0 takes a free one
+    #[arg(long, value_name = "HOST:PORT")]
+    pub api: Option<SocketAddr>,
+    /// MySQL port of node 1; the others follow. Default: free ports
+    #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
+    pub mysql_base: Option<u16>,
+    /// HTTP port of node 1; the others follow. Default: free ports
+    #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
+    pub http_base: Option<u16>,
+}
+
+#[derive(Clone, Debug, Subcommand)]
+pub enum DevChange {
+    /// A node more, joined to the cluster
+    Add(DevDir),
+    /// Kills a node with -9
+    Kill(DevNode),
+    /// Stops a node cleanly
+    Stop(DevNode),
+    /// Starts a node that was killed or stopped
+    Start(DevNode),
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct DevDir {
+    /// The directory of the running cluster
+    #[arg(long, default_value = DEFAULT_DIR)]
+    pub dir: PathBuf,
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct DevNode {
+    /// The node's id (host:port of its HTTP listener) or its number from 1
+    pub node: String,
+    #[command(flatten)]
+    pub dir: DevDir,
+}
+
+/// Runs one embedded engine, or lists the nodes of a cluster.
+///
+/// The engine speaks Manticore's dialect over MySQL and HTTP and replicates as real nodes do. It is for trying,
+/// developing and testing, and listens on loopback only.
+#[derive(Clone, Debug, Args)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
+#[command(
+    after_help = "Examples:\n  shardwright node --dir n1 --mysql 127.0.0.1:9306 --http 127.0.0.1:9308\n  \
+                        shardwright node list"
+)]
+pub struct NodeArgs {
+    #[command(subcommand)]
+    pub command: Option<NodeCommand>,
+    #[command(flatten)]
+    pub run: Option<NodeRun>,
+}
+
+#[derive(Clone, Debug, Subcommand)]
+pub enum NodeCommand {
+    /// The nodes that the controller knows, with what they hold
+    List,
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct NodeRun {
+    /// Where the node keeps its data; made when it is not there
+    #[arg(long)]
+    pub dir: PathBuf,
+    /// Where it listens for MySQL clients
+    #[arg(long, value_name = "HOST:PORT")]
+    pub mysql: String,
+    /// Where it listens for HTTP; this address is the node's id and must stay the same
+    #[arg(long, value_name = "HOST:PORT")]
+    pub http: String,
+    /// The sidecar's program, started as searchd starts its `buddy_path`
+    #[arg(long, value_name = "PROGRAM")]
+    pub sidecar: Option<String>,
+    /// An argument for the sidecar, before those the node adds; once for each
+    #[arg(long, value_name = "ARGUMENT", requires = "sidecar", allow_hyphen_values = true)]
+    pub sidecar_arg: Vec<String>,
+}
+
+/// Runs the controller: it decides where shards live and keeps them there.
+///
+/// Nodes' sidecars connect to it. All its state is the control log under --dir; it may be killed and started at any
+/// moment.
+#[derive(Clone, Debug, Args)]
+#[command(after_help = "Example: shardwright serve --dir /var/lib/shardwright --api 127.0.0.1:9380")]
+pub struct ServeArgs {
+    /// Holds the control log and the token; made when it is not there
+    #[arg(long, env = "SHARDWRIGHT_DIR")]
+    pub dir: PathBuf,
+    /// Where the API listens; loopback only in this version
+    #[arg(long, value_name = "HOST:PORT", default_value = crate::api::DEFAULT_API, env = "SHARDWRIGHT_API")]
+    pub api: SocketAddr,
+    #[command(flatten)]
+    pub settings: SettingArgs,
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct SettingArgs {
+    /// The set of defaults: production, development or staging
+    #[arg(long, value_name = "NAME")]
+    pub environment: Option<String>,
+    /// One setting, over file and environment variables; once for each
+    #[arg(long = "set", value_name = "KEY=VALUE", value_parser = key_value)]
+    pub set: Vec<(String, String)>,
+}
+
+fn key_value(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.trim().is_empty() => Ok((key.trim().to_owned(), value.trim().to_owned())),
+        _ => Err("write it as KEY=VALUE; `shardwright config show` lists the keys".to_owned()),
+    }
+}
+
+/// Stands beside one node: answers what searchd cannot, and carries out the controller's commands.
+///
+/// searchd starts it by its setting `buddy_path` and adds flags of its own; those this program does not know are
+/// passed over, and handed on to --upstream.
+#[derive(Clone, Debug, Args)]
+#[command(after_help = "In searchd's configuration:\n  \
+    buddy_path = shardwright sidecar --controller http://127.0.0.1:9380 --token-file /etc/shardwright/token \
+    --dir /var/lib/shardwright/sidecar --data-dir /var/lib/manticore")]
+pub struct SidecarArgs {
+    /// The node's own HTTP address, as searchd gives it
+    #[arg(long, value_name = "http://HOST:PORT")]
+    pub listen: String,
+    /// Where to listen for the node; a free port is taken
+    #[arg(long, value_name = "ADDRESS", default_value_t = IpAddr::V4(Ipv4Addr::LOCALHOST))]
+    pub bind: IpAddr,
+    /// The controller's API; without one, statements for sharded tables are answered with what to configure
+    #[arg(long, value_name = "URL")]
+    pub controller: Option<String>,
+    /// Holds names, identity and the highest epoch; made when it is not there
+    #[arg(long)]
+    pub dir: PathBuf,
+    /// The node's data directory: directories of replication groups are made there
+    #[arg(long)]
+    pub data_dir: PathBuf,
+    /// The node's MySQL address, for what needs a lock
+    #[arg(long, value_name = "HOST:PORT")]
+    pub mysql: Option<String>,
+    /// The command of another sidecar that gets whatever is not about sharded tables
+    #[arg(long, value_name = "COMMAND")]
+    pub upstream: Option<String>,
+    /// Where replication groups listen (`gmcast.listen_addr`); by default Galera listens on every address
+    #[arg(long, value_name = "ADDRESS")]
+    pub galera_listen: Option<String>,
+    /// How many threads, as searchd gives it
+    #[arg(long, hide = true)]
+    pub threads: Option<usize>,
+    /// How much to log, as searchd gives it
+    #[arg(long, hide = true)]
+    pub log_level: Option<String>,
+}
+
+/// Creates, drops and shows sharded tables.
+#[derive(Clone, Debug, Subcommand)]
+pub enum TableCommand {
+    /// Creates a sharded table, as CREATE TABLE … shards='N' rf='M' does
+    #[command(
+        after_help = "Example: shardwright table create c:products --columns \"title text, price float\" --shards 6 --rf 2"
+    )]
+    Create {
+        /// [CLUSTER:]NAME
+        name: String,
+        /// Columns as in SQL; without them the table has only ids
+        #[arg(long, default_value = "")]
+        columns: String,
+        #[arg(long)]
+        shards: u32,
+        /// Copies of every shard
+        #[arg(long)]
+        rf: u32,
+        /// Seconds to wait; then everything created is undone
+        #[arg(long, value_name = "SECONDS")]
+        timeout: Option<u64>,
+        /// Success when the table is there already
+        #[arg(long)]
+        if_not_exists: bool,
+    },
+    /// Drops a sharded table with all its documents
+    Drop {
+        /// [CLUSTER:]NAME
+        name: String,
+    },
+    /// The sharded tables
+    List,
+    /// One table, with every copy of every shard
+    Show {
+        /// [CLUSTER:]NAME
+        name: String,
+    },
+}
+
+/// Shows and checks settings.
+#[derive(Clone, Debug, Subcommand)]
+pub enum ConfigCommand {
+    /// Every setting with its value and where that comes from: default, profile, file, env or flag
+    #[command(
+        after_help = "Example: SHARDWRIGHT_SILENT_NODE_SECONDS=8 shardwright config show --config prod.toml"
+    )]
+    Show(SettingArgs),
+    /// Whether the settings would be accepted; names file, line and valid range when not
+    Check(SettingArgs),
+}
+
+/// Plans placement alone: reads nodes and units, writes who shall hold what and which copies lead there.
+#[derive(Clone, Debug, Args)]
+#[command(after_help = "Example:\n  echo '{\"nodes\":[{\"id\":\"a\"},{\"id\":\"b\"},{\"id\":\"c\"}],\n    \
+                        \"units\":[{\"id\":1,\"rf\":2,\"replicas\":[\"a\",\"b\"]},{\"id\":2,\"rf\":2,\"replicas\":[]}]}' \\\n    \
+                        | shardwright plan --input -")]
+pub struct PlanArgs {
+    /// The problem as JSON; - reads stdin
+    #[arg(long, value_name = "FILE|-")]
+    pub input: PathBuf,
+}
+
+/// The benchmarks behind the figures of the README.
+#[derive(Clone, Debug, Subcommand)]
+pub enum BenchCommand {
+    /// The control log against writing and syncing the same bytes
+    Log {
+        /// Where to write; the disk under it is what is measured
+        #[arg(long, default_value = ".")]
+        dir: PathBuf,
+    },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    fn parse(line: &str) -> Result<Cli, clap::Error> {
+        Cli::try_parse_from(line.split_whitespace())
+    }
+
+    #[test]
+    fn node_runs_one_or_lists_all() {
+        let list = parse("shardwright node list --output json").expect("valid");
+        assert!(matches!(list.command, Command::Node(NodeArgs { command: Some(NodeCommand::List), .. })));
+        let run = parse("shardwright node --dir d --mysql 127.0.0.1:1 --http 127.0.0.1:2").expect("valid");
+        assert!(matches!(run.command, Command::Node(NodeArgs { command: None, run: Some(_) })));
+        assert!(parse("shardwright node --dir d").is_err());
+        assert!(parse("shardwright node").is_err());
+    }
+
+    #[test]
+    fn global_options_stand_anywhere() {
+        let before = parse("shardwright --output json --url http://x:1 status").expect("valid");
+        let after = parse("shardwright status --output json --url http://x:1").expect("valid");
+        assert_eq!(before.common.output, after.common.output);
+        assert_eq!(before.common.url, after.common.url);
+    }
+
+    #[test]
+    fn what_does_not_exist_yet_is_a_usage_error() {
+        for unknown in ["gate", "rebalance start t", "backup list", "table explain t 1", "node drain x"] {
+            assert!(parse(&format!("shardwright {unknown}")).is_err(), "{unknown}");
+        }
+    }
+}

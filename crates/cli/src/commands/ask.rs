@@ -1,0 +1,150 @@
+//! Commands that ask a controller: tables, nodes, status.
+
+use crate::api::Api;
+use crate::args::{Common, TableCommand};
+use crate::output::{self, CommandError, TextTable};
+use model::api::{CreateTableBody, Dashboard, NodeList, TableList, TableShow};
+use serde_json::json;
+use std::fmt::Write;
+
+fn api(common: &Common) -> Result<Api, CommandError> {
+    Api::find(common.url.as_deref(), common.token_file.as_deref())
+}
+
+pub async fn nodes(common: &Common) -> Result<(), CommandError> {
+    output::print(common.output, &api(common)?.nodes().await?, nodes_text)
+}
+
+pub async fn status(common: &Common) -> Result<(), CommandError> {
+    output::print(common.output, &api(common)?.dashboard().await?, status_text)
+}
+
+pub async fn table(common: &Common, command: TableCommand) -> Result<(), CommandError> {
+    let api = api(common)?;
+    match command {
+        TableCommand::List => output::print(common.output, &api.tables().await?, tables_text),
+        TableCommand::Show { name } => output::print(common.output, &api.table(&name).await?, table_text),
+        TableCommand::Create { name, columns, shards, rf, timeout, if_not_exists } => {
+            let body = CreateTableBody { name, columns, shards, rf, if_not_exists, timeout_seconds: timeout };
+            output::print(common.output, &api.create_table(&body).await?, table_text)
+        }
+        TableCommand::Drop { name } => {
+            api.drop_table(&name).await?;
+            output::print(common.output, &json!({ "dropped": name }), |_| format!("table {name} is dropped"))
+        }
+    }
+}
+
+fn or_dash<T: ToString>(value: Option<T>) -> String {
+    value.map_or_else(|| "-".to_owned(), |value| value.to_string())
+}
+
+fn nodes_text(list: &NodeList) -> String {
+    let mut table = TextTable::new(["node", "state", "zone", "capacity", "copies", "groups"]);
+    for node in &list.nodes {
+        table.row([
+            node.id.to_string(),
+            node.state.clone(),
+            or_dash(node.zone.clone()),
+            node.capacity.to_string(),
+            node.copies.to_string(),
+            node.groups.to_string(),
+        ]);
+    }
+    table.to_string()
+}
+
+fn tables_text(list: &TableList) -> String {
+    let mut table = TextTable::new(["table", "cluster", "shards", "rf", "status", "documents"]);
+    for one in &list.tables {
+        table.row([
+            one.name.to_string(),
+            or_dash(one.cluster.clone()),
+            one.shards.to_string(),
+            one.rf.to_string(),
+            one.status.clone(),
+            or_dash(one.documents),
+        ]);
+    }
+    table.to_string()
+}
+
+fn table_text(show: &TableShow) -> String {
+    let mut text = tables_text(&TableList { tables: vec![show.summary.clone()] });
+    let mut table = TextTable::new(["shard", "copies", "group"]);
+    for shard in &show.placement {
+        let copies: Vec<String> = shard
+            .nodes
+            .iter()
+            .map(|copy| match copy.status.as_str() {
+                "active" => copy.id.to_string(),
+                status => format!("{} ({status})", copy.id),
+            })
+            .collect();
+        table.row([shard.shard.to_string(), copies.join(", "), or_dash(shard.group.clone())]);
+    }
+    let _ = write!(text, "\n{table}");
+    text
+}
+
+fn status_text(board: &Dashboard) -> String {
+    let cluster = &board.cluster;
+    let rebalancing = &board.rebalancing;
+    let mut table = TextTable::new(["", ""]);
+    let mut line = |what: &str, value: String| table.row([what.to_owned(), value]);
+    line("status", board.overall_status.clone());
+    line("nodes", format!("{} active of {}", cluster.active_nodes, cluster.total_nodes));
+    line("health", format!("{:.0} %", cluster.cluster_health_percentage));
+    line("leader", or_dash(cluster.master_node.clone()));
+    line("tables", format!("{}, {} idle", rebalancing.total_tables, rebalancing.idle_tables));
+    line(
+        "operations",
+        format!(
+            "{} running, {} completed, {} failed",
+            rebalancing.running_operations, rebalancing.completed_operations, rebalancing.failed_operations
+        ),
+    );
+    line("queue", format!("{} commands", board.queue.total_queue_depth));
+    line(
+        "last rebalance",
+        format!("{} groups copied, {} are the fewest", rebalancing.last_copies, rebalancing.last_lower_bound),
+    );
+    let mut text = table.to_string().trim_start().to_owned();
+    for alert in &board.alerts {
+        let _ = write!(text, "\n{} {}: {}\n  {}", alert.level, alert.kind, alert.message, alert.action);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use model::api::{CopyStatus, ShardPlacement, TableSummary};
+    use model::{NodeId, TableName};
+
+    #[test]
+    fn a_table_is_shown_with_its_copies() {
+        let id = |port: u16| NodeId::new(format!("127.0.0.1:{port}")).expect("valid");
+        let show = TableShow {
+            summary: TableSummary {
+                name: TableName::new("t").expect("valid"),
+                cluster: Some("c".into()),
+                shards: 1,
+                rf: 2,
+                status: "idle".into(),
+                documents: None,
+            },
+            placement: vec![ShardPlacement {
+                shard: 0,
+                group: None,
+                nodes: vec![
+                    CopyStatus { id: id(1), status: "active".into() },
+                    CopyStatus { id: id(2), status: "pending".into() },
+                ],
+            }],
+        };
+        let text = table_text(&show);
+        assert!(text.contains("127.0.0.1:1, 127.0.0.1:2 (pending)"), "{text}");
+        assert!(text.lines().nth(1).is_some_and(|line| line.ends_with('-')), "{text}");
+    }
+}

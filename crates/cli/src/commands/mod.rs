@@ -1,0 +1,57 @@
+//! What each command does; one file for each family.
+
+mod ask;
+mod bench;
+mod config;
+mod plan;
+mod processes;
+
+use crate::args::{Cli, Command, DevArgs, DevChange, NodeArgs, NodeCommand};
+use crate::demo;
+use crate::dev::{self, ClusterOptions, Request};
+use crate::output::{self, CommandError};
+use model::NodeId;
+use serde_json::json;
+use std::path::Path;
+
+/// Carries out a command. Runs on the main thread, which lives as long as the process.
+pub async fn run(cli: Cli) -> Result<(), CommandError> {
+    let common = cli.common;
+    match cli.command {
+        Command::Demo(args) => demo::run(&args, common.config, common.output).await,
+        Command::Dev(DevArgs { change: Some(change), .. }) => change_dev(change, common.output).await,
+        Command::Dev(DevArgs { change: None, run }) => {
+            let options = ClusterOptions {
+                nodes: run.nodes,
+                api: run.api,
+                mysql_base: run.mysql_base,
+                http_base: run.http_base,
+                config: common.config,
+            };
+            dev::run(&run.dir, options, common.output).await
+        }
+        Command::Node(NodeArgs { command: Some(NodeCommand::List), .. }) => ask::nodes(&common).await,
+        Command::Node(NodeArgs { command: None, run: Some(run) }) => processes::node(run).await,
+        Command::Node(NodeArgs { command: None, run: None }) => {
+            Err(CommandError::usage("`node` needs --dir, --mysql and --http", "or ask for `node list`"))
+        }
+        Command::Serve(args) => processes::serve(args, common.config).await,
+        Command::Sidecar(args) => processes::sidecar(args, common.token_file).await,
+        Command::Table(command) => ask::table(&common, command).await,
+        Command::Status => ask::status(&common).await,
+        Command::Config(command) => config::run(command, common.config, common.output),
+        Command::Plan(args) => plan::run(&args, common.output),
+        Command::Bench(command) => bench::run(command, common.output),
+    }
+}
+
+async fn change_dev(change: DevChange, output: output::Output) -> Result<(), CommandError> {
+    let ask = async |dir: &Path, request| dev::ask(dir, request).await;
+    let (node, what): (NodeId, &str) = match change {
+        DevChange::Add(dir) => (ask(&dir.dir, Request::Add).await?, "joined"),
+        DevChange::Kill(node) => (ask(&node.dir.dir, Request::Kill(node.node)).await?, "was killed"),
+        DevChange::Stop(node) => (ask(&node.dir.dir, Request::Stop(node.node)).await?, "was stopped"),
+        DevChange::Start(node) => (ask(&node.dir.dir, Request::Start(node.node)).await?, "was started"),
+    };
+    output::print(output, &json!({ "node": node }), |_| format!("node {node} {what}"))
+}

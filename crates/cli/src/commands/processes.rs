@@ -1,0 +1,63 @@
+//! Commands that are processes of a cluster: `node`, `serve`, `sidecar`. They run until they are told to end.
+
+use super::config;
+use crate::args::{NodeRun, ServeArgs, SidecarArgs};
+use crate::output::{CommandError, Failure};
+use crate::signals;
+use daemon::serve::{ServeError, ServeOptions};
+use daemon::shutdown::Shutdown;
+use daemon::sidecar::SidecarOptions;
+use node::NodeOptions;
+use std::path::PathBuf;
+
+pub async fn node(run: NodeRun) -> Result<(), CommandError> {
+    let mut stop = signals::stop()?;
+    let mut options = NodeOptions::new(run.dir, run.mysql, run.http);
+    options.sidecar = run.sidecar.map(|program| std::iter::once(program).chain(run.sidecar_arg).collect());
+    node::run(options, async move { stop.wait().await })
+        .await
+        .map_err(|error| CommandError::complete(Failure::Failed, error))
+}
+
+pub async fn serve(args: ServeArgs, file: Option<PathBuf>) -> Result<(), CommandError> {
+    let config = config::loaded(file, args.settings)?;
+    let options = ServeOptions { dir: args.dir, api: args.api, config };
+    daemon::serve::run(options, shutdown()?).await.map_err(|error| {
+        let failure = match &error {
+            ServeError::BeyondLoopback(_) => Failure::Refused,
+            _ => Failure::Failed,
+        };
+        CommandError::complete(failure, error)
+    })
+}
+
+pub async fn sidecar(args: SidecarArgs, token_file: Option<PathBuf>) -> Result<(), CommandError> {
+    let options = SidecarOptions {
+        listen: args.listen,
+        bind: args.bind,
+        controller: args.controller,
+        dir: args.dir,
+        data_dir: args.data_dir,
+        token_file,
+        mysql: args.mysql,
+        upstream: args.upstream,
+        upstream_flags: crate::sidecar_flags::all(),
+        galera_listen: args.galera_listen,
+        searchd_token: std::env::var("BUDDY_TOKEN").ok(),
+        exit_with_parent: true,
+    };
+    daemon::sidecar::run(options, shutdown()?)
+        .await
+        .map_err(|error| CommandError::complete(Failure::Failed, error))
+}
+
+/// The signal to end, as the crates below want it.
+fn shutdown() -> Result<Shutdown, CommandError> {
+    let mut stop = signals::stop()?;
+    let (trigger, shutdown) = Shutdown::new();
+    tokio::spawn(async move {
+        stop.wait().await;
+        trigger.pull();
+    });
+    Ok(shutdown)
+}
