@@ -53,6 +53,7 @@ mod solve;
 mod weigh;
 mod words;
 
+pub mod bench;
 pub mod explain;
 pub mod groups;
 pub mod input;

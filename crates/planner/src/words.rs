@@ -114,7 +114,7 @@ impl<'a> Words<'a> {
         }
         let names: Vec<String> = finals.iter().map(|&i| self.name(i)).collect();
         if names.len() < unit.rf as usize || names.len() > nodes.len() {
-            self.report(u, nodes.len(), &names[nodes.len()..]);
+            self.report(u, &names);
         }
         self.out.final_start.push(self.out.finals.len() as u32);
         self.placed.push((unit.id.clone(), names));
@@ -133,19 +133,22 @@ impl<'a> Words<'a> {
         self.out.finals.extend(self.shed.drain(..stay));
     }
 
-    fn report(&mut self, u: usize, placed: usize, retained: &[String]) {
+    fn report(&mut self, u: usize, names: &[String]) {
         let unit = &self.problem.units[u];
         let room = if self.instance.usable_count < unit.rf {
             format!("only {} active nodes take copies", self.instance.usable_count)
         } else {
             format!("max_units_per_node {} leaves no room", self.instance.node_limit)
         };
-        let stays = if retained.is_empty() {
+        let finals = &self.out.finals[self.out.finals.len() - names.len()..];
+        let closed = finals.iter().zip(names).filter(|(i, _)| !self.instance.usable[**i as usize]);
+        let closed: Vec<&str> = closed.map(|(_, name)| name.as_str()).collect();
+        let stays = if closed.is_empty() {
             String::new()
         } else {
-            format!("; the copy on {} stays until there is a place for it", retained.join(", "))
+            format!("; the copy on {} stays until there is a place for it", closed.join(", "))
         };
-        let why = format!("rf {}, placed {placed}: {room}{stays}", unit.rf);
+        let why = format!("rf {}, {} copies: {room}{stays}", unit.rf, names.len());
         self.out.unplaceable.push(Unplaceable { unit: unit.id.clone(), why });
     }
 

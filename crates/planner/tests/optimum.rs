@@ -32,7 +32,7 @@ fn check(events: &[Event], partly: u64, one_rf: bool) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 60, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 60, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn of_equal_nodes(events in prop::collection::vec(event(Kind::Equal), 1..40), partly in any::<u64>()) {

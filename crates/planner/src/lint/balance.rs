@@ -1,0 +1,83 @@
+//! Does every node hold its share?
+//!
+//! Where all nodes and all units are the same and nothing else binds: the floor or the ceiling of the average. Else:
+//! no node holds a whole unit more than its part by capacity while another lacks one, with a unit that could move
+//! between them. Plans whose units do not all fit are not judged.
+
+use super::{Violation, view::View};
+
+/// What balance is measured in.
+struct Scale {
+    /// All units weigh the same: copies are counted, whatever they weigh.
+    equal: bool,
+    /// The most that one copy counts.
+    heaviest: f64,
+}
+
+pub(super) fn check(view: &View, found: &mut Vec<Violation>) {
+    let takers = view.takers();
+    let all_fit = view.pairs.iter().all(|p| !p.reported || p.after.len() >= takers.len());
+    if takers.len() < 2 || view.pairs.is_empty() || !all_fit {
+        return;
+    }
+    let heaviest = view.pairs.iter().map(|p| p.unit.weight).fold(0.0, f64::max);
+    let lightest = view.pairs.iter().map(|p| p.unit.weight).fold(f64::INFINITY, f64::min);
+    let equal = heaviest <= lightest * (1.0 + 1e-12);
+    let scale = Scale { equal, heaviest: if equal { 1.0 } else { heaviest } };
+    let mut load = vec![0.0; view.problem.nodes.len()];
+    for pair in &view.pairs {
+        for &i in &pair.after {
+            load[i] += if equal { 1.0 } else { pair.unit.weight };
+        }
+    }
+    let (above, below) = extremes(view, &takers, &load, &scale);
+    if !above.is_empty() && !below.is_empty() {
+        movable(view, &above, &below, &scale, found);
+    }
+}
+
+/// The nodes that hold too much and those that hold too little.
+fn extremes(view: &View, takers: &[usize], load: &[f64], scale: &Scale) -> (Vec<usize>, Vec<usize>) {
+    let pick = |wanted: &dyn Fn(usize) -> bool| takers.iter().copied().filter(|&i| wanted(i)).collect();
+    let largest = takers.iter().map(|&i| view.node(i).capacity).fold(0.0, f64::max);
+    let alike = takers.iter().all(|&i| (view.node(i).capacity - largest).abs() <= f64::EPSILON * largest);
+    if scale.equal && alike && view.zones().len() <= 1 {
+        let most = takers.iter().map(|&i| load[i]).fold(0.0, f64::max);
+        let least = takers.iter().map(|&i| load[i]).fold(f64::INFINITY, f64::min);
+        if most - least <= 1.0 {
+            return (Vec::new(), Vec::new());
+        }
+        return (pick(&|i| load[i] >= most), pick(&|i| load[i] <= least));
+    }
+    let total: f64 = takers.iter().map(|&i| load[i]).sum();
+    let capacity: f64 = takers.iter().map(|&i| view.node(i).capacity / largest).sum();
+    let part = |i: usize| total * (view.node(i).capacity / largest) / capacity;
+    // A share that is a whole number in truth may come out a little above or below.
+    let unit = scale.heaviest + 1e-6 * (total / takers.len() as f64 + scale.heaviest);
+    (pick(&|i| load[i] > part(i) + unit), pick(&|i| load[i] < part(i) - unit))
+}
+
+/// Reports the first unit that could move from a node above to a node below, within zones and limits.
+fn movable(view: &View, above: &[usize], below: &[usize], scale: &Scale, found: &mut Vec<Violation>) {
+    let zoned = view.zones().len() > 1;
+    let mut units = vec![0; view.problem.nodes.len()];
+    for &i in view.pairs.iter().flat_map(|pair| &pair.after) {
+        units[i] += 1;
+    }
+    let limit = view.problem.options.max_units_per_node.unwrap_or(u32::MAX);
+    let open: Vec<usize> = below.iter().copied().filter(|&i| units[i] < limit).collect();
+    for pair in view.pairs.iter().filter(|p| scale.equal || p.unit.weight > 0.0) {
+        for &from in pair.after.iter().filter(|i| above.contains(i)) {
+            let fits = |to: &&usize| {
+                let same = view.node(from).zone == view.node(**to).zone;
+                !pair.after.contains(to) && (!zoned || same)
+            };
+            if let Some(&to) = open.iter().find(fits) {
+                let name = |i: usize| view.node(i).id.clone();
+                let (from, to) = (name(from), name(to));
+                found.push(Violation::Unbalanced { from, to, unit: pair.unit.id.clone() });
+                return;
+            }
+        }
+    }
+}
