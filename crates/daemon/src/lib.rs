@@ -9,3 +9,4 @@ mod files;
 mod http;
 pub mod serve;
 pub mod shutdown;
+pub mod sidecar;

@@ -21,7 +21,9 @@ pub(super) enum ControllerError {
          `shardwright serve`"
     )]
     NotConfigured,
-    #[error("the controller at {url} cannot be reached ({reason}): nothing was done; is `shardwright serve` running there?")]
+    #[error(
+        "the controller at {url} cannot be reached ({reason}): nothing was done; is `shardwright serve` running there?"
+    )]
     Unreachable { url: String, reason: String },
     #[error(
         "the controller at {url} did not answer ({reason}): the statement may have been carried out, \
@@ -30,7 +32,9 @@ pub(super) enum ControllerError {
     Unanswered { url: String, reason: String },
     #[error("{detail} ({hint})")]
     Refused { detail: String, hint: String },
-    #[error("the controller at {url} answered {status} and no JSON of ours: is it a shardwright of this version?")]
+    #[error(
+        "the controller at {url} answered {status} and no JSON of ours: is it a shardwright of this version?"
+    )]
     Stranger { url: String, status: StatusCode },
 }
 

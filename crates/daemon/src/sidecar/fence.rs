@@ -95,7 +95,8 @@ impl Fence {
         if command.epoch < seen {
             return Err(Refused::Deposed { offered: command.epoch, seen });
         }
-        let deadline = asked.checked_add(Duration::from_millis(command.remaining_ms)).ok_or(Refused::Expired)?;
+        let deadline =
+            asked.checked_add(Duration::from_millis(command.remaining_ms)).ok_or(Refused::Expired)?;
         if Instant::now() >= deadline { Err(Refused::Expired) } else { Ok(deadline) }
     }
 }
@@ -108,7 +109,9 @@ pub(super) fn uuid(dir: &Path) -> Result<String, FileError> {
         if uuid.len() == 32 && uuid.bytes().all(|b| b.is_ascii_hexdigit()) {
             return Ok(uuid);
         }
-        let error = std::io::Error::other("it is not 32 hex digits: restore it, or remove it to make this a new node");
+        let error = std::io::Error::other(
+            "it is not 32 hex digits: restore it, or remove it to make this a new node",
+        );
         return Err(FileError { action: "use the identity in", path, error });
     }
     let uuid = files::random_hex(16)?;

@@ -5,7 +5,7 @@ use crate::files::{self, FileError};
 use model::TableName;
 use model::wire::TableNameEntry;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -22,19 +22,9 @@ struct Stored {
 /// One list, for lookups.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct NameList {
-    pub(super) version: u64,
-    names: BTreeMap<TableName, TableNameEntry>,
-}
-
-impl NameList {
-    /// Our table of this name, folded to lower case as searchd does.
-    pub(super) fn find(&self, name: &str) -> Option<&TableNameEntry> {
-        self.names.get(&TableName::new(name).ok()?)
-    }
-
-    pub(super) fn contains(&self, name: &str) -> bool {
-        self.find(name).is_some()
-    }
+    log_id: String,
+    version: u64,
+    pub(super) names: BTreeSet<TableName>,
 }
 
 /// The list of this node, on disk and in memory.
@@ -53,7 +43,7 @@ impl Names {
             .map(|text| serde_json::from_str::<Stored>(&text))
             .transpose()
             .map_err(|error| FileError { action: "read", path: path.clone(), error: error.into() })?;
-        let current = stored.map(|stored| Arc::new(list(stored.version, stored.names)));
+        let current = stored.map(|stored| Arc::new(list(stored)));
         Ok(Self { path, current: Mutex::new(current) })
     }
 
@@ -62,9 +52,16 @@ impl Names {
         self.current.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// The version to report: what is stored durably.
-    pub(super) fn version(&self) -> u64 {
-        self.current().map_or(0, |list| list.version)
+    /// The version to report to the controller of `log_id`: what is stored durably of its list. Versions of
+    /// another log say nothing.
+    pub(super) fn version(&self, log_id: Option<&str>) -> u64 {
+        let list = self.current();
+        list.filter(|list| Some(list.log_id.as_str()) == log_id).map_or(0, |list| list.version)
+    }
+
+    /// Whether a list of this log is stored.
+    pub(super) fn is_of(&self, log_id: &str) -> bool {
+        self.current().is_some_and(|list| list.log_id == log_id)
     }
 
     /// Takes a new list. It holds, and may be reported, only once it is on disk.
@@ -81,14 +78,15 @@ impl Names {
             error: error.into(),
         };
         files::write_durably(&self.path, &serde_json::to_vec(&stored).map_err(fail)?)?;
-        let fresh = Arc::new(list(version, stored.names));
+        let fresh = Arc::new(list(stored));
         *self.current.lock().unwrap_or_else(PoisonError::into_inner) = Some(fresh);
         Ok(())
     }
 }
 
-fn list(version: u64, names: Vec<TableNameEntry>) -> NameList {
-    NameList { version, names: names.into_iter().map(|entry| (entry.table.clone(), entry)).collect() }
+fn list(stored: Stored) -> NameList {
+    let names = stored.names.into_iter().map(|entry| entry.table).collect();
+    NameList { log_id: stored.log_id, version: stored.version, names }
 }
 
 #[cfg(test)]
@@ -104,13 +102,15 @@ mod tests {
         let dir = tempfile::tempdir().expect("a directory");
         let names = Names::open(dir.path()).expect("opens");
         assert!(names.current().is_none());
-        assert_eq!(names.version(), 0);
+        assert_eq!(names.version(Some("l")), 0);
+        assert!(!names.is_of("l"));
         names.store("l", 4, vec![entry("t"), entry("u")]).expect("stored");
         names.store("l", 5, vec![entry("u")]).expect("stored");
         let again = Names::open(dir.path()).expect("opens");
         let list = again.current().expect("a list");
-        assert_eq!(list.version, 5);
-        assert!(list.contains("U") && !list.contains("t") && !list.contains("not a name"));
+        assert_eq!(list.names.iter().map(TableName::as_str).collect::<Vec<_>>(), ["u"]);
+        assert_eq!((again.version(Some("l")), again.version(Some("other")), again.version(None)), (5, 0, 0));
+        assert!(again.is_of("l") && !again.is_of("other"));
     }
 
     #[test]
@@ -120,8 +120,8 @@ mod tests {
         names.store("l", 1, vec![entry("t")]).expect("stored");
         std::fs::remove_dir_all(dir.path()).expect("removed");
         names.store("l", 2, Vec::new()).expect_err("no directory");
-        assert_eq!(names.version(), 1);
-        assert!(names.current().expect("the old one").contains("t"));
+        assert_eq!(names.version(Some("l")), 1);
+        assert_eq!(names.current().expect("the old one").names.len(), 1);
     }
 
     #[test]

@@ -4,7 +4,7 @@ use super::Sidecar;
 use super::controller::ControllerError;
 use super::fence::Refused;
 use crate::shutdown::Shutdown;
-use model::wire::{SidecarOrders, SidecarPoll};
+use model::wire::{SidecarOrders, SidecarPoll, TableNameEntry};
 use model::{Command, CommandId, CommandResult, Outcome};
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -150,31 +150,33 @@ async fn take(sidecar: &Arc<Sidecar>, orders: SidecarOrders, asked: Instant) -> 
     }
     sidecar.heard(asked, orders.hold_statements_seconds);
     sidecar.peers.watch(orders.peers);
-    let stored = match orders.names {
+    // Without tables a first list never comes, since its version is the one we have: then it is empty.
+    let names = match orders.names {
+        None if orders.names_version == 0 && !sidecar.names.is_of(&orders.log_id) => Some(Vec::new()),
+        names => names,
+    };
+    let stored = match names {
         None => true,
-        Some(names) => {
-            let names_of = Arc::clone(sidecar);
-            let (log_id, version) = (orders.log_id, orders.names_version);
-            let stored =
-                tokio::task::spawn_blocking(move || names_of.names.store(&log_id, version, names)).await;
-            match stored {
-                Ok(Ok(())) => true,
-                Ok(Err(error)) => {
-                    tracing::error!(%error, "the names of tables were not stored; the old list holds");
-                    false
-                }
-                Err(error) => {
-                    tracing::error!(%error, "the names of tables were not stored; the old list holds");
-                    false
-                }
-            }
-        }
+        Some(names) => store(sidecar, orders.log_id, orders.names_version, names).await,
     };
     for command in orders.commands {
         sidecar.ledger.begin(command.id);
         sidecar.lanes.push(&sidecar.ledger, command, asked);
     }
     stored
+}
+
+/// Puts the list on disk. `false` when it is not there: then it does not hold, and is not reported.
+async fn store(sidecar: &Arc<Sidecar>, log_id: String, version: u64, names: Vec<TableNameEntry>) -> bool {
+    let shared = Arc::clone(sidecar);
+    let stored = tokio::task::spawn_blocking(move || shared.names.store(&log_id, version, names)).await;
+    let error = match stored {
+        Ok(Ok(())) => return true,
+        Ok(Err(error)) => error.to_string(),
+        Err(error) => error.to_string(),
+    };
+    tracing::error!(error, "the names of tables were not stored; the old list holds");
+    false
 }
 
 fn refuse(sidecar: &Sidecar, commands: &[Command], refused: &Refused) {

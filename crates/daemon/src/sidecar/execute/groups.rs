@@ -1,0 +1,175 @@
+//! Cluster statements, each only where its rule allows it.
+
+use super::{LOOK_TIME_MAX, Turn, done, refused};
+use manticore::Statement;
+use manticore::session::Session;
+use manticore::statement::ShardTable;
+use model::{Action, ClusterState, ClusterStatus, GroupId, Outcome};
+use std::time::Duration;
+
+/// A second joiner in the first seconds after another finds no donor; it is asked again until the deadline.
+const NO_DONOR: &str = "no nodes available";
+const JOIN_PAUSE: Duration = Duration::from_millis(300);
+
+impl Turn<'_> {
+    pub(super) async fn join(&self, action: &Action) -> Outcome {
+        let statements = match self.statements(action, false) {
+            Ok(statements) => statements,
+            Err(refused) => return refused,
+        };
+        loop {
+            let outcome = self.say_all(&statements).await;
+            let no_donor = matches!(&outcome, Outcome::Refused { message } if message.contains(NO_DONOR));
+            if !no_donor || self.remaining().is_ok_and(|left| left <= JOIN_PAUSE) || self.remaining().is_err()
+            {
+                return outcome;
+            }
+            tokio::time::sleep(JOIN_PAUSE).await;
+        }
+    }
+
+    pub(super) async fn bootstrap(&self, action: &Action, group: &GroupId) -> Outcome {
+        match self.cluster(group).await {
+            Err(unseen) => unseen,
+            Ok(None) => refused(format!("unknown cluster '{group}'")),
+            Ok(Some(cluster)) => match cluster.status {
+                ClusterState::Primary => done(),
+                ClusterState::NonPrimary => self.one_by_one(action).await,
+                other => {
+                    refused(format!("cluster '{group}' is {other:?}, only a non-primary one is bootstrapped"))
+                }
+            },
+        }
+    }
+
+    pub(super) async fn delete(&self, action: &Action, group: &GroupId) -> Outcome {
+        match self.cluster(group).await {
+            Err(unseen) => unseen,
+            Ok(None) => done(),
+            // On a joiner it would dissolve the cluster on the healthy members.
+            Ok(Some(cluster)) => match cluster.status {
+                ClusterState::RecoveryRequired => self.one_by_one(action).await,
+                ClusterState::Primary if self.is_alone(&cluster) && cluster.is_synced() => {
+                    self.one_by_one(action).await
+                }
+                other => refused(format!(
+                    "cluster '{group}' is {other:?} with {} members: DELETE CLUSTER is only for the last member or \
+                     a recovery-required node",
+                    cluster.size
+                )),
+            },
+        }
+    }
+
+    /// The group, when tables may be added or taken out: primary, synced, and nobody out of view.
+    async fn whole_group(&self, group: &GroupId) -> Result<ClusterStatus, Outcome> {
+        let Some(cluster) = self.cluster(group).await? else {
+            return Err(refused(format!("unknown cluster '{group}'")));
+        };
+        if !cluster.is_synced() {
+            let (status, state) = (cluster.status, cluster.node_state);
+            return Err(refused(format!("cluster '{group}' is {status:?} and this member {state:?}")));
+        }
+        let mut out_of_view = cluster.nodes_set.difference(&cluster.nodes_view);
+        match out_of_view.next() {
+            // It could come back by increments with the old rows of a table of the same name.
+            Some(node) => Err(refused(format!("member {node} of cluster '{group}' is out of view"))),
+            None => Ok(cluster),
+        }
+    }
+
+    pub(super) async fn add_tables(&self, group: &GroupId, tables: &[String]) -> Outcome {
+        let cluster = match self.whole_group(group).await {
+            Ok(cluster) => cluster,
+            Err(refused) => return refused,
+        };
+        let missing: Vec<String> =
+            tables.iter().filter(|table| !cluster.tables.contains(*table)).cloned().collect();
+        if missing.is_empty() {
+            return done();
+        }
+        let alone = self.is_alone(&cluster);
+        let action = Action::AddTables { group: group.clone(), tables: missing.clone() };
+        let statements = match self.statements(&action, alone) {
+            Ok(statements) => statements,
+            Err(refused) => return refused,
+        };
+        let filled = match self.filled(&missing).await {
+            Ok(filled) => filled,
+            Err(unseen) => return unseen,
+        };
+        match (filled.first(), alone) {
+            (None, _) => self.say_all(&statements).await,
+            (Some(_), true) => self.locked(&missing, &statements).await,
+            // It would be copied onto the others from here, and writes of that moment would be lost.
+            (Some(table), false) => refused(format!(
+                "'{table}' has rows and cluster '{group}' has {} members: only empty tables are added there",
+                cluster.size
+            )),
+        }
+    }
+
+    async fn filled(&self, tables: &[String]) -> Result<Vec<String>, Outcome> {
+        let time_max = LOOK_TIME_MAX.min(self.remaining()?);
+        match self.sidecar.client.measure(&self.sidecar.node, tables, time_max).await {
+            Ok(measured) => {
+                let filled = measured.contents.into_iter().filter(|(_, content)| content.rows > 0);
+                Ok(filled.map(|(table, _)| table).collect())
+            }
+            Err(error) => Err(refused(format!("not begun, the tables cannot be counted: {error}"))),
+        }
+    }
+
+    /// Says the statements while nobody can write to `tables`: a write may have looked up its cluster before.
+    async fn locked(&self, tables: &[String], statements: &[Statement]) -> Outcome {
+        let Some(shards) = tables.iter().map(|table| ShardTable::new(table)).collect::<Option<Vec<_>>>()
+        else {
+            return refused("a table is no physical shard");
+        };
+        let mut session = match self.session().await {
+            Ok(session) => session,
+            Err(refused) => return refused,
+        };
+        let said = session.while_locked(shards, self.say_all(statements)).await;
+        session.close().await;
+        match said {
+            Ok(outcome) => outcome,
+            // The lock was not had, so nothing was said under it.
+            Err(Outcome::Unknown { message }) => refused(format!("not begun without the lock: {message}")),
+            Err(other) => other,
+        }
+    }
+
+    /// A MySQL session for what needs a lock.
+    pub(super) async fn session(&self) -> Result<Session, Outcome> {
+        let Some(address) = &self.sidecar.mysql else {
+            return Err(refused(
+                "this needs LOCK TABLES: start the sidecar with --mysql HOST:PORT of searchd",
+            ));
+        };
+        let left = self.remaining()?;
+        Session::connect(address, left)
+            .await
+            .map_err(|error| refused(format!("not begun without a MySQL session: {error}")))
+    }
+
+    pub(super) async fn remove_tables(&self, group: &GroupId, tables: &[String]) -> Outcome {
+        match self.cluster(group).await {
+            Err(unseen) => return unseen,
+            // Without the cluster they are plain already.
+            Ok(None) => return done(),
+            Ok(Some(cluster)) if tables.iter().all(|table| !cluster.tables.contains(table)) => return done(),
+            Ok(Some(_)) => {}
+        }
+        let cluster = match self.whole_group(group).await {
+            Ok(cluster) => cluster,
+            Err(refused) => return refused,
+        };
+        let present = tables.iter().filter(|table| cluster.tables.contains(*table)).cloned().collect();
+        let action = Action::RemoveTables { group: group.clone(), tables: present };
+        match self.statements(&action, false) {
+            Ok(statements) => self.say_all(&statements).await,
+            Err(refused) => refused,
+        }
+    }
+}

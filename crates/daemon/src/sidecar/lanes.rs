@@ -1,0 +1,96 @@
+//! The order of commands on one node: cluster statements in one lane, tables and routes in another, each lane one
+//! command at a time. searchd has one lock for cluster statements, and a long JOIN must not keep routes waiting.
+
+use super::poll::Ledger;
+use super::{Sidecar, execute};
+use crate::shutdown::Shutdown;
+use model::{Action, Command, Outcome};
+use std::sync::Arc;
+use std::time::Instant;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+
+/// Commands waiting in a lane. The controller gives each a deadline and waits for outcomes, so this many mean
+/// that something is very wrong: further ones are refused, which the controller hears.
+const COMMANDS_MAX: usize = 10_000;
+
+/// A command, and when the poll was sent that brought it.
+#[derive(Debug)]
+struct Item {
+    command: Command,
+    asked: Instant,
+}
+
+/// The entrances.
+#[derive(Debug)]
+pub(super) struct Lanes {
+    clusters: mpsc::Sender<Item>,
+    tables: mpsc::Sender<Item>,
+}
+
+/// The exits, before they are at work.
+#[derive(Debug)]
+pub(super) struct Queues {
+    clusters: mpsc::Receiver<Item>,
+    tables: mpsc::Receiver<Item>,
+}
+
+impl Lanes {
+    pub(super) fn new() -> (Self, Queues) {
+        let (clusters, clusters_out) = mpsc::channel(COMMANDS_MAX);
+        let (tables, tables_out) = mpsc::channel(COMMANDS_MAX);
+        (Self { clusters, tables }, Queues { clusters: clusters_out, tables: tables_out })
+    }
+
+    /// Puts `command`, which the ledger counts as running, behind the others of its lane.
+    pub(super) fn push(&self, ledger: &Ledger, command: Command, asked: Instant) {
+        let id = command.id;
+        let lane = if of_clusters(&command.action) { &self.clusters } else { &self.tables };
+        if let Err(error) = lane.try_send(Item { command, asked }) {
+            tracing::error!(?id, %error, "a command found no place");
+            let message = "not begun: too many commands wait on this node".to_owned();
+            ledger.finish(id, Outcome::Refused { message });
+        }
+    }
+}
+
+/// Whether the action shares searchd's one lock for clusters, or works on what a group leaves behind.
+fn of_clusters(action: &Action) -> bool {
+    action.group().is_some()
+        || matches!(
+            action,
+            Action::MakeDirectory { .. } | Action::RemoveDirectory { .. } | Action::DropCopies { .. }
+        )
+}
+
+impl Queues {
+    pub(super) fn spawn(self, tasks: &mut JoinSet<()>, sidecar: &Arc<Sidecar>, shutdown: &Shutdown) {
+        for queue in [self.clusters, self.tables] {
+            tasks.spawn(work(queue, Arc::clone(sidecar), shutdown.clone()));
+        }
+    }
+}
+
+async fn work(mut queue: mpsc::Receiver<Item>, sidecar: Arc<Sidecar>, shutdown: Shutdown) {
+    loop {
+        let item = tokio::select! {
+            biased;
+            () = shutdown.wait() => return,
+            item = queue.recv() => item,
+        };
+        let Some(Item { command, asked }) = item else { return };
+        let outcome = match sidecar.fence.check(&command, asked) {
+            // Looked at only now: a leader may have been deposed, or time have passed, while it waited its turn.
+            Err(refused) => Outcome::Refused { message: refused.to_string() },
+            Ok(deadline) => {
+                tracing::debug!(id = ?command.id, action = ?command.action, "begins");
+                execute::execute(&sidecar, &command.action, deadline).await
+            }
+        };
+        match &outcome {
+            Outcome::Done { .. } => tracing::info!(id = ?command.id, class = command.action.class(), "done"),
+            other => tracing::warn!(id = ?command.id, action = ?command.action, outcome = ?other, "not done"),
+        }
+        sidecar.ledger.finish(command.id, outcome);
+    }
+}

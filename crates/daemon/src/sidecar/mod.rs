@@ -1,0 +1,257 @@
+//! The sidecar of one node: it answers what searchd cannot, holds what a routing change interrupts, and carries
+//! out the controller's commands.
+//!
+//! A statement goes [`server`] → [`statements`] → the controller, or [`hold`], or the upstream sidecar. A command
+//! goes [`poll`] → [`fence`] → [`lanes`] → [`execute`] → the node, and its outcome back with the next poll.
+//! It decides nothing about placement, and never acts for a deposed leader.
+
+mod controller;
+mod execute;
+mod fence;
+mod hold;
+mod lanes;
+mod names;
+mod parent;
+mod peers;
+mod poll;
+mod server;
+mod statements;
+mod upstream;
+
+use crate::files::{self, FileError};
+use crate::http;
+use crate::shutdown::Shutdown;
+use manticore::client::Client;
+use model::NodeId;
+use std::io::Write as _;
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+use tokio::net::TcpListener;
+
+/// After this long without orders the list of names may be old: a new table's first write must not be mistaken
+/// for one to a table that is not ours.
+const LEADER_SILENCE_MAX: Duration = Duration::from_secs(5);
+
+/// What a sidecar is started with.
+#[derive(Clone, Debug)]
+pub struct SidecarOptions {
+    /// searchd's own HTTP address as it gives it: `http://HOST:PORT`.
+    pub listen: String,
+    /// Where to listen; a free port is taken.
+    pub bind: IpAddr,
+    /// `http://HOST:PORT` of `shardwright serve`; without it statements for sharded tables are answered with
+    /// what to configure.
+    pub controller: Option<String>,
+    /// Holds names, binding and identity; made when it is not there.
+    pub dir: PathBuf,
+    /// searchd's data directory: group directories are made there.
+    pub data_dir: PathBuf,
+    /// The controller's token, readable by its owner alone.
+    pub token_file: Option<PathBuf>,
+    /// `host:port` of searchd's MySQL listener, for what needs a lock.
+    pub mysql: Option<String>,
+    /// The command of the sidecar that everything else goes to.
+    pub upstream: Option<String>,
+    /// The flags that searchd gave, for the upstream sidecar.
+    pub upstream_flags: Vec<String>,
+    /// `gmcast.listen_addr` of groups; otherwise Galera binds to all addresses.
+    pub galera_listen: Option<String>,
+    /// `BUDDY_TOKEN`: authenticates the sidecar's own requests to searchd.
+    pub searchd_token: Option<String>,
+    /// Whether to end when the process that started this one does.
+    pub exit_with_parent: bool,
+}
+
+/// Why a sidecar did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum SidecarError {
+    #[error("--listen={listen} is not http://HOST:PORT of this node's own HTTP listener: {reason}")]
+    Listen { listen: String, reason: String },
+    #[error("--data-dir {} is not a directory: give the data_dir of searchd's configuration", .0.display())]
+    NoDataDir(PathBuf),
+    #[error("cannot listen on {address}: {error}; give --bind an address of this machine")]
+    Bind { address: SocketAddr, error: std::io::Error },
+    #[error("--controller needs --token-file: the controller takes orders and polls only with its token")]
+    NoToken,
+    #[error("there is no token in {}: copy DIR/token of the controller there (chmod 600)", .0.display())]
+    EmptyToken(PathBuf),
+    #[error(transparent)]
+    File(#[from] FileError),
+    #[error("no HTTP client: {0}; check the system's TLS and resolver configuration")]
+    Client(String),
+    #[error("cannot say on stdout where the sidecar listens: {0}; searchd waits for that line")]
+    Announce(std::io::Error),
+}
+
+/// What all tasks of a sidecar share.
+#[derive(Debug)]
+struct Sidecar {
+    node: NodeId,
+    uuid: String,
+    data_dir: PathBuf,
+    mysql: Option<String>,
+    galera_listen: Option<String>,
+    client: Client,
+    controller: controller::Controller,
+    names: names::Names,
+    fence: fence::Fence,
+    peers: peers::Peers,
+    ledger: poll::Ledger,
+    lanes: lanes::Lanes,
+    hold: hold::Hold,
+    upstream: Option<upstream::Upstream>,
+    word: Mutex<Word>,
+    /// When routes were last written here, in milliseconds since `began`.
+    routes_written_ms: AtomicU64,
+    began: Instant,
+}
+
+/// The leader's last word.
+#[derive(Clone, Copy, Debug)]
+struct Word {
+    heard: Option<Instant>,
+    hold_statements: Duration,
+}
+
+impl Sidecar {
+    /// Orders were admitted that were asked for at `asked`.
+    fn heard(&self, asked: Instant, hold_statements_seconds: u64) {
+        let mut word = self.word.lock().unwrap_or_else(PoisonError::into_inner);
+        *word = Word { heard: Some(asked), hold_statements: Duration::from_secs(hold_statements_seconds) };
+    }
+
+    /// Whether the list of names is what the leader has now.
+    fn knows_names(&self) -> bool {
+        let heard = self.word.lock().unwrap_or_else(PoisonError::into_inner).heard;
+        self.names.current().is_some() && heard.is_some_and(|heard| heard.elapsed() < LEADER_SILENCE_MAX)
+    }
+
+    fn hold_time(&self) -> Duration {
+        self.word.lock().unwrap_or_else(PoisonError::into_inner).hold_statements
+    }
+
+    /// Routes were written just now: statements that began before are older than them.
+    fn routes_written(&self) {
+        let now = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.routes_written_ms.store(now, Ordering::SeqCst);
+        self.hold.routes_changed();
+    }
+
+    /// How long ago routes were last written; since the start of this process when that was before it, which is
+    /// a moment later than the truth and so waits for more.
+    fn routes_age(&self) -> Duration {
+        let written = Duration::from_millis(self.routes_written_ms.load(Ordering::SeqCst));
+        self.began.elapsed().saturating_sub(written)
+    }
+}
+
+/// How long a failing statement is held before the leader has said so.
+const HOLD_TIME_DEFAULT: Duration = Duration::from_secs(10);
+
+/// Serves one node until `shutdown`, or until the parent is gone.
+pub async fn run(options: SidecarOptions, shutdown: Shutdown) -> Result<(), SidecarError> {
+    let shutdown = if options.exit_with_parent { parent::or_gone(shutdown) } else { shutdown };
+    let bound = Bound::new(options).await?;
+    announce(bound.address)?;
+    bound.run(shutdown).await;
+    Ok(())
+}
+
+/// The line that searchd waits for.
+fn announce(address: SocketAddr) -> Result<(), SidecarError> {
+    let mut stdout = std::io::stdout().lock();
+    writeln!(stdout, "Buddy v{} started {address}", env!("CARGO_PKG_VERSION"))
+        .and_then(|()| stdout.flush())
+        .map_err(SidecarError::Announce)
+}
+
+/// A sidecar that listens and has read its files, but does not act yet.
+struct Bound {
+    listener: TcpListener,
+    address: SocketAddr,
+    sidecar: Arc<Sidecar>,
+    queues: lanes::Queues,
+}
+
+impl Bound {
+    async fn new(options: SidecarOptions) -> Result<Self, SidecarError> {
+        let node = node_id(&options.listen)?;
+        if !options.data_dir.is_dir() {
+            return Err(SidecarError::NoDataDir(options.data_dir));
+        }
+        files::ensure_directory(&options.dir)?;
+        let address = SocketAddr::new(options.bind, 0);
+        let fail = |error| SidecarError::Bind { address, error };
+        let listener = TcpListener::bind(address).await.map_err(fail)?;
+        let address = listener.local_addr().map_err(fail)?;
+        let token = match (&options.controller, &options.token_file) {
+            (None, _) => String::new(),
+            (Some(_), None) => return Err(SidecarError::NoToken),
+            (Some(_), Some(path)) => {
+                files::read_secret(path)?.ok_or_else(|| SidecarError::EmptyToken(path.clone()))?
+            }
+        };
+        let client = Client::new(manticore::USER_AGENT, options.searchd_token)
+            .map_err(|error| SidecarError::Client(error.to_string()))?;
+        let controller = controller::Controller::new(options.controller.as_deref(), token)
+            .map_err(|error| SidecarError::Client(error.to_string()))?;
+        let upstream = options.upstream.map(|command| {
+            upstream::Upstream::new(&command, options.upstream_flags)
+                .map_err(|error| SidecarError::Client(error.to_string()))
+        });
+        let (lanes, queues) = lanes::Lanes::new();
+        let sidecar = Arc::new(Sidecar {
+            uuid: fence::uuid(&options.dir)?,
+            names: names::Names::open(&options.dir)?,
+            fence: fence::Fence::open(&options.dir)?,
+            peers: peers::Peers::default(),
+            ledger: poll::Ledger::default(),
+            hold: hold::Hold::default(),
+            word: Mutex::new(Word { heard: None, hold_statements: HOLD_TIME_DEFAULT }),
+            routes_written_ms: AtomicU64::new(0),
+            began: Instant::now(),
+            upstream: upstream.transpose()?,
+            data_dir: options.data_dir,
+            mysql: options.mysql,
+            galera_listen: options.galera_listen,
+            node,
+            client,
+            controller,
+            lanes,
+        });
+        Ok(Self { listener, address, sidecar, queues })
+    }
+
+    async fn run(self, shutdown: Shutdown) {
+        let Self { listener, sidecar, queues, .. } = self;
+        let mut tasks = tokio::task::JoinSet::new();
+        queues.spawn(&mut tasks, &sidecar, &shutdown);
+        if sidecar.controller.is_configured() {
+            tasks.spawn(poll::run(Arc::clone(&sidecar), shutdown.clone()));
+            tasks.spawn(peers::run(Arc::clone(&sidecar), shutdown.clone()));
+        }
+        if sidecar.upstream.is_some() {
+            tasks.spawn(upstream::supervise(Arc::clone(&sidecar), shutdown.clone()));
+        }
+        http::serve(listener, server::router(sidecar), server::LIMITS, shutdown).await;
+        // What still runs ends with its task: a command cut off is unknown to the controller, which observes.
+        tasks.shutdown().await;
+    }
+}
+
+/// The node's name from searchd's `--listen`.
+fn node_id(listen: &str) -> Result<NodeId, SidecarError> {
+    let fail = |reason: &str| SidecarError::Listen { listen: listen.to_owned(), reason: reason.to_owned() };
+    let address = listen.strip_prefix("http://").unwrap_or(listen).trim_end_matches('/');
+    let node = NodeId::new(address).map_err(|error| fail(&error.to_string()))?;
+    if address.starts_with("0.0.0.0:") || address.starts_with("[::]:") {
+        return Err(fail("other nodes cannot reach this address: give searchd's `listen` the host's own"));
+    }
+    Ok(node)
+}
+
+#[cfg(test)]
+mod tests;

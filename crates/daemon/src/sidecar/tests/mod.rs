@@ -1,0 +1,6 @@
+//! The sidecar against a scripted node, a scripted controller and a scripted upstream sidecar, over real HTTP.
+
+mod execute;
+mod polls;
+mod script;
+mod statements;

@@ -1,0 +1,225 @@
+use super::script::{LOG_ID, Server, Stage, ok, rows, until};
+use axum::extract::State;
+use axum::routing::post;
+use axum::{Json, Router};
+use model::wire::{SidecarOrders, SidecarPoll, TableNameEntry};
+use model::{
+    Action, Command, CommandId, Epoch, GroupId, NodeId, OperationId, Outcome, Reach, StepId, TableName,
+};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+fn orders() -> SidecarOrders {
+    SidecarOrders {
+        log_id: LOG_ID.to_owned(),
+        epoch: Epoch(3),
+        names_version: 0,
+        names: None,
+        commands: Vec::new(),
+        peers: Vec::new(),
+        hold_statements_seconds: 10,
+    }
+}
+
+fn command(step: u64, epoch: u64, remaining_ms: u64) -> Command {
+    Command {
+        id: CommandId { operation: OperationId(1), step: StepId(step), attempt: 1 },
+        epoch: Epoch(epoch),
+        remaining_ms,
+        action: Action::MakeDirectory { group: GroupId::from_random(u128::from(step)) },
+    }
+}
+
+/// A controller that answers each poll by `script`, which gets the number of the poll.
+async fn controller(
+    mut script: impl FnMut(usize, &SidecarPoll) -> (u16, SidecarOrders) + Send + 'static,
+) -> (Server, Arc<Mutex<Vec<SidecarPoll>>>) {
+    let polls = Arc::new(Mutex::new(Vec::new()));
+    let seen = Arc::clone(&polls);
+    let server = Server::start(move |_, body| {
+        let poll: SidecarPoll = serde_json::from_str(body).expect("a poll");
+        let mut seen = seen.lock().expect("unpoisoned");
+        let (status, orders) = script(seen.len(), &poll);
+        seen.push(poll);
+        // Held a little, as a controller does.
+        std::thread::sleep(std::time::Duration::from_millis(5));
+        (status, serde_json::to_value(orders).expect("JSON"))
+    })
+    .await;
+    (server, polls)
+}
+
+fn find(polls: &Mutex<Vec<SidecarPoll>>, step: u64) -> Option<Outcome> {
+    let polls = polls.lock().expect("unpoisoned");
+    let results = polls.iter().flat_map(|poll| &poll.results);
+    results.filter(|result| result.id.step == StepId(step)).map(|result| result.outcome.clone()).next()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_binds_stores_names_and_then_says_so() {
+    let entry = TableNameEntry { table: TableName::new("t").expect("valid"), cluster: None, generation: 1 };
+    let (server, polls) = controller(move |_, poll| {
+        let names = (poll.names_version < 7).then(|| vec![entry.clone()]);
+        (200, SidecarOrders { names_version: 7, names, ..orders() })
+    })
+    .await;
+    let node = Server::start(|_, _| ok()).await;
+    let mut stage = Stage::new(&node, Some(&server)).await;
+    let (_, trigger) = stage.run();
+    until("the version is reported", || {
+        polls.lock().expect("unpoisoned").iter().any(|poll| poll.names_version == 7)
+    })
+    .await;
+    drop(trigger);
+    let polls = polls.lock().expect("unpoisoned").clone();
+    assert_eq!((polls[0].log_id.as_deref(), polls[0].epoch), (None, Epoch(0)));
+    assert_eq!((polls[1].log_id.as_deref(), polls[1].epoch), (Some(LOG_ID), Epoch(3)));
+    assert_eq!(polls[0].uuid.len(), 32);
+    // After a restart all of it is still known.
+    let dir = stage.dir;
+    let again = Stage::in_dir(dir, &node, None, None).await;
+    assert_eq!(again.sidecar.uuid, polls[0].uuid);
+    assert_eq!(again.sidecar.fence.seen(), (Some(LOG_ID.to_owned()), Epoch(3)));
+    assert_eq!(again.sidecar.names.version(Some(LOG_ID)), 7);
+    assert!(!again.sidecar.knows_names(), "no word from a leader yet");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn commands_are_run_once_and_their_outcomes_repeated_until_taken() {
+    let (server, polls) = controller(|number, poll| {
+        let commands = if number == 0 {
+            vec![command(1, 3, 60_000), command(2, 3, 0), command(3, 2, 60_000)]
+        } else {
+            Vec::new()
+        };
+        // The first report of an outcome is not taken.
+        let refuse = !poll.results.is_empty() && number < 4;
+        (if refuse { 503 } else { 200 }, SidecarOrders { commands, ..orders() })
+    })
+    .await;
+    let node = Server::start(|_, _| ok()).await;
+    let mut stage = Stage::new(&node, Some(&server)).await;
+    let (_, _trigger) = stage.run();
+    until("outcomes are taken", || {
+        let polls = polls.lock().expect("unpoisoned");
+        polls.len() > 6 && polls.last().is_some_and(|poll| poll.results.is_empty() && poll.running.is_empty())
+    })
+    .await;
+    assert!(matches!(find(&polls, 1), Some(Outcome::Done { .. })), "{:?}", find(&polls, 1));
+    assert!(
+        matches!(find(&polls, 2), Some(Outcome::Refused { message }) if message.contains("time is over"))
+    );
+    assert!(matches!(find(&polls, 3), Some(Outcome::Refused { message }) if message.contains("deposed")));
+    let carried = polls.lock().expect("unpoisoned").iter().filter(|poll| !poll.results.is_empty()).count();
+    assert!(carried >= 2, "repeated after the refusal");
+    assert!(stage.dir.path().join("data").join(GroupId::from_random(1).as_str()).is_dir());
+    assert!(!stage.dir.path().join("data").join(GroupId::from_random(3).as_str()).exists());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn orders_of_another_log_or_of_a_deposed_leader_are_refused_whole() {
+    for (log_id, epoch) in [("f".repeat(32), 9), (LOG_ID.to_owned(), 2)] {
+        let (server, polls) = controller(move |number, _| {
+            let commands = if number == 0 { vec![command(1, 9, 60_000)] } else { Vec::new() };
+            let names = Some(Vec::new());
+            (
+                200,
+                SidecarOrders {
+                    log_id: log_id.clone(),
+                    epoch: Epoch(epoch),
+                    names_version: 9,
+                    names,
+                    commands,
+                    ..orders()
+                },
+            )
+        })
+        .await;
+        let node = Server::start(|_, _| ok()).await;
+        let mut stage = Stage::new(&node, Some(&server)).await;
+        stage.knows(&["t"], 10);
+        stage.sidecar.fence.admit(LOG_ID, Epoch(3)).expect("admitted");
+        let sidecar = Arc::clone(&stage.sidecar);
+        let (_, _trigger) = stage.run();
+        until("it is refused", || matches!(find(&polls, 1), Some(Outcome::Refused { .. }))).await;
+        assert_eq!(sidecar.fence.seen(), (Some(LOG_ID.to_owned()), Epoch(3)));
+        assert_eq!(sidecar.names.version(Some(LOG_ID)), 1);
+        assert!(!stage.dir.path().join("data").join(GroupId::from_random(1).as_str()).exists());
+    }
+}
+
+/// A controller that holds the second poll until a third one comes.
+#[derive(Clone, Default)]
+struct Holding {
+    polls: Arc<Mutex<Vec<SidecarPoll>>>,
+    third: Arc<tokio::sync::Notify>,
+}
+
+async fn hold(State(controller): State<Holding>, Json(poll): Json<SidecarPoll>) -> Json<SidecarOrders> {
+    let number = {
+        let mut polls = controller.polls.lock().expect("unpoisoned");
+        polls.push(poll);
+        polls.len()
+    };
+    match number {
+        1 => {
+            let mut slow = command(1, 3, 60_000);
+            slow.action = Action::Optimize { table: "system.t_s0".to_owned() };
+            Json(SidecarOrders { commands: vec![slow], ..orders() })
+        }
+        2 => {
+            // Beyond the patience of the test.
+            let _ = tokio::time::timeout(Duration::from_secs(30), controller.third.notified()).await;
+            Json(orders())
+        }
+        _ => {
+            controller.third.notify_one();
+            tokio::time::sleep(Duration::from_millis(5)).await;
+            Json(orders())
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_outcome_does_not_wait_for_a_held_poll() {
+    let controller = Holding::default();
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("binds");
+    let address = listener.local_addr().expect("an address");
+    let router = Router::new().fallback(post(hold)).with_state(controller.clone());
+    tokio::spawn(async move { axum::serve(listener, router).await });
+    let (begin, begun) = std::sync::mpsc::channel::<()>();
+    let node = Server::start(move |_, _| {
+        // The command ends only once the second poll is held.
+        begun.recv_timeout(Duration::from_secs(10)).expect("told to end");
+        ok()
+    })
+    .await;
+    let mut stage = Stage::with_controller(&node, format!("http://{address}")).await;
+    let (_, _trigger) = stage.run();
+    until("a poll is held", || controller.polls.lock().expect("unpoisoned").len() == 2).await;
+    begin.send(()).expect("waited for");
+    until("the outcome is reported", || matches!(find(&controller.polls, 1), Some(Outcome::Done { .. })))
+        .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn peers_are_looked_at_and_reported() {
+    let alive = Server::start(|_, _| rows(&["Counter", "Value"], &[])).await;
+    let gone = {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("binds");
+        listener.local_addr().expect("an address")
+    };
+    let name = |address: std::net::SocketAddr| NodeId::new(address.to_string()).expect("valid");
+    let (living, dead) = (name(alive.address), name(gone));
+    let peers = vec![living.clone(), dead.clone()];
+    let (server, polls) =
+        controller(move |_, _| (200, SidecarOrders { peers: peers.clone(), ..orders() })).await;
+    let node = Server::start(|_, _| ok()).await;
+    let mut stage = Stage::new(&node, Some(&server)).await;
+    let (_, _trigger) = stage.run();
+    let expected = [(living, Reach::Answered), (dead, Reach::Refused)].into();
+    until("both are reported", || {
+        polls.lock().expect("unpoisoned").last().is_some_and(|poll| poll.peers == expected)
+    })
+    .await;
+}

@@ -1,0 +1,195 @@
+//! What stands around a sidecar under test: each is one small HTTP server whose answers the test writes.
+
+use super::super::{Bound, Sidecar, SidecarOptions};
+use crate::files::write_durably;
+use crate::http::{self, ConnectionLimits};
+use crate::shutdown::{Shutdown, Trigger};
+use axum::body::Bytes;
+use axum::extract::State;
+use axum::http::{StatusCode, Uri};
+use axum::response::{IntoResponse, Response};
+use axum::{Json, Router};
+use manticore::handover;
+use model::wire::TableNameEntry;
+use model::{Epoch, TableName};
+use serde_json::{Value, json};
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+use tokio::net::TcpListener;
+
+pub(super) const LOG_ID: &str = "0123456789abcdef0123456789abcdef";
+
+type Answerer = Box<dyn FnMut(&str, &str) -> (u16, Value) + Send>;
+
+/// One scripted server: what it was asked, and how it answers (path, body) → (status, JSON).
+#[derive(Clone)]
+pub(super) struct Server {
+    pub(super) address: SocketAddr,
+    asked: Arc<Mutex<Vec<String>>>,
+    answerer: Arc<Mutex<Answerer>>,
+    _trigger: Arc<Trigger>,
+}
+
+async fn answer(State(server): State<Server>, uri: Uri, body: Bytes) -> Response {
+    let body = String::from_utf8_lossy(&body).into_owned();
+    server.asked.lock().expect("unpoisoned").push(body.clone());
+    let (status, answer) = (server.answerer.lock().expect("unpoisoned"))(uri.path(), &body);
+    (StatusCode::from_u16(status).expect("a status"), Json(answer)).into_response()
+}
+
+impl Server {
+    pub(super) async fn start(answerer: impl FnMut(&str, &str) -> (u16, Value) + Send + 'static) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("binds");
+        let (trigger, shutdown) = Shutdown::new();
+        let server = Self {
+            address: listener.local_addr().expect("an address"),
+            asked: Arc::default(),
+            answerer: Arc::new(Mutex::new(Box::new(answerer))),
+            _trigger: Arc::new(trigger),
+        };
+        let router = Router::new().fallback(answer).with_state(server.clone());
+        let limits = ConnectionLimits { connections_max: 64, header_time_max: Duration::from_secs(30) };
+        tokio::spawn(http::serve(listener, router, limits, shutdown));
+        server
+    }
+
+    pub(super) fn asked(&self) -> Vec<String> {
+        self.asked.lock().expect("unpoisoned").clone()
+    }
+
+    /// What was said that changes something.
+    pub(super) fn changes(&self) -> Vec<String> {
+        let looks = ["SHOW", "SELECT", "DESC"];
+        self.asked().into_iter().filter(|sql| !looks.iter().any(|look| sql.starts_with(look))).collect()
+    }
+}
+
+/// An OK without rows.
+pub(super) fn ok() -> (u16, Value) {
+    (200, json!([{ "total": 0, "error": "", "warning": "" }]))
+}
+
+pub(super) fn error(message: &str) -> (u16, Value) {
+    (500, json!({ "error": message }))
+}
+
+pub(super) fn rows(columns: &[&str], rows: &[&[&str]]) -> (u16, Value) {
+    let data: Vec<Value> = rows
+        .iter()
+        .map(|row| {
+            columns
+                .iter()
+                .zip(*row)
+                .map(|(name, value)| ((*name).to_owned(), json!(value)))
+                .collect::<serde_json::Map<_, _>>()
+                .into()
+        })
+        .collect();
+    let named: Vec<Value> = columns.iter().map(|name| json!({ *name: { "type": "string" } })).collect();
+    (200, json!([{ "columns": named, "data": data, "total": rows.len(), "error": "", "warning": "" }]))
+}
+
+/// `SHOW STATUS LIKE 'cluster%'` of one cluster.
+pub(super) fn cluster(name: &str, fields: &[(&str, &str)]) -> (u16, Value) {
+    let pairs: Vec<(String, &str)> =
+        fields.iter().map(|(field, value)| (format!("cluster_{name}_{field}"), *value)).collect();
+    let table: Vec<[&str; 2]> = pairs.iter().map(|(counter, value)| [counter.as_str(), *value]).collect();
+    let slices: Vec<&[&str]> = table.iter().map(<[&str; 2]>::as_slice).collect();
+    rows(&["Counter", "Value"], &slices)
+}
+
+/// A sidecar beside a scripted node.
+pub(super) struct Stage {
+    pub(super) dir: tempfile::TempDir,
+    pub(super) sidecar: Arc<Sidecar>,
+    pub(super) bound: Option<Bound>,
+}
+
+impl Stage {
+    pub(super) async fn new(node: &Server, controller: Option<&Server>) -> Self {
+        let dir = tempfile::tempdir().expect("a directory");
+        let url = controller.map(|controller| format!("http://{}/", controller.address));
+        Self::in_dir(dir, node, url, None).await
+    }
+
+    pub(super) async fn with_controller(node: &Server, url: String) -> Self {
+        let dir = tempfile::tempdir().expect("a directory");
+        Self::in_dir(dir, node, Some(url), None).await
+    }
+
+    /// With an upstream sidecar: a process that says that it listens where `stock` does.
+    pub(super) async fn before(stock: &Server, node: &Server) -> Self {
+        let dir = tempfile::tempdir().expect("a directory");
+        let script = dir.path().join("stock.sh");
+        let text = format!("echo 'Buddy v9 started {}'; exec sleep 600", stock.address);
+        std::fs::write(&script, text).expect("written");
+        Self::in_dir(dir, node, None, Some(format!("sh {}", script.display()))).await
+    }
+
+    pub(super) async fn in_dir(
+        dir: tempfile::TempDir,
+        node: &Server,
+        controller: Option<String>,
+        upstream: Option<String>,
+    ) -> Self {
+        let token_file = dir.path().join("token");
+        write_durably(&token_file, b"0123456789abcdef0123").expect("written");
+        let data_dir = dir.path().join("data");
+        std::fs::create_dir_all(&data_dir).expect("made");
+        let bound = Bound::new(SidecarOptions {
+            listen: format!("http://{}", node.address),
+            bind: "127.0.0.1".parse().expect("an address"),
+            controller,
+            dir: dir.path().join("sidecar"),
+            data_dir,
+            token_file: Some(token_file),
+            mysql: None,
+            upstream,
+            upstream_flags: Vec::new(),
+            galera_listen: None,
+            searchd_token: None,
+            exit_with_parent: false,
+        })
+        .await
+        .expect("starts");
+        Self { dir, sidecar: Arc::clone(&bound.sidecar), bound: Some(bound) }
+    }
+
+    /// As if orders had come just now: these names are ours.
+    pub(super) fn knows(&self, names: &[&str], hold_statements_seconds: u64) {
+        let entry = |name: &&str| TableNameEntry {
+            table: TableName::new(*name).expect("valid"),
+            cluster: None,
+            generation: 1,
+        };
+        self.sidecar.fence.admit(LOG_ID, Epoch(1)).expect("admitted");
+        self.sidecar.names.store(LOG_ID, 1, names.iter().map(entry).collect()).expect("stored");
+        self.sidecar.heard(Instant::now(), hold_statements_seconds);
+    }
+
+    /// Runs the sidecar; the address of its listener.
+    pub(super) fn run(&mut self) -> (SocketAddr, Trigger) {
+        let bound = self.bound.take().expect("not yet run");
+        let (trigger, shutdown) = Shutdown::new();
+        let address = bound.address;
+        tokio::spawn(bound.run(shutdown));
+        (address, trigger)
+    }
+}
+
+/// What the sidecar answers to a statement that failed with `error`.
+pub(super) async fn hand_over(address: SocketAddr, sql: &str, error: &str) -> handover::Response {
+    let request = handover::Request::sql(sql.to_owned(), error.to_owned(), None);
+    let answer = reqwest::Client::new().post(format!("http://{address}")).json(&request).send().await;
+    answer.expect("answers").json().await.expect("a response")
+}
+
+/// Waits until `condition`, or fails after ten seconds.
+pub(super) async fn until(what: &str, mut condition: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while !condition() {
+        assert!(Instant::now() < deadline, "never: {what}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}

@@ -1,0 +1,204 @@
+use super::script::{Server, Stage, error, hand_over, ok, rows, until};
+use crate::sidecar::Sidecar;
+use crate::sidecar::upstream::Upstream;
+use manticore::Reply;
+use serde_json::json;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+const ABSENT: &str = "table 't' absent";
+const INSERT: &str = "INSERT INTO t (id, v) VALUES (1, 2)";
+
+async fn upstream_is_up(sidecar: &Sidecar) {
+    until("the upstream sidecar is up", || sidecar.upstream.as_ref().is_some_and(Upstream::is_up)).await;
+}
+
+/// Hands over a statement whose answer does not matter.
+async fn send(address: std::net::SocketAddr, sql: &str, error: &str) {
+    let request = manticore::handover::Request::sql(sql.to_owned(), error.to_owned(), None);
+    reqwest::Client::new().post(format!("http://{address}")).json(&request).send().await.expect("answers");
+}
+
+fn text(response: &manticore::handover::Response) -> String {
+    match response.reply().expect("a reply") {
+        Reply::Error { message } => message,
+        other => panic!("no error: {other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn a_statement_of_the_routing_gap_is_held_until_the_route_is_back() {
+    let tries = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&tries);
+    let node = Server::start(move |_, _| {
+        if counted.fetch_add(1, Ordering::SeqCst) < 3 {
+            error(ABSENT)
+        } else {
+            (200, json!([{ "total": 1, "error": "", "warning": "" }]))
+        }
+    })
+    .await;
+    let mut stage = Stage::new(&node, None).await;
+    stage.knows(&["t"], 10);
+    let (address, _trigger) = stage.run();
+    let answer = hand_over(address, INSERT, ABSENT).await;
+    assert_eq!(answer.reply().expect("a reply"), Reply::Done { affected: 1, warning: String::new() });
+    assert_eq!(node.asked(), vec![INSERT; 4]);
+    let read =
+        hand_over(address, "SELECT COUNT(*) FROM t", "unknown local table(s) 't' in search request").await;
+    assert!(matches!(read.reply(), Ok(Reply::Done { .. })));
+}
+
+#[tokio::test]
+async fn news_of_a_route_wake_what_is_held() {
+    let node = Server::start(|_, _| error(ABSENT)).await;
+    let mut stage = Stage::new(&node, None).await;
+    stage.knows(&["t"], 10);
+    let sidecar = Arc::clone(&stage.sidecar);
+    let (address, _trigger) = stage.run();
+    let held = tokio::spawn(async move { hand_over(address, INSERT, ABSENT).await });
+    until("it is run again", || node.asked().len() > 2).await;
+    let written = sidecar.routes_age();
+    sidecar.routes_written();
+    assert!(sidecar.routes_age() < written);
+    held.abort();
+}
+
+#[tokio::test]
+async fn what_may_not_be_run_again_gets_its_error_and_goes_nowhere() {
+    let node = Server::start(|_, _| ok()).await;
+    let stock = Server::start(|_, _| ok()).await;
+    let mut stage = Stage::before(&stock, &node).await;
+    stage.knows(&["t"], 10);
+    let sidecar = Arc::clone(&stage.sidecar);
+    let (address, _trigger) = stage.run();
+    upstream_is_up(&sidecar).await;
+    for (sql, message) in [
+        ("INSERT INTO t (id) VALUES (1); COMMIT", ABSENT),
+        ("ALTER TABLE t ADD COLUMN z int", "ALTER is only supported for local (not distributed) tables"),
+        ("CALL SNIPPETS('x', 't', 'y')", "no such table"),
+        ("LOCK TABLES t READ", "no such table"),
+        ("INSERT INTO t (nope) VALUES (1)", "unknown column: 'nope'"),
+    ] {
+        assert_eq!(text(&hand_over(address, sql, message).await), message, "{sql}");
+    }
+    assert_eq!(node.asked(), Vec::<String>::new());
+    assert_eq!(stock.asked(), Vec::<String>::new());
+    // What is not ours goes on unchanged, and so does its answer.
+    let request = manticore::handover::Request::sql("SHOW PLUGINS".into(), "P01: syntax error".into(), None);
+    let answer = reqwest::Client::new().post(format!("http://{address}")).json(&request).send().await;
+    let answer: serde_json::Value = answer.expect("answers").json().await.expect("JSON");
+    assert_eq!(answer, ok().1);
+    assert_eq!(stock.asked(), vec![serde_json::to_string(&request).expect("JSON")]);
+}
+
+#[tokio::test]
+async fn a_statement_is_held_no_longer_than_allowed() {
+    let node = Server::start(|_, _| error(ABSENT)).await;
+    let mut stage = Stage::new(&node, None).await;
+    stage.knows(&["t"], 0);
+    let (address, _trigger) = stage.run();
+    assert_eq!(text(&hand_over(address, INSERT, ABSENT).await), ABSENT);
+    assert_eq!(node.asked(), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn past_the_bounds_the_error_goes_back_at_once() {
+    let node = Server::start(|_, _| ok()).await;
+    let mut stage = Stage::new(&node, None).await;
+    stage.knows(&["t"], 10);
+    let sidecar = Arc::clone(&stage.sidecar);
+    let (address, _trigger) = stage.run();
+    let taken = sidecar.hold.take_all();
+    assert_eq!(text(&hand_over(address, INSERT, ABSENT).await), ABSENT);
+    assert_eq!(node.asked(), Vec::<String>::new());
+    drop(taken);
+    assert!(matches!(hand_over(address, INSERT, ABSENT).await.reply(), Ok(Reply::Done { .. })));
+}
+
+#[tokio::test]
+async fn an_outcome_that_became_unknown_is_said_and_not_repeated() {
+    let node =
+        Server::start(|_, _| error("remote table 'system.t_s0' at h:1 failed: connection closed")).await;
+    let mut stage = Stage::new(&node, None).await;
+    stage.knows(&["t"], 10);
+    let (address, _trigger) = stage.run();
+    let message = text(&hand_over(address, INSERT, ABSENT).await);
+    assert!(message.contains("may have been applied"), "{message}");
+    assert_eq!(node.asked(), vec![INSERT]);
+}
+
+#[tokio::test]
+async fn without_a_list_or_a_leader_no_write_to_a_missing_table_goes_upstream() {
+    let node = Server::start(|_, _| ok()).await;
+    let stock = Server::start(|_, _| ok()).await;
+    let mut stage = Stage::before(&stock, &node).await;
+    let sidecar = Arc::clone(&stage.sidecar);
+    let (address, _trigger) = stage.run();
+    upstream_is_up(&sidecar).await;
+    let write = "INSERT INTO u (id) VALUES (1)";
+    // No list yet.
+    assert_eq!(text(&hand_over(address, write, "table 'u' absent").await), "table 'u' absent");
+    // A list from disk, and no word since the start.
+    sidecar.names.store(super::script::LOG_ID, 1, Vec::new()).expect("stored");
+    assert_eq!(text(&hand_over(address, write, "table 'u' absent").await), "table 'u' absent");
+    assert_eq!(stock.asked().len(), 0);
+    send(address, "SHOW PLUGINS", "P01: syntax error").await;
+    assert_eq!(stock.asked().len(), 1, "what is no write goes on");
+    sidecar.heard(std::time::Instant::now(), 10);
+    send(address, write, "table 'u' absent").await;
+    assert_eq!(stock.asked().len(), 2, "a known leader says that it is not ours");
+}
+
+#[tokio::test]
+async fn sharding_statements_go_to_the_controller_and_its_answer_comes_back() {
+    let node = Server::start(|_, _| ok()).await;
+    let controller = Server::start(|path, body| {
+        if path == "/api/v1/sidecar/poll" {
+            return (503, json!(null));
+        }
+        assert_eq!(path, "/api/v1/sidecar/statement");
+        let request: serde_json::Value = serde_json::from_str(body).expect("JSON");
+        match request["statement"]["statement"].as_str() {
+            Some("create_table") => (200, json!("ok")),
+            Some("show_master") => {
+                (200, json!({ "rows": { "columns": ["node", "status"], "rows": [["n", "active"]] } }))
+            }
+            Some("drop_table") => (200, json!({ "error": { "message": "table 'x' is missing" } })),
+            _ => {
+                (503, json!({ "type": "t", "title": "t", "status": 503, "detail": "busy", "hint": "later" }))
+            }
+        }
+    })
+    .await;
+    let mut stage = Stage::new(&node, Some(&controller)).await;
+    stage.knows(&["t"], 10);
+    let (address, _trigger) = stage.run();
+    let statements = || controller.asked().iter().filter(|body| body.contains("\"statement\"")).count();
+    let e = "P01: syntax error";
+    assert!(matches!(
+        hand_over(address, "CREATE TABLE c:x (v int) shards='2' rf='2'", e).await.reply(),
+        Ok(Reply::Done { .. })
+    ));
+    let master = hand_over(address, "SHOW SHARDING MASTER", e).await.reply();
+    assert!(matches!(master, Ok(Reply::Rows(rows)) if rows.value(0, "status") == Some("active")));
+    assert_eq!(text(&hand_over(address, "DROP TABLE x", "unknown table 'x'").await), "table 'x' is missing");
+    assert_eq!(text(&hand_over(address, "TRUNCATE TABLE t", e).await), "busy (later)");
+    // Refused by its text alone.
+    let asked = statements();
+    let refused = hand_over(address, "CREATE TABLE x shards='2'", e).await;
+    assert_eq!(text(&refused), "Sharded table requires `rf=n`");
+    assert_eq!(text(&hand_over(address, "TRUNCATE TABLE foreign", "no such table").await), "no such table");
+    assert_eq!(statements(), asked);
+}
+
+#[tokio::test]
+async fn without_a_controller_a_statement_is_told_what_to_configure() {
+    let node = Server::start(|_, _| rows(&["a"], &[])).await;
+    let mut stage = Stage::new(&node, None).await;
+    let (address, _trigger) = stage.run();
+    let message = text(&hand_over(address, "SHOW SHARDING STATUS", "P01: syntax error").await);
+    assert!(message.contains("--controller"), "{message}");
+    let original = hand_over(address, "SHOW PLUGINS", "P01: syntax error").await;
+    assert_eq!(text(&original), "P01: syntax error");
+}
