@@ -22,6 +22,9 @@ pub enum Input {
     Peer { from: NodeId, message: crate::PeerMessage },
     /// The transport could not reach `peer` (refused or broken): what was on its way there may be lost.
     PeerUnreachable(NodeId),
+    /// The same, and certain: nothing that was handed out for this peer since the last such report was or will be
+    /// delivered. A write may then safely go to another mirror. Where it is not certain, say `PeerUnreachable`.
+    PeerRefused(NodeId),
     /// Nothing but the time: `Engine::next_wake` has come.
     Tick,
 }

@@ -1,5 +1,9 @@
 //! What one engine says to another: the whole of the peer protocol, and its bytes.
 
+use crate::{
+    io::{Reply, SqlError},
+    routing::Work,
+};
 use serde::{Deserialize, Serialize};
 
 /// A message between two engines. The transport keeps the order between two nodes, may lose what was under way
@@ -7,7 +11,19 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum PeerMessage {
     /// Replication of the cluster of this name.
-    Cluster { cluster: String, message: crate::cluster::ClusterMessage },
+    Cluster {
+        cluster: String,
+        message: crate::cluster::ClusterMessage,
+    },
+    /// A routing table asks for work on a shard; the answer carries the same number.
+    Work {
+        call: u64,
+        work: Work,
+    },
+    WorkDone {
+        call: u64,
+        result: Result<Reply, SqlError>,
+    },
 }
 
 /// Bytes that are no message: another version on the other side, or a broken transport.

@@ -41,7 +41,19 @@ fn unwell(net: &Net, cut: &[usize]) -> Vec<usize> {
     (0..net.nodes.len()).filter(|&at| !well(at)).collect()
 }
 
+/// Names the seed of a run that fails, however it fails.
+struct Named(u64);
+
+impl Drop for Named {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            println!("SHARDWRIGHT_SEED={} SHARDWRIGHT_SEEDS=1 repeats it", self.0);
+        }
+    }
+}
+
 fn run(seed: u64) {
+    let _named = Named(seed);
     let mut chance = Chance::new(seed);
     let count = 3 + chance.below(3) as usize;
     let mut net = Net::cluster(count, seed);

@@ -46,10 +46,11 @@ pub trait Host {
     /// The next piece, 1 MiB or little more at most; `None` at the end.
     fn export_next(&mut self, session: u64) -> Result<Option<Payload>, String>;
     fn export_end(&mut self, session: u64);
-    /// Begins to take in copies of `tables` beside those that are there.
-    fn import(&mut self, session: u64, tables: &[String]) -> Result<(), String>;
+    /// Begins to take in copies of tables. With `at_once` each takes the place of what was there as soon as it is
+    /// whole, else all at the end.
+    fn import(&mut self, session: u64, at_once: bool);
     fn import_piece(&mut self, session: u64, piece: &Payload) -> Result<(), String>;
-    /// Puts what was taken in in the place of what was there, all tables or, after a crash, some.
+    /// Everything came: what is not in its place yet takes it now.
     fn import_finish(&mut self, session: u64) -> Result<(), String>;
     /// Throws away what was taken in.
     fn import_abort(&mut self, session: u64);

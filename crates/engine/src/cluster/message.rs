@@ -232,9 +232,7 @@ pub enum Part {
     /// A member's state.
     State(TransferHead),
     /// Copies of tables that are about to be added to the cluster.
-    Stage {
-        tables: Vec<String>,
-    },
+    Stage,
     /// A piece of tables, in the bytes of the storage.
     Piece(Payload),
     /// Applied entries with their verdicts.

@@ -194,9 +194,8 @@ impl Cluster {
         let outgoing = self.outgoing.get_mut(&session).ok_or_else(gone)?;
         match &mut outgoing.source {
             Source::Stage { tables } => {
-                let tables = tables.clone();
-                host.export(session, &tables)?;
-                Ok(Part::Stage { tables })
+                host.export(session, tables)?;
+                Ok(Part::Stage)
             }
             Source::State { upto, have, entries_from, .. } => {
                 let usable = have.as_ref().filter(|have| {
@@ -326,13 +325,13 @@ impl Cluster {
                 if head.incremental {
                     self.log.truncate(0);
                 } else {
-                    host.import(session, &head.tables)?;
+                    host.import(session, true);
                     incoming.importing = true;
                 }
                 incoming.head = Some(head);
             }
-            Part::Stage { tables } => {
-                host.import(session, &tables)?;
+            Part::Stage => {
+                host.import(session, false);
                 incoming.importing = true;
             }
             Part::Piece(piece) => host.import_piece(session, &piece)?,

@@ -2,3 +2,4 @@
 
 pub mod chance;
 pub mod cluster_net;
+pub mod nodes;

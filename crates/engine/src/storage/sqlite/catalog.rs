@@ -51,9 +51,9 @@ impl Catalog {
         self.tables.keys().cloned().collect()
     }
 
-    /// Whether a file of this name, or one beside it (`-wal`), belongs to a table.
-    pub(super) fn names_file(&self, name: &str) -> bool {
-        self.tables.iter().any(|(table, entry)| name.starts_with(&connect::file_name(table, entry.file)))
+    /// Whether `file` is the number of the table's file.
+    pub(super) fn has(&self, table: &str, file: u64) -> bool {
+        self.tables.get(table).is_some_and(|entry| entry.file == file)
     }
 
     /// A number that no file has had.

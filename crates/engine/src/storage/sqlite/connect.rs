@@ -3,12 +3,13 @@
 use super::{Home, functions};
 use crate::storage::StorageError;
 use rusqlite::Connection;
+use rusqlite::config::DbConfig;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// A page cache per open table, in KiB. Small, for hundreds of tables share one process; the system's file cache is
 /// behind it.
-const CACHE_KIB: u32 = 512;
+const CACHE_KIB: u32 = 256;
 
 /// Pages in the write-ahead log before it is folded into the database: about 8 MiB, so that a busy table does not
 /// sync the disk every few batches, and its log stays small.
@@ -59,6 +60,8 @@ fn configure(connection: &Connection, on_disk: bool) -> rusqlite::Result<()> {
     // No other process has any business here: a lock held means a second node on the same directory.
     connection.busy_timeout(Duration::ZERO)?;
     if on_disk {
+        // Tables are closed and opened often when there are many; their logs can wait.
+        connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
         connection.execute_batch(&format!(
             "PRAGMA locking_mode=EXCLUSIVE; PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; \
              PRAGMA wal_autocheckpoint={CHECKPOINT_PAGES};"

@@ -89,7 +89,12 @@ impl SqliteStorage {
             let entry = entry.map_err(StorageError::io("list", directory))?;
             let name = entry.file_name();
             let Some(name) = name.to_str() else { continue };
-            if is_ours(name) && !self.catalog.names_file(name) {
+            let stray = match OwnFile::of(name) {
+                Some(OwnFile::Table(table, number)) => !self.catalog.has(table, number),
+                Some(OwnFile::Part) => true,
+                None => false,
+            };
+            if stray {
                 let path = entry.path();
                 std::fs::remove_file(&path).map_err(StorageError::io("remove stray file", &path))?;
             }
@@ -129,12 +134,21 @@ impl SqliteStorage {
     }
 }
 
-/// Whether this program gave a file its name: `{table}.{n}.db` with its companions, or `{n}.part`.
-fn is_ours(name: &str) -> bool {
-    let base = ["-wal", "-shm", "-journal"].iter().find_map(|end| name.strip_suffix(end)).unwrap_or(name);
-    let numbered = |stem: &str| !stem.is_empty() && stem.bytes().all(|b| b.is_ascii_digit());
-    base.strip_suffix(".part").is_some_and(numbered)
-        || base.strip_suffix(".db").and_then(|stem| stem.rsplit_once('.')).is_some_and(|(_, n)| numbered(n))
+/// What a file's name says, where this program gave it: `{table}.{n}.db` or `{n}.part`, or a companion of these.
+enum OwnFile<'a> {
+    Table(&'a str, u64),
+    Part,
+}
+
+impl<'a> OwnFile<'a> {
+    fn of(name: &'a str) -> Option<Self> {
+        let base = ["-wal", "-shm", "-journal"].iter().find_map(|end| name.strip_suffix(end)).unwrap_or(name);
+        if let Some(number) = base.strip_suffix(".part") {
+            return number.parse::<u64>().ok().map(|_| Self::Part);
+        }
+        let (table, number) = base.strip_suffix(".db")?.rsplit_once('.')?;
+        Some(Self::Table(table, number.parse().ok()?))
+    }
 }
 
 impl Storage for SqliteStorage {

@@ -6,8 +6,9 @@ use super::{Home, connect};
 use crate::storage::{StorageError, TableSchema};
 use std::collections::BTreeMap;
 
-/// Each open table costs two file handles and up to about a MiB; opening one anew takes about a millisecond.
-const OPEN_MAX: usize = 96;
+/// Each open table costs two of the 1024 file handles that a process commonly has, and up to half a MiB; opening one
+/// anew takes about a millisecond.
+const OPEN_MAX: usize = 256;
 
 #[derive(Debug)]
 pub(super) struct Pool {

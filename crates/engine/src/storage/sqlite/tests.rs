@@ -202,7 +202,7 @@ fn columns_come_and_go_with_their_words() {
 fn more_tables_than_connections_are_served() {
     let directory = tempfile::tempdir().expect("a directory");
     let mut storage = SqliteStorage::open(directory.path()).expect("opens");
-    let tables: Vec<String> = (0..120).map(|number| format!("t{number}")).collect();
+    let tables: Vec<String> = (0..300).map(|number| format!("t{number}")).collect();
     for (number, table) in (0..).zip(&tables) {
         storage.create_table(table, &articles()).expect("created");
         storage.write(table, &[Change::Put(vec![row(number, "word", number)])], None).expect("written");

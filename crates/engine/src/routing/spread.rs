@@ -1,0 +1,244 @@
+//! A statement that is under way on several shards, and the one answer that their answers make.
+//!
+//! As dangerous as the real thing: an UPDATE is OK when one target succeeded, a SELECT leaves out shards that are
+//! absent behind an agent without a word, and an INSERT over several shards is not atomic.
+
+use super::{route::Mirror, work::Work};
+use crate::{
+    exec,
+    io::{Reply, SqlError},
+    sql::ast::Select,
+};
+
+/// What the statement was.
+#[derive(Debug)]
+pub enum SpreadKind {
+    Select(Box<Select>),
+    /// INSERT and REPLACE; how many documents the client named.
+    Put(u64),
+    /// Several parts per shard, one per mirror.
+    Update,
+    Delete,
+}
+
+/// One shard's part.
+#[derive(Debug)]
+pub struct Part {
+    /// The number of the shard in the routing table's order.
+    pub target: usize,
+    pub mirrors: Vec<Mirror>,
+    pub work: Work,
+    /// The documents it puts, for `processed_ids`.
+    pub ids: Vec<i64>,
+    pub tried: Vec<usize>,
+    pub outcome: Option<Result<Reply, SqlError>>,
+}
+
+impl Part {
+    pub fn new(target: usize, mirrors: Vec<Mirror>, work: Work) -> Self {
+        Self { target, mirrors, work, ids: Vec::new(), tried: Vec::new(), outcome: None }
+    }
+
+    /// The mirror asked last.
+    pub fn asked(&self) -> Option<&Mirror> {
+        self.tried.last().map(|&at| &self.mirrors[at])
+    }
+
+    /// How an error of the mirror asked last reads to the client. searchd names the agent, never itself.
+    pub fn framed(&self, error: &SqlError) -> SqlError {
+        let Some(Mirror { node: Some(node), table }) = self.asked() else { return error.clone() };
+        if self.work.is_write() {
+            SqlError::new(format!("remote table '{table}' at {node} failed: remote error: {error}"))
+        } else {
+            SqlError::new(format!("agent {node}:{table}: remote error: {error}"))
+        }
+    }
+
+    /// The same for a failure of the way there.
+    pub fn cut_off(&self, reason: &str) -> SqlError {
+        let Some(Mirror { node: Some(node), table }) = self.asked() else { return SqlError::new(reason) };
+        if self.work.is_write() {
+            SqlError::new(format!("remote table '{table}' at {node} failed: {reason}"))
+        } else {
+            SqlError::new(format!("agent {node}:{table}: {reason}"))
+        }
+    }
+}
+
+/// All parts of a statement.
+#[derive(Debug)]
+pub struct Spread {
+    pub kind: SpreadKind,
+    pub parts: Vec<Part>,
+}
+
+impl Spread {
+    pub fn is_done(&self) -> bool {
+        self.parts.iter().all(|part| part.outcome.is_some())
+    }
+
+    /// The client's answer; asked for once, when it is done.
+    pub fn answer(self) -> Result<Reply, SqlError> {
+        match self.kind {
+            SpreadKind::Select(ref select) => answer_select(select, self.parts),
+            SpreadKind::Put(named) => answer_put(named, &self.parts),
+            SpreadKind::Update => answer_update(&self.parts),
+            SpreadKind::Delete => answer_delete(&self.parts),
+        }
+    }
+}
+
+fn affected(part: &Part) -> Option<u64> {
+    match part.outcome {
+        Some(Ok(Reply::Done { affected })) => Some(affected),
+        _ => None,
+    }
+}
+
+fn errors(parts: &[Part]) -> Vec<&SqlError> {
+    parts.iter().filter_map(|part| part.outcome.as_ref()?.as_ref().err()).collect()
+}
+
+/// All reasons, as every one of them decides whether the statement may be run again.
+fn joined(errors: &[&SqlError], behind: &str) -> SqlError {
+    let mut texts: Vec<&str> = errors.iter().map(|error| error.message.as_str()).collect();
+    texts.dedup();
+    SqlError::new(format!("{}{behind}", texts.join("; ")))
+}
+
+fn answer_select(select: &Select, parts: Vec<Part>) -> Result<Reply, SqlError> {
+    let mut sets = Vec::with_capacity(parts.len());
+    let mut warning = None;
+    let mut first = None;
+    for part in parts {
+        match part.outcome {
+            Some(Ok(Reply::Rows(set))) => sets.push(set),
+            Some(Err(error)) => {
+                if !error.message.contains("unknown local table(s)") {
+                    warning = warning.or_else(|| Some(error.message.clone()));
+                }
+                first = first.or(Some(error));
+            }
+            _ => {}
+        }
+    }
+    if sets.is_empty() {
+        return Err(first.unwrap_or_else(|| SqlError::new("no shard answered")));
+    }
+    let mut merged = exec::merge(select, sets)?;
+    if let Some(warning) = warning {
+        merged.warning = warning;
+    }
+    Ok(Reply::Rows(merged))
+}
+
+fn answer_put(named: u64, parts: &[Part]) -> Result<Reply, SqlError> {
+    let errors = errors(parts);
+    if errors.is_empty() {
+        return Ok(Reply::Done { affected: named });
+    }
+    let done = parts.iter().filter(|part| matches!(part.outcome, Some(Ok(_))));
+    let processed: Vec<String> = done.flat_map(|part| &part.ids).map(i64::to_string).collect();
+    let behind =
+        if processed.is_empty() { String::new() } else { format!("; processed_ids={}", processed.join(",")) };
+    Err(joined(&errors, &behind))
+}
+
+fn answer_update(parts: &[Part]) -> Result<Reply, SqlError> {
+    if parts.iter().all(|part| matches!(part.outcome, Some(Err(_)))) {
+        return Err(joined(&errors(parts), ""));
+    }
+    // Mirrors update the same documents; they are counted once.
+    let shards = parts.iter().map(|part| part.target).max().map_or(0, |last| last + 1);
+    let mut most = vec![0; shards];
+    for part in parts {
+        most[part.target] = most[part.target].max(affected(part).unwrap_or(0));
+    }
+    Ok(Reply::Done { affected: most.iter().sum() })
+}
+
+fn answer_delete(parts: &[Part]) -> Result<Reply, SqlError> {
+    let errors = errors(parts);
+    if errors.is_empty() {
+        return Ok(Reply::Done { affected: parts.iter().filter_map(affected).sum() });
+    }
+    Err(joined(&errors, ""))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        io::{Column, ColumnKind, ResultSet, Value},
+        sql::{Statement, ast::TableRef, parse},
+    };
+    use model::NodeId;
+
+    fn part(target: usize, outcome: Result<Reply, SqlError>) -> Part {
+        let mirror = Mirror { node: Some(NodeId::new("n:1").expect("valid")), table: "t_s0".into() };
+        let delete = crate::sql::ast::Delete {
+            table: TableRef { cluster: None, name: "t_s0".into() },
+            filter: None,
+            matching: None,
+        };
+        let mut part = Part::new(target, vec![mirror], Work::Delete(delete));
+        part.tried.push(0);
+        part.outcome = Some(outcome);
+        part
+    }
+
+    fn done(affected: u64) -> Result<Reply, SqlError> {
+        Ok(Reply::Done { affected })
+    }
+
+    fn failed(text: &str) -> Result<Reply, SqlError> {
+        Err(SqlError::new(text))
+    }
+
+    #[test]
+    fn an_update_is_ok_when_one_target_succeeded() {
+        let parts = vec![part(0, failed("a")), part(1, done(0)), part(1, failed("b"))];
+        assert_eq!(Spread { kind: SpreadKind::Update, parts }.answer(), done(0));
+        let parts = vec![part(0, done(2)), part(0, done(2)), part(1, done(1))];
+        assert_eq!(Spread { kind: SpreadKind::Update, parts }.answer(), done(3), "mirrors count once");
+        let parts = vec![part(0, failed("a")), part(1, failed("b"))];
+        assert_eq!(Spread { kind: SpreadKind::Update, parts }.answer(), failed("a; b"));
+    }
+
+    #[test]
+    fn a_partly_done_insert_names_what_is_done() {
+        let mut first = part(0, done(2));
+        first.ids = vec![1, -3];
+        let parts = vec![first, part(1, failed("x")), part(2, failed("y"))];
+        assert_eq!(Spread { kind: SpreadKind::Put(4), parts }.answer(), failed("x; y; processed_ids=1,-3"));
+    }
+
+    #[test]
+    fn an_absent_shard_is_left_out_without_a_word() {
+        let Ok(Statement::Select(select)) = parse("SELECT COUNT(*) FROM t") else { panic!("a select") };
+        let counted = |count: i64| {
+            let columns = vec![
+                Column { name: "count(*)".into(), kind: ColumnKind::LongLong },
+                Column { name: "min(id)".into(), kind: ColumnKind::LongLong },
+            ];
+            Ok(Reply::Rows(ResultSet {
+                columns,
+                rows: vec![vec![Value::Int(count), Value::Int(1)]],
+                total: 1,
+                warning: String::new(),
+            }))
+        };
+        let absent =
+            || failed("agent n:1:t_s1: remote error: unknown local table(s) 't_s1' in search request");
+        let answer = |parts| Spread { kind: SpreadKind::Select(Box::new(select.clone())), parts }.answer();
+        let Ok(Reply::Rows(set)) = answer(vec![part(0, counted(3)), part(1, absent())]) else {
+            panic!("rows")
+        };
+        assert_eq!((set.rows[0][0].clone(), set.warning.as_str()), (Value::Int(3), ""));
+        let Ok(Reply::Rows(set)) = answer(vec![part(0, counted(3)), part(1, failed("timed out"))]) else {
+            panic!("rows")
+        };
+        assert_eq!(set.warning, "timed out");
+        assert!(answer(vec![part(0, absent())]).is_err(), "nothing at all is an error");
+    }
+}
