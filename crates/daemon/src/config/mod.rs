@@ -16,13 +16,17 @@ use std::path::{Path, PathBuf};
 /// The prefix of variables: `SHARDWRIGHT_SILENT_NODE_SECONDS`.
 pub const VARIABLE_PREFIX: &str = "SHARDWRIGHT_";
 
-/// Variables of the binary that are no settings.
+/// Variables of the binary and of its tests that are no settings.
 pub const OTHER_VARIABLES: &[&str] = &[
     "SHARDWRIGHT_API",
+    "SHARDWRIGHT_CHAOS_ROUNDS",
     "SHARDWRIGHT_CONFIG",
     "SHARDWRIGHT_DIR",
+    "SHARDWRIGHT_EXIT_WITH_STDIN",
     "SHARDWRIGHT_LOG",
     "SHARDWRIGHT_OUTPUT",
+    "SHARDWRIGHT_SEARCHD",
+    "SHARDWRIGHT_SHARED",
     "SHARDWRIGHT_TOKEN_FILE",
     "SHARDWRIGHT_URL",
 ];

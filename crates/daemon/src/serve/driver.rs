@@ -6,7 +6,7 @@
 
 use super::ServeError;
 use super::desk::Desk;
-use super::handle::{Handle, MESSAGES_MAX, Message};
+use super::handle::{Handle, MESSAGES_MAX, Message, Read};
 use super::looks::Looks;
 use crate::shutdown::{Shutdown, Trigger};
 use control::{Config, Controller, Effect, Input};
@@ -281,7 +281,7 @@ impl Driver {
             match self.reread() {
                 Ok(()) => return Ok(()),
                 Err(later) if passes(&later) => {
-                    tracing::error!(error = %later, "the control log cannot be read yet")
+                    tracing::error!(error = %later, "the control log cannot be read yet");
                 }
                 Err(stays) => return Err(stays),
             }
@@ -305,7 +305,6 @@ fn passes(error: &ServeError) -> bool {
 }
 
 type Reply = oneshot::Sender<super::desk::Orders>;
-type Read = Box<dyn FnOnce(&Controller, Millis, u64) + Send>;
 
 /// What came in, by what is done with it.
 #[derive(Default)]

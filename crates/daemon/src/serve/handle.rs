@@ -13,6 +13,9 @@ use tokio::sync::{mpsc, oneshot};
 /// better than a growing queue.
 pub(super) const MESSAGES_MAX: usize = 4096;
 
+/// A look at the operator between two ticks: with the monotonic time and the Unix second.
+pub(super) type Read = Box<dyn FnOnce(&Controller, Millis, u64) + Send>;
+
 /// Something for the driver.
 pub(super) enum Message {
     Poll { poll: SidecarPoll, reply: oneshot::Sender<Orders> },
@@ -20,7 +23,7 @@ pub(super) enum Message {
     Abandoned(RequestId),
     Polled(PollAnswer),
     Measured { node: NodeId, token: u64, measured: Result<Measurement, String> },
-    Read(Box<dyn FnOnce(&Controller, Millis, u64) + Send>),
+    Read(Read),
 }
 
 impl fmt::Debug for Message {

@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::runtime::Handle as Runtime;
 
 /// For one request of a measurement: counting a large shard reads its ids.
-const MEASURE_TIME_MAX: Duration = Duration::from_secs(60);
+const MEASURE_TIME_MAX: Duration = Duration::from_mins(1);
 
 /// Sends looks. How many are under way is the operator's matter: it waits for the answer of each.
 #[derive(Clone, Debug)]

@@ -1,4 +1,4 @@
-//! The OpenAPI document: every path that exists, and nothing else. A test holds it against the routes and the
+//! The `OpenAPI` document: every path that exists, and nothing else. A test holds it against the routes and the
 //! shapes that are really sent.
 
 use model::api::{Alert, ClusterMetrics, QueueMetrics, RebalancingMetrics};
@@ -113,7 +113,7 @@ fn operation(endpoint: &Endpoint) -> Value {
     match endpoint.gives {
         Some(schema) => good["content"] = json!({ "application/json": { "schema": reference(schema) } }),
         None if endpoint.status == 200 => {
-            good["content"] = json!({ "text/plain": { "schema": { "type": "string" } } })
+            good["content"] = json!({ "text/plain": { "schema": { "type": "string" } } });
         }
         None => {}
     }

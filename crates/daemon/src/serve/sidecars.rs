@@ -8,9 +8,9 @@ use model::wire::{ShardingStatement, SidecarOrders, SidecarPoll, StatementReply,
 use std::time::Duration;
 
 /// Longest wait for the answer to a statement that has no time of its own.
-const STATEMENT_TIME_MAX: Duration = Duration::from_secs(60);
+const STATEMENT_TIME_MAX: Duration = Duration::from_mins(1);
 /// Beyond a CREATE TABLE's own timeout: the undoing that the operator does before it answers.
-const UNDO_TIME_MAX: Duration = Duration::from_secs(60);
+const UNDO_TIME_MAX: Duration = Duration::from_mins(1);
 
 pub(super) async fn poll(
     State(shared): State<Shared>,

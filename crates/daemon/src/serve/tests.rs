@@ -176,9 +176,9 @@ async fn one_directory_has_one_controller_and_no_listener_is_open_to_the_world()
     let error =
         Server::bind(ServeOptions { api: taken, ..options(serving.dir.path()) }).await.expect_err("taken");
     assert!(matches!(error, ServeError::Listen { .. }), "{error}");
-    let (dir, token) = (serving.dir.path().to_owned(), serving.token.clone());
+    let (path, secret) = (serving.dir.path().to_owned(), serving.token.clone());
     serving.trigger.pull();
     serving.running.await.expect("joined").expect("ended well");
-    let again = Server::bind(options(&dir)).await.expect("free again");
-    assert_eq!(again.token(), token);
+    let again = Server::bind(options(&path)).await.expect("free again");
+    assert_eq!(again.token(), secret);
 }

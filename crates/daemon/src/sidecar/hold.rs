@@ -23,7 +23,7 @@ const RUNS_MAX: usize = 16;
 /// Between two runs when nothing was heard: routes may also come back by another hand.
 const PAUSE: Duration = Duration::from_millis(20);
 /// For one run to end, also when the time of holding is over meanwhile: it may have begun to do something.
-const RUN_TIME_MAX: Duration = Duration::from_secs(60);
+const RUN_TIME_MAX: Duration = Duration::from_mins(1);
 
 /// The bounds, and news of routes.
 #[derive(Debug)]

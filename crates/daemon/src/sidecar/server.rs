@@ -14,12 +14,12 @@ use std::time::Duration;
 
 /// As many as searchd has clients that can wait for its sidecar at once.
 pub(super) const LIMITS: ConnectionLimits =
-    ConnectionLimits { connections_max: 2_000, header_time_max: Duration::from_secs(60) };
+    ConnectionLimits { connections_max: 2_000, header_time_max: Duration::from_mins(1) };
 
 /// searchd's own limit of a packet is 128 MiB; escaped as JSON it may be longer.
 const BODY_BYTES_MAX: usize = 192 << 20;
 /// searchd is on the same host.
-const BODY_TIME_MAX: Duration = Duration::from_secs(60);
+const BODY_TIME_MAX: Duration = Duration::from_mins(1);
 
 pub(super) fn router(sidecar: Arc<Sidecar>) -> Router {
     Router::new().fallback(serve).with_state(sidecar)

@@ -18,7 +18,7 @@ const START_TIME_MAX: Duration = Duration::from_secs(3);
 /// Before it is started again: it may be dying at once, again and again.
 const RESTART_PAUSE: Duration = Duration::from_secs(1);
 /// searchd waits no longer than its clients do; this only bounds what is forgotten.
-const ANSWER_TIME_MAX: Duration = Duration::from_secs(600);
+const ANSWER_TIME_MAX: Duration = Duration::from_mins(10);
 
 /// Why a request was not answered by the upstream sidecar.
 #[derive(Debug, thiserror::Error)]
@@ -113,7 +113,7 @@ pub(super) async fn supervise(sidecar: Arc<Sidecar>, shutdown: Shutdown) {
         upstream.set(None);
         match ended {
             Ok(()) => {
-                tracing::warn!(program = upstream.program, "the upstream sidecar ended; it is started again")
+                tracing::warn!(program = upstream.program, "the upstream sidecar ended; it is started again");
             }
             Err(error) => {
                 tracing::error!(program = upstream.program, %error, "the upstream sidecar failed; it is started again");

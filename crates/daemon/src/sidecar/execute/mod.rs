@@ -27,12 +27,12 @@ pub(super) async fn execute(sidecar: &Sidecar, action: &Action, deadline: Instan
         Action::DropTables { .. }
         | Action::Truncate { .. }
         | Action::Optimize { .. }
-        | Action::FlushRamchunk { .. } => turn.one_by_one(action).await,
-        Action::CreateCluster { .. } => turn.one_by_one(action).await,
+        | Action::FlushRamchunk { .. }
+        | Action::CreateCluster { .. }
+        | Action::UpdateNodes { .. } => turn.one_by_one(action).await,
         Action::JoinCluster { .. } => turn.join(action).await,
         Action::AddTables { group, tables } => turn.add_tables(group, tables).await,
         Action::RemoveTables { group, tables } => turn.remove_tables(group, tables).await,
-        Action::UpdateNodes { .. } => turn.one_by_one(action).await,
         Action::Bootstrap { group } => turn.bootstrap(action, group).await,
         Action::ExitCluster { group, tables } => turn.exit(action, group, tables).await,
         Action::DeleteCluster { group } => turn.delete(action, group).await,

@@ -40,7 +40,7 @@ impl Turn<'_> {
         };
         match self.present(table).await {
             Ok(Present::Nothing) => {}
-            Ok(Present::Route(present)) if self.is_same(&present, spec) => return done(),
+            Ok(Present::Route(present)) if is_same(&present, spec) => return done(),
             Ok(Present::Route(_)) => {
                 let dropped = self.say(&Statement::DropRoute { table: table.clone() }).await;
                 if !matches!(dropped, Outcome::Done { .. }) {
@@ -75,19 +75,6 @@ impl Turn<'_> {
             tries += 1;
             tokio::time::sleep(CREATE_PAUSE).await;
         }
-    }
-
-    /// Whether the node shows the route as it would after writing `spec`.
-    fn is_same(&self, present: &DeclaredRoute, spec: &RouteSpec) -> bool {
-        let same_columns = columns::canonical(&present.schema) == columns::canonical(&spec.schema);
-        same_columns && present.route.table == spec.route.table && self.same_targets(present, spec)
-    }
-
-    /// `own_as_local` shows only where a shard is the node's alone, so it is compared by what it does there.
-    fn same_targets(&self, present: &DeclaredRoute, spec: &RouteSpec) -> bool {
-        let same_kind = present.route.own_as_local == spec.route.own_as_local;
-        let has_one_copy = spec.route.shards.iter().any(|nodes| nodes.len() == 1);
-        present.route.shards == spec.route.shards && (same_kind || !has_one_copy)
     }
 
     pub(super) async fn drop_routes(&self, tables: &[TableName]) -> Outcome {
@@ -144,4 +131,10 @@ fn foreign(table: &TableName, reason: &str) -> String {
     format!(
         "'{table}' is there and is no routing table of ours ({reason}): it was left alone; rename or drop it"
     )
+}
+
+/// Whether the node shows the route as it would after writing `spec`.
+fn is_same(present: &DeclaredRoute, spec: &RouteSpec) -> bool {
+    let same_columns = columns::canonical(&present.schema) == columns::canonical(&spec.schema);
+    same_columns && present.route == spec.route
 }

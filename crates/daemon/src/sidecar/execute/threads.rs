@@ -75,7 +75,7 @@ mod tests {
             oldest(&[("query", "250us", "INSERT"), ("query", "1.5ms", "SELECT"), ("net_idle", "2h", "")]),
             Some(Duration::from_micros(1500))
         );
-        assert_eq!(oldest(&[("net_write", "2m", "x")]), Some(Duration::from_secs(120)));
+        assert_eq!(oldest(&[("net_write", "2m", "x")]), Some(Duration::from_mins(2)));
         assert_eq!(oldest(&[("query", "soon", "x")]), Some(Duration::MAX));
     }
 }

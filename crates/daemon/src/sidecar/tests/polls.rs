@@ -42,7 +42,7 @@ async fn controller(
         let (status, orders) = script(seen.len(), &poll);
         seen.push(poll);
         // Held a little, as a controller does.
-        std::thread::sleep(std::time::Duration::from_millis(5));
+        std::thread::sleep(Duration::from_millis(5));
         (status, serde_json::to_value(orders).expect("JSON"))
     })
     .await;
@@ -187,17 +187,17 @@ async fn an_outcome_does_not_wait_for_a_held_poll() {
     let address = listener.local_addr().expect("an address");
     let router = Router::new().fallback(post(hold)).with_state(controller.clone());
     tokio::spawn(async move { axum::serve(listener, router).await });
-    let (begin, begun) = std::sync::mpsc::channel::<()>();
+    let (release, released) = std::sync::mpsc::channel::<()>();
     let node = Server::start(move |_, _| {
         // The command ends only once the second poll is held.
-        begun.recv_timeout(Duration::from_secs(10)).expect("told to end");
+        released.recv_timeout(Duration::from_secs(10)).expect("told to end");
         ok()
     })
     .await;
     let mut stage = Stage::with_controller(&node, format!("http://{address}")).await;
     let (_, _trigger) = stage.run();
     until("a poll is held", || controller.polls.lock().expect("unpoisoned").len() == 2).await;
-    begin.send(()).expect("waited for");
+    release.send(()).expect("waited for");
     until("the outcome is reported", || matches!(find(&controller.polls, 1), Some(Outcome::Done { .. })))
         .await;
 }
