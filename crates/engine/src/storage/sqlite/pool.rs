@@ -62,7 +62,7 @@ impl Pool {
         number: u64,
         schema: &TableSchema,
     ) -> Result<TableFile, StorageError> {
-        let connection = connect::open(self.home.table_file(name, number).as_deref())?;
+        let connection = connect::open_new(self.home.table_file(name, number).as_deref())?;
         TableFile::create(name, connection, schema)
     }
 

@@ -5,6 +5,7 @@
 //! change in one transaction.
 
 use super::catalog::{decode, encode};
+use super::connect;
 use crate::io::Value;
 use crate::sql::ast::ColumnType;
 use crate::storage::words::fold_into;
@@ -111,7 +112,8 @@ impl TableFile {
             connection.execute_batch("BEGIN IMMEDIATE")?;
             connection.execute_batch(&layout(schema))?;
             connection.execute("INSERT INTO info VALUES (?1, 0, 0)", [text])?;
-            connection.execute_batch("COMMIT")
+            connection.execute_batch("COMMIT")?;
+            connect::set_durable(connection)
         };
         make(&connection).map_err(StorageError::failed("create", format!("table '{name}'")))?;
         Self::open(name, connection, schema.clone())
