@@ -79,7 +79,8 @@ fn acknowledged_writes_survive_kill_9() -> Outcome {
         let output = BufReader::new(child.stdout.take().ok_or("no output")?);
         for line in output.lines() {
             // The test harness may begin the line.
-            let Some((_, batch)) = line?.rsplit_once("acknowledged ").map(|(a, b)| (a.to_owned(), b.to_owned()))
+            let Some((_, batch)) =
+                line?.rsplit_once("acknowledged ").map(|(a, b)| (a.to_owned(), b.to_owned()))
             else {
                 continue;
             };

@@ -23,8 +23,9 @@ use crate::{
     io::{Input, Output, Reply, RequestId, SessionId, SqlError},
     routing::{Definition, Health, Route, Spread},
     sql::ast::ClusterStatement,
-    storage::Storage,
+    storage::{Storage, StorageError},
 };
+use ids::DocumentIds;
 use model::{Millis, NodeId};
 use node::{Node, Side};
 use peers::Call;
@@ -42,6 +43,17 @@ pub(crate) fn random_uuid(a: u64, b: u64) -> String {
 pub enum OpenError {
     #[error("the stored state of this node cannot be read: {0}")]
     Storage(String),
+}
+
+/// The second that automatic ids of this start carry: later than that of any start before, whatever the clock says.
+fn start_second(storage: &mut dyn Storage, unix_now: u64) -> Result<u64, OpenError> {
+    const KEY: &str = "start_second";
+    let failed = |error: StorageError| OpenError::Storage(error.to_string());
+    let before = storage.meta(KEY).map_err(failed)?;
+    let before = before.and_then(|bytes| Some(u64::from_be_bytes(bytes.try_into().ok()?)));
+    let second = before.map_or(unix_now, |before| unix_now.max(before + 1));
+    storage.set_meta(&[(KEY.to_owned(), Some(second.to_be_bytes().to_vec()))]).map_err(failed)?;
+    Ok(second)
 }
 
 /// Who waits for an answer.
@@ -121,7 +133,8 @@ impl Engine {
         seed: u64,
     ) -> Result<Self, OpenError> {
         storage.abort_transfers();
-        let mut node = Node::new(storage, now, unix_now, config.server_id, seed);
+        let ids = DocumentIds::new(config.server_id, start_second(&mut *storage, unix_now)?);
+        let mut node = Node::new(storage, now, unix_now, ids, seed);
         let incarnation = node.random();
         // Answers to calls of an earlier process must find none of this one's.
         let next_number = node.random() >> 1;

@@ -16,6 +16,7 @@ use std::collections::{BTreeMap, VecDeque};
 pub(super) struct Node {
     pub storage: Box<dyn Storage>,
     pub now: Millis,
+    /// Seconds, for `@@timestamp`.
     pub unix_now: u64,
     pub ids: DocumentIds,
     pub out: Vec<Output>,
@@ -26,12 +27,12 @@ pub(super) struct Node {
 }
 
 impl Node {
-    pub fn new(storage: Box<dyn Storage>, now: Millis, unix_now: u64, server_id: u8, seed: u64) -> Self {
+    pub fn new(storage: Box<dyn Storage>, now: Millis, unix_now: u64, ids: DocumentIds, seed: u64) -> Self {
         Self {
             storage,
             now,
             unix_now,
-            ids: DocumentIds::new(server_id, unix_now),
+            ids,
             out: Vec::new(),
             finished: VecDeque::new(),
             copies: Copies::default(),

@@ -63,6 +63,7 @@ impl Engine {
             ("query_log_format", "sphinxql".to_owned()),
             ("session_read_only", "0".to_owned()),
             ("sql_mode", String::new()),
+            ("timestamp", self.node.unix_now.to_string()),
             ("tx_isolation", "READ-COMMITTED".to_owned()),
             ("version", self.config.version.clone()),
             ("version_comment", "Shardwright embedded engine".to_owned()),

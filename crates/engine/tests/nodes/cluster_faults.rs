@@ -1,10 +1,8 @@
 //! Seeded runs of one cluster under kills, partitions and lost messages: while a majority lives no acknowledged write is
 //! lost, and at rest all members are equal.
 
-mod support;
-
+use crate::support::{Named, chance::Chance, cluster_net::Net, seeds};
 use std::collections::BTreeMap;
-use support::{chance::Chance, cluster_net::Net};
 
 /// Writes under way, by node and ticket, and what was acknowledged.
 #[derive(Default)]
@@ -39,17 +37,6 @@ fn unwell(net: &Net, cut: &[usize]) -> Vec<usize> {
     let newest: u64 = (0..net.nodes.len()).map(view).max().unwrap_or(0);
     let well = |at: usize| net.nodes[at].alive && net.synced(at) && view(at) == newest && !cut.contains(&at);
     (0..net.nodes.len()).filter(|&at| !well(at)).collect()
-}
-
-/// Names the seed of a run that fails, however it fails.
-struct Named(u64);
-
-impl Drop for Named {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            println!("SHARDWRIGHT_SEED={} SHARDWRIGHT_SEEDS=1 repeats it", self.0);
-        }
-    }
 }
 
 fn run(seed: u64) {
@@ -113,9 +100,7 @@ fn run(seed: u64) {
 
 #[test]
 fn acknowledged_writes_outlive_faults() {
-    let seeds = std::env::var("SHARDWRIGHT_SEEDS").ok().and_then(|seeds| seeds.parse().ok()).unwrap_or(60);
-    let first = std::env::var("SHARDWRIGHT_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(0);
-    for seed in first..first + seeds {
+    for seed in seeds(60) {
         run(seed);
     }
 }

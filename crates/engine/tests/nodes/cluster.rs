@@ -1,9 +1,7 @@
 //! Replication clusters by themselves: agreement, faults, and the dangerous habits of the real thing.
 
-mod support;
-
+use crate::support::cluster_net::{Net, Table, node_id};
 use model::Millis;
-use support::cluster_net::{Net, Table, node_id};
 
 #[test]
 fn members_hold_what_was_acknowledged() {

@@ -40,6 +40,8 @@ pub struct Nodes {
     sequence: u64,
     last: BTreeMap<(usize, usize), u64>,
     answers: BTreeMap<u64, Answer>,
+    /// Which process was asked.
+    asked: BTreeMap<u64, (usize, u64)>,
     next_request: u64,
 }
 
@@ -62,6 +64,7 @@ impl Nodes {
             sequence: 0,
             last: BTreeMap::new(),
             answers: BTreeMap::new(),
+            asked: BTreeMap::new(),
             next_request: 0,
         };
         for at in 0..count {
@@ -248,6 +251,7 @@ impl Nodes {
     pub fn send_on(&mut self, at: usize, session: u64, sql: &str) -> u64 {
         self.next_request += 1;
         let request = self.next_request;
+        self.asked.insert(request, (at, self.machines[at].life));
         let statement = Input::Statement {
             request: RequestId(request),
             session: SessionId(session),
@@ -259,6 +263,11 @@ impl Nodes {
 
     pub fn answered(&self, request: u64) -> Option<&Answer> {
         self.answers.get(&request)
+    }
+
+    /// Whether the process that was asked is dead, so that no answer will come.
+    pub fn is_orphan(&self, request: u64) -> bool {
+        self.asked.get(&request).is_none_or(|&(at, life)| !self.alive(at) || self.machines[at].life != life)
     }
 
     pub fn wait(&mut self, request: u64, what: &str) -> Answer {

@@ -3,12 +3,10 @@
 //! `SHARDWRIGHT_SHARED` names the directory that has `transcripts/`; the tests are skipped, loudly, where there is
 //! none.
 
-mod support;
-
+use crate::support::machines::{Answer, Nodes, VERSION, text};
 use engine::{ColumnKind, Reply, routing::shard_of};
 use serde_json::{Value as Json, json};
 use std::path::PathBuf;
-use support::nodes::{Answer, Nodes, VERSION, text};
 
 /// Rows of SHOW STATUS whose values are compared; of the others only that they are there, in this order.
 const STATUS_ROWS: [&str; 8] =
