@@ -2,32 +2,43 @@
 
 use crate::problem::Problem;
 
-/// FNV-1a, 64 bits (G. Fowler, L. C. Noll, K.-P. Vo, 1991): small, and the same on every machine. It guards
-/// against change, not against forgery.
-struct Fnv(u64);
+/// Multiplies and folds eight bytes at a time: quick, small, and the same on every machine. Each step is reversible,
+/// so two inputs that differ in one word always differ in the end. It guards against change, not against forgery.
+pub(crate) struct Hash(u64);
 
-impl Fnv {
-    fn bytes(&mut self, bytes: &[u8]) {
-        for &byte in bytes {
-            self.0 = (self.0 ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
-        }
+impl Hash {
+    const START: Self = Self(0xcbf2_9ce4_8422_2325);
+
+    /// The hash of one text.
+    pub fn of(text: &str) -> u64 {
+        let mut hash = Self::START;
+        hash.text(text);
+        hash.0
     }
 
     fn number(&mut self, number: u64) {
-        self.bytes(&number.to_le_bytes());
+        // 2^64 divided by the golden ratio, as D. Knuth's multiplicative hashing takes it.
+        let mixed = (self.0 ^ number).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        self.0 = mixed ^ mixed >> 32;
     }
 
     /// With its length, so that neighbours cannot trade bytes.
     fn text(&mut self, text: &str) {
-        self.bytes(text.as_bytes());
-        self.number(text.len() as u64);
+        let mut words = text.as_bytes().chunks_exact(8);
+        for word in &mut words {
+            self.number(u64::from_le_bytes([
+                word[0], word[1], word[2], word[3], word[4], word[5], word[6], word[7],
+            ]));
+        }
+        let rest = words.remainder().iter().fold(0, |rest, &byte| rest << 8 | u64::from(byte));
+        self.number(rest << 8 | (text.len() as u64 & 0xff));
     }
 }
 
 impl Problem {
     /// Differs, as good as certainly, between any two problems that could need different plans.
     pub fn fingerprint(&self) -> u64 {
-        let mut hash = Fnv(0xcbf2_9ce4_8422_2325);
+        let mut hash = Hash::START;
         hash.number(self.nodes.len() as u64);
         for node in &self.nodes {
             hash.text(&node.id);

@@ -3,7 +3,10 @@
 //! A node's number is its position in the problem, a unit's likewise. Decides one thing only: how many copies each
 //! unit can have at all.
 
-use crate::problem::{NodeState, Problem};
+use crate::{
+    names::Names,
+    problem::{NodeState, Problem},
+};
 use std::collections::BTreeMap;
 
 /// A problem with its names taken out.
@@ -132,10 +135,7 @@ fn number_zones(problem: &Problem, usable: &[bool]) -> (Vec<u32>, Vec<u32>) {
 
 /// Live copies of all units by node number, without doubles.
 fn intern_copies(problem: &Problem) -> (Vec<u32>, Vec<u32>) {
-    let mut number: BTreeMap<&str, u32> = BTreeMap::new();
-    for (i, node) in problem.nodes.iter().enumerate() {
-        number.entry(&node.id).or_insert(i as u32);
-    }
+    let names = Names::new(problem.nodes.iter().map(|n| n.id.as_str()));
     let copies = problem.units.iter().map(|u| u.replicas.len()).sum();
     let mut held: Vec<u32> = Vec::with_capacity(copies);
     let mut start = Vec::with_capacity(problem.units.len() + 1);
@@ -143,7 +143,7 @@ fn intern_copies(problem: &Problem) -> (Vec<u32>, Vec<u32>) {
     for unit in &problem.units {
         let first = held.len();
         for name in &unit.replicas {
-            let Some(&node) = number.get(name.as_str()) else { continue };
+            let Some(node) = names.number(name) else { continue };
             if problem.nodes[node as usize].state != NodeState::Down && !held[first..].contains(&node) {
                 held.push(node);
             }

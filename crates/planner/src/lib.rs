@@ -44,6 +44,7 @@ mod fill;
 mod fingerprint;
 mod instance;
 mod loss;
+mod names;
 mod outcome;
 mod problem;
 mod schedule;
