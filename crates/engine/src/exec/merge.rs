@@ -27,6 +27,11 @@ pub fn shard_select(select: &Select) -> Result<Select, SqlError> {
     part.options
         .push(("max_matches".to_owned(), Literal::Int(i64::try_from(max_matches).unwrap_or(i64::MAX))));
     if shape.grouped {
+        if select.items.contains(&SelectItem::All) {
+            return Err(SqlError::new(
+                "'*' beside aggregates is not supported over several tables: name the columns",
+            ));
+        }
         part.items = shape.parts().map(hidden).collect();
         part.group_by.clone_from(&shape.keys);
         part.order_by = Vec::new();
@@ -71,7 +76,8 @@ struct Shape {
     group_keys: usize,
     /// Values of a group's first document.
     bare: Vec<Expr>,
-    /// Aggregates that can be put together; the first counts documents, the second is the lowest id.
+    /// Aggregates that can be put together; the first counts documents. Where groups have an order or values of
+    /// their first document, the second is the lowest id.
     partial: Vec<Expr>,
 }
 
@@ -98,7 +104,6 @@ impl Shape {
             }
             order.push((Expr::Column("id".to_owned()), false));
         }
-        let id = Box::new(Expr::Column("id".to_owned()));
         let mut shape = Self {
             grouped,
             group_keys: keys.len(),
@@ -106,7 +111,7 @@ impl Shape {
             items,
             order,
             bare: Vec::new(),
-            partial: [Aggregate::Count, Aggregate::Min(id)].map(Expr::Aggregate).to_vec(),
+            partial: vec![Expr::Aggregate(Aggregate::Count)],
         };
         if grouped {
             let wanted: Vec<Expr> = shape
@@ -117,6 +122,12 @@ impl Shape {
                 .collect();
             for expr in &wanted {
                 shape.need(expr);
+            }
+            // A bare COUNT(*) must stay one: storages know it without looking.
+            if !shape.keys.is_empty() || !shape.bare.is_empty() {
+                let lowest = Aggregate::Min(Box::new(Expr::Column("id".to_owned())));
+                shape.partial.retain(|partial| *partial != Expr::Aggregate(lowest.clone()));
+                shape.partial.insert(1, Expr::Aggregate(lowest));
             }
         }
         shape

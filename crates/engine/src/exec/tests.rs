@@ -437,4 +437,8 @@ fn an_absent_shard_makes_a_smaller_answer() {
     assert_eq!(shown(&merge(&query, vec![answer]).expect("merged")), ["2|2"]);
     assert_eq!(shown(&merge(&query, vec![]).expect("merged")), ["0|0"]);
     assert!(merge(&query, vec![ResultSet::default()]).is_err(), "an answer of another shape");
+    assert!(shard_select(&parsed("SELECT *, COUNT(*) FROM t")).is_err());
+    // What every routing table is asked most is known without reading documents.
+    let counting = shard_select(&parsed("SELECT COUNT(*) FROM t")).expect("a part");
+    assert_eq!(counting.items.len(), 1);
 }
