@@ -13,12 +13,12 @@ pub enum PeerMessage {
     /// Replication of the cluster of this name.
     Cluster {
         cluster: String,
-        message: crate::cluster::ClusterMessage,
+        message: Box<crate::cluster::ClusterMessage>,
     },
     /// A routing table asks for work on a shard; the answer carries the same number.
     Work {
         call: u64,
-        work: Work,
+        work: Box<Work>,
     },
     WorkDone {
         call: u64,

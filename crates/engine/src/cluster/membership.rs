@@ -1,6 +1,12 @@
 //! Signs of life: who is silent, who has gone, and when the lowest survivor calls for a new view.
 
-use super::{Cluster, ClusterMessage as M, Host, Phase, errors, message::Alive, round::Kind, view::Member};
+use super::{
+    Cluster, ClusterMessage as M, Host, Phase, errors,
+    join::JoinAttempt,
+    message::Alive,
+    round::Kind,
+    view::{Member, View},
+};
 use model::{Millis, NodeId};
 use std::collections::BTreeSet;
 
@@ -43,10 +49,10 @@ impl Cluster {
     /// Everyone this cluster may speak with.
     fn related(&self) -> BTreeSet<NodeId> {
         let views = [&self.view, &self.confirmed].into_iter().chain(&self.attempts);
-        let mut nodes: BTreeSet<NodeId> = views.flat_map(|view| view.nodes()).collect();
+        let mut nodes: BTreeSet<NodeId> = views.flat_map(View::nodes).collect();
         nodes.extend(self.desc.nodes_set.iter().cloned());
         nodes.extend(self.frozen.as_ref().map(|frozen| frozen.joiner().node.clone()));
-        nodes.extend(self.joining.iter().flat_map(|join| join.partners()));
+        nodes.extend(self.joining.iter().flat_map(JoinAttempt::partners));
         nodes.remove(&self.me.node);
         nodes
     }
@@ -71,7 +77,7 @@ impl Cluster {
                 self.other_members().into_iter().chain(joiner).collect()
             }
             Phase::Member => self.related().into_iter().collect(),
-            Phase::Outside { .. } => self.joining.iter().flat_map(|join| join.partners()).collect(),
+            Phase::Outside { .. } => self.joining.iter().flat_map(JoinAttempt::partners).collect(),
             _ => Vec::new(),
         };
         let suspects = self.suspects(now);

@@ -139,6 +139,7 @@ pub enum ClusterMessage {
 
 /// A sign of life and what the sender knows, so that lost messages are noticed.
 #[derive(Clone, Debug, Serialize, Deserialize)]
+#[expect(clippy::struct_excessive_bools, reason = "a report of plain facts")]
 pub struct Alive {
     pub member: Member,
     pub uuid: String,

@@ -419,11 +419,11 @@ impl Cluster {
         let others = [
             self.apply_due,
             self.propose_again_at,
-            self.round.as_ref().map(|round| round.wake()),
+            self.round.as_ref().map(Rounding::wake),
             self.start_wake(),
-            self.joining.as_ref().map(|join| join.wake()),
-            self.outgoing.values().map(|outgoing| outgoing.wake()).min(),
-            self.departure.as_ref().map(|departure| departure.deadline()),
+            self.joining.as_ref().map(JoinAttempt::wake),
+            self.outgoing.values().map(Outgoing::wake).min(),
+            self.departure.as_ref().map(Departure::deadline),
         ];
         for time in others.into_iter().flatten() {
             wake = wake.min(time);

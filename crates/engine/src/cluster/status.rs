@@ -2,8 +2,8 @@
 //!
 //! What this engine has no counterpart for shows the value of a calm node.
 
-use super::{Cluster, Phase, view::Member};
-use model::Millis;
+use super::{Cluster, Phase, join::JoinAttempt, transfer::Outgoing, view::Member};
+use model::{Millis, NodeId};
 
 /// Name (without `cluster_{name}_`) and value.
 type Rows = Vec<(&'static str, String)>;
@@ -14,8 +14,8 @@ impl Cluster {
         match self.phase {
             Phase::Closed | Phase::Gone => "closed",
             Phase::Starting(_) | Phase::Outside { .. } => "joining",
-            Phase::Member if self.joining.as_ref().is_some_and(|join| join.in_transfer()) => "joining",
-            Phase::Member if self.outgoing.values().any(|it| it.is_state()) => "donor",
+            Phase::Member if self.joining.as_ref().is_some_and(JoinAttempt::in_transfer) => "joining",
+            Phase::Member if self.outgoing.values().any(Outgoing::is_state) => "donor",
             Phase::Member => "synced",
         }
     }
@@ -31,9 +31,8 @@ impl Cluster {
             {
                 "disconnected"
             }
-            Phase::Outside { .. } => "non-primary",
             Phase::Member if self.primary => "primary",
-            Phase::Member => "non-primary",
+            Phase::Outside { .. } | Phase::Member => "non-primary",
         }
     }
 
@@ -64,7 +63,7 @@ impl Cluster {
     }
 
     fn own_rows(&self, now: Millis) -> Rows {
-        let nodes: Vec<&str> = self.desc.nodes_set.iter().map(|node| node.as_str()).collect();
+        let nodes: Vec<&str> = self.desc.nodes_set.iter().map(NodeId::as_str).collect();
         let tables: Vec<&str> = self.desc.tables.iter().map(String::as_str).collect();
         let size = if self.primary { self.view.members.len() } else { self.component(now).len() };
         let mut rows = vec![
@@ -110,7 +109,8 @@ impl Cluster {
     fn library_rows(&self, rows: &mut Rows) {
         let figures = &self.counters;
         let applied = self.log.applied();
-        let waiting = self.log.received() - applied;
+        // Without a primary view nothing waits to be applied: what was received is decided when the next one forms.
+        let waiting = if self.primary { self.log.received() - applied } else { 0 };
         let view = Self::members_text(&self.view.members);
         let zero = || "0".to_owned();
         let ratio = || "0.000000".to_owned();

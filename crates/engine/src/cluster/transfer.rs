@@ -145,12 +145,9 @@ impl Cluster {
             && outgoing.unacked.len() < WINDOW
             && !outgoing.ended
         {
-            let part = match self.next_part(host, session) {
-                Ok(part) => part,
-                Err(_) => {
-                    self.abort_outgoing(host, session);
-                    return;
-                }
+            let Ok(part) = self.next_part(host, session) else {
+                self.abort_outgoing(host, session);
+                return;
             };
             let now = host.now();
             let Some(outgoing) = self.outgoing.get_mut(&session) else { return };

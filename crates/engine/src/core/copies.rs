@@ -57,13 +57,14 @@ impl Copies {
                 export.reading = Some(storage.snapshot_begin(&table).map_err(|error| error.to_string())?);
                 Piece::Begin(table)
             }
-            Some(snapshot) => match storage.snapshot_next(snapshot).map_err(|error| error.to_string())? {
-                Some(chunk) => Piece::Chunk(chunk.into()),
-                None => {
+            Some(snapshot) => {
+                if let Some(chunk) = storage.snapshot_next(snapshot).map_err(|error| error.to_string())? {
+                    Piece::Chunk(chunk.into())
+                } else {
                     export.reading = None;
                     Piece::End
                 }
-            },
+            }
         };
         let bytes = postcard::to_stdvec(&piece).map_err(|error| error.to_string())?;
         Ok(Some(Payload::from(bytes)))

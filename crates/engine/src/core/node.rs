@@ -75,7 +75,8 @@ impl Host for Side<'_> {
     }
 
     fn send(&mut self, to: &NodeId, message: ClusterMessage) {
-        self.node.send(to, PeerMessage::Cluster { cluster: self.cluster.to_owned(), message });
+        self.node
+            .send(to, PeerMessage::Cluster { cluster: self.cluster.to_owned(), message: Box::new(message) });
     }
 
     fn apply(&mut self, writes: &[Payload]) -> Result<(), String> {

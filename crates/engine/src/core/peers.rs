@@ -27,7 +27,7 @@ impl Call {
 impl Engine {
     pub(super) fn peer(&mut self, from: &NodeId, message: PeerMessage) {
         match message {
-            PeerMessage::Cluster { cluster, message } => self.cluster_message(from, &cluster, message),
+            PeerMessage::Cluster { cluster, message } => self.cluster_message(from, &cluster, *message),
             PeerMessage::Work { call, work } => {
                 let asker = Asker::Peer { node: from.clone(), call };
                 self.peer_work += 1;
@@ -37,7 +37,7 @@ impl Engine {
                     self.check_work(&work)
                 };
                 match refused {
-                    Ok(()) => self.work(asker, work),
+                    Ok(()) => self.work(asker, *work),
                     Err(error) => self.answer(asker, Err(error)),
                 }
             }
@@ -77,7 +77,7 @@ impl Engine {
         let number = self.number();
         let deadline = self.node.now + patience;
         self.calls.insert(number, Call { node: node.clone(), spread, part, deadline });
-        self.node.send(node, PeerMessage::Work { call: number, work });
+        self.node.send(node, PeerMessage::Work { call: number, work: Box::new(work) });
     }
 
     /// The transport lost `peer`. With `unsent` nothing of what it was given for the peer was delivered, so even a

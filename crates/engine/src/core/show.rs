@@ -25,7 +25,7 @@ fn pairs(columns: [&str; 2], pairs: Vec<(String, String)>, like: Option<&str>) -
     texts(&columns, rows.collect())
 }
 
-fn named(name: &str, value: impl ToString) -> (String, String) {
+fn named(name: &str, value: &dyn ToString) -> (String, String) {
     (name.to_owned(), value.to_string())
 }
 
@@ -38,12 +38,12 @@ impl Engine {
     pub(super) fn show_status(&self, like: Option<&str>) -> Reply {
         let now = self.node.now;
         let mut rows = vec![
-            named("uptime", now.since(self.started).0 / 1_000),
-            named("connections", self.sessions.len()),
-            named("queries", self.statements),
+            named("uptime", &(now.since(self.started).0 / 1_000)),
+            named("connections", &self.sessions.len()),
+            named("queries", &self.statements),
             named("version", &self.config.version),
-            named("workers_active", self.running.len()),
-            named("work_queue_length", self.cluster_queue.len()),
+            named("workers_active", &self.running.len()),
+            named("work_queue_length", &self.cluster_queue.len()),
         ];
         for cluster in self.clusters.values() {
             rows.extend(cluster.rows(now));
@@ -72,7 +72,7 @@ impl Engine {
     }
 
     pub(super) fn show_variables(&self, like: Option<&str>) -> Reply {
-        let rows = self.variables().into_iter().map(|(name, value)| named(name, value)).collect();
+        let rows = self.variables().into_iter().map(|(name, value)| named(name, &value)).collect();
         pairs(["Variable_name", "Value"], rows, like)
     }
 
@@ -82,7 +82,7 @@ impl Engine {
             named("searchd.data_dir", &config.data_dir),
             named("searchd.listen", &config.node),
             named("searchd.listen", &config.replication_address),
-            named("searchd.server_id", config.server_id),
+            named("searchd.server_id", &config.server_id),
         ];
         pairs(["Setting_name", "Value"], rows, None)
     }
@@ -127,7 +127,7 @@ impl Engine {
 
     pub(super) fn show_meta(&self, session: SessionId, like: Option<&str>) -> Reply {
         let found = self.sessions.get(&session).map_or(0, |session| session.found);
-        let rows = vec![named("total", found), named("total_found", found), named("time", "0.000")];
+        let rows = vec![named("total", &found), named("total_found", &found), named("time", &"0.000")];
         pairs(["Variable_name", "Value"], rows, like)
     }
 

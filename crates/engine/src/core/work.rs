@@ -17,9 +17,8 @@ impl Engine {
             }
             Work::Put { table, replace, rows } => {
                 self.write(asker, None, &Named::ByRoute(&table), |storage, _| {
-                    let rows = rows.decode()?;
-                    exec::put_rows(&table, rows, replace, storage)
-                })
+                    exec::put_rows(&table, rows.decode()?, replace, storage)
+                });
             }
             Work::Update(update) => {
                 let table = update.table.name.clone();

@@ -187,6 +187,7 @@ mod tests {
         part
     }
 
+    #[expect(clippy::unnecessary_wraps, reason = "beside `failed`, the two outcomes read alike")]
     fn done(affected: u64) -> Result<Reply, SqlError> {
         Ok(Reply::Done { affected })
     }

@@ -290,10 +290,10 @@ impl Net {
                     Some(cluster) => cluster.handle(host, &sender, message),
                     None => match message {
                         ClusterMessage::Hello => {
-                            host.send(&sender, ClusterMessage::Standing(Standing::Absent))
+                            host.send(&sender, ClusterMessage::Standing(Standing::Absent));
                         }
                         ClusterMessage::Join(_) => {
-                            host.send(&sender, ClusterMessage::JoinAnswer(JoinAnswer::Unknown))
+                            host.send(&sender, ClusterMessage::JoinAnswer(JoinAnswer::Unknown));
                         }
                         ClusterMessage::Delete => host.send(&sender, ClusterMessage::Deleted),
                         _ => {}
@@ -335,7 +335,7 @@ impl Net {
         let (me, timing) = (self.member(at), self.timing.clone());
         let desc = self.descriptor(&format!("uuid{}", self.now));
         self.on(at, |cluster, host| {
-            *cluster = Some(Cluster::create(host, me, timing, desc).expect("created"))
+            *cluster = Some(Cluster::create(host, me, timing, desc).expect("created"));
         });
     }
 
@@ -345,7 +345,7 @@ impl Net {
             (self.member(at), self.timing.clone(), self.descriptor(""), self.ticket());
         let to = vec![node_id(member)];
         self.on(at, |cluster, host| {
-            *cluster = Some(Cluster::join(host, me, timing, desc, to, ticket).expect("begun"))
+            *cluster = Some(Cluster::join(host, me, timing, desc, to, ticket).expect("begun"));
         });
         ticket
     }
@@ -403,7 +403,7 @@ impl Net {
         let (me, timing) = (self.member(at), self.timing.clone());
         if let Some(desc) = self.nodes[at].saved.clone() {
             self.on(at, |cluster, host| {
-                *cluster = Some(Cluster::open(host, me, timing, desc).expect("opened"))
+                *cluster = Some(Cluster::open(host, me, timing, desc).expect("opened"));
             });
         }
     }
