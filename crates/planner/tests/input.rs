@@ -1,0 +1,115 @@
+//! The JSON of `shardwright plan`: what is read, what is refused and where, what is written.
+
+use planner::{Limits, NodeState, input::read_problem, plan};
+use serde_json::{Value, json};
+
+fn refused(input: &str) -> (String, String) {
+    let error = read_problem(input.as_bytes()).expect_err(input);
+    (error.path, error.reason)
+}
+
+#[test]
+fn all_fields_are_read() {
+    let input = r#"{"nodes":[{"id":"a","zone":"z","capacity":2.5,"state":"draining"},{"id":"b"},{"id":"c","zone":null}],
+        "units":[{"id":7,"rf":2,"weight":1.5,"bytes":9,"replicas":["a"]},{"id":"t","rf":1,"replicas":[]}],
+        "options":{"max_units_per_node":4,"transfers_in_per_node":1}}"#;
+    let problem = read_problem(input.as_bytes()).expect("valid");
+    assert_eq!((problem.nodes[0].capacity, problem.nodes[0].state), (2.5, NodeState::Draining));
+    assert_eq!((problem.nodes[1].capacity, problem.nodes[1].state), (1.0, NodeState::Active));
+    assert_eq!((problem.nodes[0].zone.as_deref(), &problem.nodes[2].zone), (Some("z"), &None));
+    assert_eq!((problem.units[0].id.as_str(), problem.units[0].bytes), ("7", 9));
+    assert_eq!((problem.units[1].weight, problem.units[1].bytes), (1.0, 0));
+    assert_eq!(problem.options.max_units_per_node, Some(4));
+    assert_eq!((problem.options.transfers_in_per_node, problem.options.transfers_out_per_node), (1, 2));
+    read_problem(br#"{"nodes":[],"units":[]}"#).expect("nothing to do is a problem too");
+}
+
+#[test]
+fn mistakes_are_told_with_their_path() {
+    let node = r#""nodes":[{"id":"a"}]"#;
+    let unit = |fields: &str| format!(r#"{{{node},"units":[{{"id":"u",{fields}}}]}}"#);
+    let cases = [
+        ("[]".to_owned(), "$"),
+        ("".to_owned(), "$"),
+        (r#"{"nodes":[]}"#.to_owned(), "$"),
+        (r#"{"nodes":[{"id":"a"},{"id":"a"}],"units":[]}"#.to_owned(), "$.nodes[1].id"),
+        (r#"{"nodes":[{"id":"a","capacity":-1}],"units":[]}"#.to_owned(), "$.nodes[0].capacity"),
+        (r#"{"nodes":[{"id":"a","capacity":NaN}],"units":[]}"#.to_owned(), "$.nodes[0].capacity"),
+        (r#"{"nodes":[{"id":"a","capacity":1e300}],"units":[]}"#.to_owned(), "$.nodes[0].capacity"),
+        (r#"{"nodes":[{"id":"a","state":"gone"}],"units":[]}"#.to_owned(), "$.nodes[0].state"),
+        (r#"{"nodes":[{"id":"a","capacity":0}],"units":[]}"#.to_owned(), "$.nodes[0].capacity"),
+        (r#"{"nodes":[{"id":"a","colour":"red"}],"units":[]}"#.to_owned(), "$.nodes[0].colour"),
+        (unit(r#""rf":1,"weight":-0.5"#), "$.units[0].weight"),
+        (unit(r#""rf":1,"weight":1e999"#), "$.units[0].weight"),
+        (unit(r#""rf":1,"weight":NaN"#), "$.units[0].weight"),
+        (unit(r#""rf":1,"bytes":-1"#), "$.units[0].bytes"),
+        (unit(r#""rf":1,"bytes":18446744073709551615"#), "$.units[0].bytes"),
+        (unit(r#""rf":0"#), "$.units[0].rf"),
+        (unit(r#""rf":-2"#), "$.units[0].rf"),
+        (unit(r#""rf":"2""#), "$.units[0].rf"),
+        (unit(r#""rf":1,"replicas":["b"]"#), "$.units[0].replicas[0]"),
+        (unit(r#""rf":2,"replicas":["a","a"]"#), "$.units[0].replicas[1]"),
+        (unit(r#""rf":2,"replicas":"a""#), "$.units[0].replicas"),
+        (format!(r#"{{{node},"units":[{{"id":"1","rf":1}},{{"id":1,"rf":1}}]}}"#), "$.units[1].id"),
+        (format!(r#"{{{node},"units":[{{"id":1.5,"rf":1}}]}}"#), "$.units[0].id"),
+        (
+            format!(r#"{{{node},"units":[],"options":{{"max_units_per_node":0}}}}"#),
+            "$.options.max_units_per_node",
+        ),
+        (
+            format!(r#"{{{node},"units":[],"options":{{"transfers_in_per_node":0}}}}"#),
+            "$.options.transfers_in_per_node",
+        ),
+        (format!(r#"{{{node},"units":[]}} x"#), "$"),
+    ];
+    for (input, path) in cases {
+        let (at, reason) = refused(&input);
+        assert_eq!(at, path, "{input}: {reason}");
+        assert!(!reason.is_empty());
+    }
+}
+
+#[test]
+fn huge_and_empty_inputs_do_not_run_away() {
+    let nodes: Vec<Value> = (0..1_000_000).map(|i| json!({"id": i.to_string(), "capacity": 0})).collect();
+    let input = serde_json::to_vec(&json!({"nodes": nodes, "units": [{"id": 1, "rf": 3}]})).expect("json");
+    let error = read_problem(&input).expect_err("no capacity anywhere");
+    assert_eq!(error.path, "$.nodes[0].capacity");
+    let nodes: Vec<Value> = (0..100_000).map(|i| json!({"id": i.to_string()})).collect();
+    let units: Vec<Value> = (0..2000).map(|i| json!({"id": i, "rf": 4_000_000_000u32})).collect();
+    let input = serde_json::to_vec(&json!({"nodes": nodes, "units": units})).expect("json");
+    assert_eq!(read_problem(&input).expect_err("too much").path, "$.units");
+}
+
+#[test]
+fn the_output_has_the_fields_that_scripts_read() {
+    let input = br#"{"nodes":[{"id":"a"},{"id":"b","state":"down"},{"id":"c"}],
+        "units":[{"id":1,"rf":2,"replicas":["a","b"],"bytes":5},{"id":2,"rf":3,"replicas":["c"]},{"id":"x","rf":1,"replicas":["a","c"]}]}"#;
+    let problem = read_problem(input).expect("valid");
+    let out: Value = serde_json::to_value(plan(&problem, &Limits::default())).expect("json");
+    assert_eq!(out["placement"]["1"], json!(["a", "c"]));
+    assert_eq!(
+        out["moves"][0],
+        json!({"unit": "1", "to": "c", "from": null, "reason": "restore: the copy on b is lost"})
+    );
+    assert_eq!(
+        out["moves"][1],
+        json!({"unit": "2", "to": "a", "from": null, "reason": "fewer copies than rf 3"})
+    );
+    assert_eq!(out["moves"][2]["to"], Value::Null);
+    assert_eq!(out["moves"][2]["reason"], "more copies than rf 1");
+    assert_eq!(
+        (&out["copies"], &out["lower_bound"], &out["bytes"], &out["gap"]),
+        (&json!(2), &json!(2), &json!(5), &json!(0))
+    );
+    assert_eq!(out["load"].as_object().map(serde_json::Map::len), Some(2));
+    assert_eq!(
+        out["unplaceable"],
+        json!([{"unit": "2", "why": "rf 3, 2 copies: only 2 active nodes take copies"}])
+    );
+    assert_eq!(out["rounds"], json!([[0, 1, 2]]));
+    assert_eq!(out["proof"], "bound");
+    assert!(out["loss_probability"]["2"].is_number());
+    assert!(out["explain"]["1"].as_str().is_some_and(|text| text.contains("restore")));
+    assert_eq!(out.as_object().map(serde_json::Map::len), Some(12));
+}
