@@ -225,8 +225,7 @@ pub(super) fn kind_of(expr: &Expr, known: &dyn Fn(&Expr) -> Option<ColumnKind>) 
     let of = |expr: &Expr| kind_of(expr, known);
     match expr {
         Expr::Literal(literal) => literal_kind(literal),
-        Expr::Column(_) => ColumnKind::Text,
-        Expr::Json { .. } | Expr::Variable(_) => ColumnKind::Text,
+        Expr::Column(_) | Expr::Json { .. } | Expr::Variable(_) => ColumnKind::Text,
         Expr::Negate(inner) => of(inner),
         Expr::Binary { op, left, right } => match op {
             BinaryOp::Divide => ColumnKind::Double,
