@@ -94,6 +94,10 @@ pub fn assign(sites: &[Site], groups: &[Group], request: &Request) -> Result<Ass
         // Other rf may have taken what the nodes should have: a pool gets enough to use every node once.
         let soft = if (pool.groups.len() as u64) < spread { u32::MAX } else { request.groups_per_node };
         let Some(members) = pool.members(soft) else { break };
+        // Where ports are left in too few zones, more shards a group are better than a group in one zone.
+        if !pool.groups.is_empty() && pool.zones_of(&members) < (rf as usize).min(pool.zones) {
+            break;
+        }
         pool.found(members);
     }
     if pool.groups.is_empty() {
@@ -118,6 +122,8 @@ struct Pool<'a> {
     shards_at: Vec<u64>,
     /// How many groups two sites share.
     shared: BTreeMap<(usize, usize), u32>,
+    /// How many zones the sites are in.
+    zones: usize,
 }
 
 struct Entry<'a> {
@@ -140,6 +146,7 @@ impl<'a> Pool<'a> {
             ports_at: sites.iter().map(|s| s.free_ports).collect(),
             shards_at: vec![0; sites.len()],
             shared: BTreeMap::new(),
+            zones: sites.iter().map(|s| s.zone.as_deref()).collect::<BTreeSet<_>>().len(),
         };
         for group in groups {
             let members: Option<Vec<usize>> =
@@ -170,32 +177,31 @@ impl<'a> Pool<'a> {
     /// that share the fewest groups with the members already chosen. `None` when too few nodes have room.
     fn members(&self, groups_max: u32) -> Option<Vec<usize>> {
         let mut members: Vec<usize> = Vec::with_capacity(self.rf);
-        let mut zones: BTreeMap<Option<&str>, u32> = BTreeMap::new();
         while members.len() < self.rf {
+            let in_zone = |i: usize| {
+                let same = |m: &&usize| self.zones > 1 && self.sites[**m].zone == self.sites[i].zone;
+                members.iter().filter(same).count()
+            };
+            let full = |i: usize| f64::from(self.groups_at[i]) / self.sites[i].capacity;
+            let busy = |i: usize| self.shards_at[i] as f64 / self.sites[i].capacity;
+            let pairs = |i: usize| members.iter().map(|&m| self.pair(m, i)).sum::<u32>();
             let best = (0..self.sites.len())
                 .filter(|i| !members.contains(i))
                 .filter(|&i| self.ports_at[i] > 0 && self.groups_at[i] < groups_max)
                 .min_by(|&a, &b| {
-                    let in_zone = |i: usize| zones.get(&self.sites[i].zone.as_deref()).copied().unwrap_or(0);
-                    let full = |i: usize| f64::from(self.groups_at[i]) / self.sites[i].capacity;
-                    let busy = |i: usize| self.shards_at[i] as f64 / self.sites[i].capacity;
-                    let pairs = |i: usize| members.iter().map(|&m| self.pair(m, i)).sum::<u32>();
-                    (in_zone(a) * self.zone_counts())
-                        .cmp(&(in_zone(b) * self.zone_counts()))
+                    in_zone(a)
+                        .cmp(&in_zone(b))
                         .then(full(a).total_cmp(&full(b)))
                         .then(pairs(a).cmp(&pairs(b)))
                         .then(busy(a).total_cmp(&busy(b)))
                 })?;
-            *zones.entry(self.sites[best].zone.as_deref()).or_default() += 1;
             members.push(best);
         }
         Some(members)
     }
 
-    /// 1 when zones differ, else 0.
-    fn zone_counts(&self) -> u32 {
-        let zones: BTreeSet<Option<&str>> = self.sites.iter().map(|s| s.zone.as_deref()).collect();
-        u32::from(zones.len() > 1)
+    fn zones_of(&self, members: &[usize]) -> usize {
+        members.iter().map(|&i| self.sites[i].zone.as_deref()).collect::<BTreeSet<_>>().len()
     }
 
     fn pair(&self, a: usize, b: usize) -> u32 {
@@ -211,16 +217,16 @@ impl<'a> Pool<'a> {
         self.groups.push(Entry { id: None, members, shards: 0, mine: 0 });
     }
 
-    /// Puts one shard into the group with the fewest of this table, then the fewest in all, then the least busy
-    /// members.
+    /// Puts one shard into a group: one that has all its members if there is any, then the one with the fewest
+    /// shards, those of the new table counting twice so that it spreads, then the one with the least busy members.
     fn place(&mut self) -> Place {
-        let busiest = |g: &Entry| g.members.iter().map(|&i| self.shards_at[i]).max().unwrap_or(0);
-        let best = (0..self.groups.len())
-            .min_by_key(|&k| {
-                let group = &self.groups[k];
-                (group.shards + u64::from(group.mine), group.mine, busiest(group))
-            })
-            .unwrap_or(0);
+        let busiest = |g: &Entry| g.members.iter().map(|&i| self.shards_at[i]).max();
+        let best = (0..self.groups.len()).min_by_key(|&k| {
+            let group = &self.groups[k];
+            let short = self.rf.saturating_sub(group.members.len());
+            (short, group.shards + u64::from(group.mine), group.mine, busiest(group))
+        });
+        let best = best.unwrap_or(0);
         let group = &mut self.groups[best];
         group.shards += 1;
         group.mine += 1;
@@ -231,5 +237,140 @@ impl<'a> Pool<'a> {
             Some(id) => Place::Existing(id.to_owned()),
             None => Place::New(best - self.existing),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Limits, Node, Options, Problem, Unit, plan};
+
+    fn sites(count: u32) -> Vec<Site> {
+        let site = |i| Site { id: format!("n{i:03}"), zone: None, capacity: 1.0, groups: 0, free_ports: 100 };
+        (0..count).map(site).collect()
+    }
+
+    fn request(shards: u32, rf: u32) -> Request {
+        Request { shards, rf, groups_per_node: GROUPS_PER_NODE }
+    }
+
+    /// Shards per node.
+    fn load(sites: &[Site], groups: &[Group], made: &Assignment) -> Vec<u32> {
+        let mut load: BTreeMap<&str, u32> = sites.iter().map(|s| (s.id.as_str(), 0)).collect();
+        for place in &made.places {
+            let members = match place {
+                Place::Existing(id) => &groups.iter().find(|g| g.id == *id).expect("known").members,
+                Place::New(k) => &made.new_groups[*k],
+            };
+            members.iter().for_each(|m| *load.get_mut(m.as_str()).expect("known") += 1);
+        }
+        load.into_values().collect()
+    }
+
+    /// The groups after an assignment, with names.
+    fn grown(mut groups: Vec<Group>, made: &Assignment) -> Vec<Group> {
+        let first = groups.len();
+        for (k, members) in made.new_groups.iter().enumerate() {
+            groups.push(Group { id: format!("g{}", first + k), members: members.clone(), shards: 0 });
+        }
+        for place in &made.places {
+            let at = match place {
+                Place::Existing(id) => groups.iter().position(|g| g.id == *id).expect("known"),
+                Place::New(k) => first + k,
+            };
+            groups[at].shards += 1;
+        }
+        groups
+    }
+
+    #[test]
+    fn tables_share_few_groups_and_load_nodes_evenly() {
+        for (nodes, rf) in [(2, 2), (3, 2), (3, 3), (5, 2), (5, 3), (12, 3), (50, 2)] {
+            let sites = sites(nodes);
+            let mut groups = Vec::new();
+            let mut total = vec![0; nodes as usize];
+            for shards in [1, 4, 10, 12, 7, 64, 3, 30] {
+                let made = assign(&sites, &groups, &request(shards, rf)).expect("room");
+                for (sum, load) in total.iter_mut().zip(load(&sites, &groups, &made)) {
+                    *sum += load;
+                }
+                groups = grown(groups, &made);
+                let most = nodes * GROUPS_PER_NODE / rf;
+                assert!(groups.len() as u32 <= most, "{} groups of rf {rf} on {nodes} nodes", groups.len());
+                let (least, most) =
+                    (groups.iter().map(|g| g.shards).min(), groups.iter().map(|g| g.shards).max());
+                assert!(most <= least.map(|l| l + 4), "groups of {least:?} to {most:?} shards");
+            }
+            let average = total.iter().sum::<u32>() / nodes;
+            let (least, most) = (total.iter().min().expect("nodes"), total.iter().max().expect("nodes"));
+            assert!(most - least <= 4 + average / 10, "{nodes} nodes, rf {rf}: {total:?}");
+        }
+    }
+
+    #[test]
+    fn a_cluster_that_grows_four_fold_still_spreads() {
+        for (nodes, rf) in [(2, 2), (3, 2), (3, 3), (6, 3)] {
+            let made = assign(&sites(nodes), &[], &request(100, rf)).expect("room");
+            let units = made.new_groups.iter().enumerate();
+            let problem = Problem {
+                nodes: sites(4 * nodes).into_iter().map(|s| Node::active(s.id)).collect(),
+                units: units
+                    .map(|(k, m)| Unit::new(k.to_string(), rf, m.iter().map(String::as_str)))
+                    .collect(),
+                options: Options::default(),
+            };
+            let grown = plan(&problem, &Limits::default());
+            assert!(grown.load.values().all(|&load| load >= 2.0), "{nodes} nodes, rf {rf}: {:?}", grown.load);
+        }
+    }
+
+    #[test]
+    fn ports_and_zones_are_respected() {
+        let mut sites = sites(6);
+        for (i, site) in sites.iter_mut().enumerate() {
+            site.zone = Some(format!("z{}", i / 2));
+            site.free_ports = i as u32;
+        }
+        let made = assign(&sites, &[], &request(40, 2)).expect("room");
+        let number = |id: &String| sites.iter().position(|s| s.id == *id).expect("known");
+        let mut used = [0; 6];
+        for members in &made.new_groups {
+            assert_eq!(members.len(), 2);
+            assert_ne!(number(&members[0]) / 2, number(&members[1]) / 2, "two zones");
+            members.iter().for_each(|m| used[number(m)] += 1);
+        }
+        assert!(used.iter().zip(0..).all(|(&used, ports)| used <= ports), "{used:?}");
+        assert!(made.new_groups.len() >= 5);
+    }
+
+    #[test]
+    fn groups_without_all_members_wait() {
+        let sites = sites(3);
+        let group = |id: &str, members: &[&str], shards| Group {
+            id: id.into(),
+            members: members.iter().map(|m| (*m).to_owned()).collect(),
+            shards,
+        };
+        let groups = [
+            group("gone", &["n000", "n009"], 0),
+            group("short", &["n001"], 0),
+            group("whole", &["n000", "n001"], 90),
+        ];
+        let few = Request { shards: 2, rf: 2, groups_per_node: 1 };
+        let made = assign(&sites, &groups, &few).expect("room");
+        assert_eq!(made.places, vec![Place::Existing("whole".into()); 2]);
+        assert_eq!(made.new_groups, Vec::<Vec<String>>::new());
+    }
+
+    #[test]
+    fn what_cannot_be_is_told() {
+        let mut sites = sites(3);
+        assert_eq!(assign(&sites, &[], &request(4, 1)), Err(AssignError::NoGroupNeeded { rf: 1 }));
+        assert_eq!(assign(&sites, &[], &request(4, 4)), Err(AssignError::TooFewNodes { rf: 4, nodes: 3 }));
+        sites[0].free_ports = 0;
+        sites[1].free_ports = 0;
+        assert_eq!(assign(&sites, &[], &request(4, 2)), Err(AssignError::NoPorts { rf: 2, nodes: 1 }));
+        sites[1].free_ports = 1;
+        assert_eq!(assign(&sites, &[], &request(4, 2)).expect("one").new_groups.len(), 1);
     }
 }

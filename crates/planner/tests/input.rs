@@ -1,6 +1,6 @@
 //! The JSON of `shardwright plan`: what is read, what is refused and where, what is written.
 
-use planner::{Limits, NodeState, input::read_problem, plan};
+use planner::{Limits, Node, NodeState, Problem, Unit, input::read_problem, plan};
 use serde_json::{Value, json};
 
 fn refused(input: &str) -> (String, String) {
@@ -71,14 +71,40 @@ fn mistakes_are_told_with_their_path() {
 
 #[test]
 fn huge_and_empty_inputs_do_not_run_away() {
-    let nodes: Vec<Value> = (0..1_000_000).map(|i| json!({"id": i.to_string(), "capacity": 0})).collect();
-    let input = serde_json::to_vec(&json!({"nodes": nodes, "units": [{"id": 1, "rf": 3}]})).expect("json");
-    let error = read_problem(&input).expect_err("no capacity anywhere");
-    assert_eq!(error.path, "$.nodes[0].capacity");
-    let nodes: Vec<Value> = (0..100_000).map(|i| json!({"id": i.to_string()})).collect();
-    let units: Vec<Value> = (0..2000).map(|i| json!({"id": i, "rf": 4_000_000_000u32})).collect();
-    let input = serde_json::to_vec(&json!({"nodes": nodes, "units": units})).expect("json");
-    assert_eq!(read_problem(&input).expect_err("too much").path, "$.units");
+    let many = |count: usize, of: &dyn Fn(usize) -> String| (0..count).map(of).collect::<Vec<_>>().join(",");
+    let nodes = many(1_000_000, &|i| format!(r#"{{"id":"{i}","capacity":0}}"#));
+    let error = read_problem(format!(r#"{{"nodes":[{nodes}],"units":[{{"id":1,"rf":3}}]}}"#).as_bytes());
+    assert_eq!(error.expect_err("no capacity anywhere").path, "$.nodes[0].capacity");
+    let nodes = many(100_000, &|i| format!(r#"{{"id":"{i}"}}"#));
+    let units = many(2000, &|i| format!(r#"{{"id":{i},"rf":4000000000}}"#));
+    let error = read_problem(format!(r#"{{"nodes":[{nodes}],"units":[{units}]}}"#).as_bytes());
+    assert_eq!(error.expect_err("too much").path, "$.units");
+}
+
+/// A problem that was never checked still gets a plan.
+#[test]
+fn any_problem_gets_a_plan() {
+    let mut problem = Problem::default();
+    let solve = |problem: &Problem| plan(problem, &Limits::default());
+    assert_eq!(solve(&problem).placement.len(), 0);
+    problem.units.push(Unit::new("u", 3, ["gone", "gone"]));
+    assert_eq!(solve(&problem).unplaceable.len(), 1, "no node at all");
+    problem.nodes = (0..50_000).map(|i| Node::active(i.to_string())).collect();
+    assert_eq!(solve(&problem).copies, 3);
+    problem.nodes.iter_mut().for_each(|n| n.capacity = 0.0);
+    assert_eq!(solve(&problem).placement["u"].len(), 0, "no capacity");
+    problem.nodes.truncate(3);
+    for bad in [f64::NAN, f64::INFINITY, -1.0, 0.0, 1e308, 5e-324] {
+        for (k, node) in problem.nodes.iter_mut().enumerate() {
+            node.capacity = if k == 0 { bad } else { 1.0 };
+        }
+        problem.units[0].weight = bad;
+        problem.units.truncate(1);
+        problem.units.push(Unit::new("v", u32::MAX, ["1", "0"]));
+        problem.units[1].bytes = u64::MAX;
+        let made = solve(&problem);
+        assert!(made.placement["u"].len() >= 2, "{bad}: {made:?}");
+    }
 }
 
 #[test]
