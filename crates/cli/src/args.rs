@@ -23,16 +23,35 @@ pub struct Cli {
 #[derive(Clone, Debug, Args)]
 pub struct Common {
     /// How results are printed
-    #[arg(long, global = true, value_enum, default_value_t, env = "SHARDWRIGHT_OUTPUT")]
+    #[arg(
+        long,
+        global = true,
+        help_heading = "Common options",
+        value_enum,
+        default_value_t,
+        env = "SHARDWRIGHT_OUTPUT"
+    )]
     pub output: Output,
     /// Settings of a controller (TOML, one `key = value` a line; `config show` lists the keys)
-    #[arg(long, global = true, value_name = "FILE", env = "SHARDWRIGHT_CONFIG")]
+    #[arg(
+        long,
+        global = true,
+        help_heading = "Common options",
+        value_name = "FILE",
+        env = "SHARDWRIGHT_CONFIG"
+    )]
     pub config: Option<PathBuf>,
     /// The controller to ask, http://HOST:PORT; by default that of `dev` in this directory, else port 9380 here
-    #[arg(long, global = true, value_name = "URL", env = "SHARDWRIGHT_URL")]
+    #[arg(long, global = true, help_heading = "Common options", value_name = "URL", env = "SHARDWRIGHT_URL")]
     pub url: Option<String>,
     /// The controller's token (the file `token` in its directory); only changes need it
-    #[arg(long, global = true, value_name = "FILE", env = "SHARDWRIGHT_TOKEN_FILE")]
+    #[arg(
+        long,
+        global = true,
+        help_heading = "Common options",
+        value_name = "FILE",
+        env = "SHARDWRIGHT_TOKEN_FILE"
+    )]
     pub token_file: Option<PathBuf>,
     /// Kills this process when the one that started it ends, which has this id
     #[arg(long, global = true, hide = true, value_name = "PID")]
@@ -78,6 +97,7 @@ pub struct DemoArgs {
     /// Copies of every shard
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u32).range(2..=50))]
     pub rf: u32,
+    /// Shards of the table
     #[arg(long, default_value_t = 12, value_parser = clap::value_parser!(u32).range(1..=3000))]
     pub shards: u32,
     /// Keeps the directory with data and logs, and says where it is
@@ -279,6 +299,7 @@ pub enum TableCommand {
         /// Columns as in SQL; without them the table has only ids
         #[arg(long, default_value = "")]
         columns: String,
+        /// How many shards
         #[arg(long)]
         shards: u32,
         /// Copies of every shard

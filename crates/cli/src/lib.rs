@@ -20,7 +20,7 @@ pub mod story;
 use args::{Cli, Command};
 use clap::Parser;
 use clap::error::ErrorKind;
-use output::{CommandError, Output};
+use output::{CommandError, Failure, Output};
 use std::ffi::OsString;
 use std::process::ExitCode;
 use tracing_subscriber::EnvFilter;
@@ -67,18 +67,34 @@ fn start_logging(command: &Command) {
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false).init();
 }
 
-/// Help and version are answers; everything else is a mistake in the command line.
+/// Help and version are answers; everything else is a mistake in the command line, told in one line as any error.
 fn refuse_usage(error: &clap::Error, wants_json: bool) -> ExitCode {
-    if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) || !wants_json {
+    let is_help = matches!(
+        error.kind(),
+        ErrorKind::DisplayHelp
+            | ErrorKind::DisplayVersion
+            | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand
+    );
+    if is_help && !(wants_json && error.use_stderr()) {
         // A reader that went away is no failure.
         let _closed = error.print();
         return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
     }
     let text = error.render().to_string();
-    let mut lines = text.lines().filter(|line| !line.trim().is_empty());
-    let message = lines.next().unwrap_or("wrong usage").trim_start_matches("error: ").to_owned();
-    output::report(Output::Json, &CommandError::usage(message, "see `shardwright --help`"));
-    ExitCode::from(2)
+    let (what, usage) = text.split_once("Usage:").unwrap_or((&text, ""));
+    let words = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
+    let message = words(what)
+        .replace(" For more information, try '--help'.", "")
+        .trim_start_matches("error: ")
+        .to_owned();
+    let usage = words(usage.split("\n\n").next().unwrap_or_default());
+    let hint = match usage.as_str() {
+        "" => "see `shardwright --help`".to_owned(),
+        usage => format!("usage: {usage} (more with --help)"),
+    };
+    let output = if wants_json { Output::Json } else { Output::Table };
+    output::report(output, &CommandError::usage(message, hint));
+    ExitCode::from(Failure::Usage.exit_code())
 }
 
 /// Whether JSON was asked for, even where the rest of the command line cannot be read.

@@ -42,6 +42,9 @@ pub async fn run(args: &DemoArgs, config: Option<PathBuf>, output: Output) -> Re
         cluster.end().await;
     }
     let Some(outcome) = outcome else {
+        if args.keep {
+            story.say(&format!("data and logs are kept in {}", dir.keep().display()));
+        }
         return Err(CommandError::failed("the demo was stopped by a signal", "run it again"));
     };
     let mut report = match outcome {

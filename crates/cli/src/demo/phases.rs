@@ -23,6 +23,8 @@ const CALM: Duration = Duration::from_secs(2);
 const FAILOVER_TIMEOUT: Duration = Duration::from_mins(1);
 const COPIES_TIMEOUT: Duration = Duration::from_mins(10);
 const LOOK_EVERY: Duration = Duration::from_millis(200);
+/// Many groups on a slow machine; a table that is not made by then is undone.
+const CREATE_TIMEOUT: Duration = Duration::from_mins(2);
 /// Probes may need several writes a shard while some are refused.
 const PROBE_IDS: i64 = 1 << 32;
 
@@ -77,8 +79,11 @@ impl Play<'_> {
             self.story.step(&format!("creating {CLUSTER}:{TABLE} with {shards} shards, {rf} copies each"));
         let started = Instant::now();
         let columns = self.source.shape().declaration();
-        let sql = format!("CREATE TABLE {CLUSTER}:{TABLE} ({columns}) shards='{shards}' rf='{rf}'");
-        let mut client = Client::new(at);
+        let sql = format!(
+            "CREATE TABLE {CLUSTER}:{TABLE} ({columns}) shards='{shards}' rf='{rf}' timeout='{}'",
+            CREATE_TIMEOUT.as_secs()
+        );
+        let mut client = Client::new(at).with_patience(CREATE_TIMEOUT * 2);
         client.execute(&sql).await.map_err(|fault| {
             CommandError::failed(
                 format!("the table could not be created: {fault}"),

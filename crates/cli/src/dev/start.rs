@@ -121,7 +121,7 @@ impl Cluster {
     pub(super) async fn join(&mut self, number: u32) -> Result<(), CommandError> {
         let options = format!("'{CLUSTER_OPTIONS}' AS options");
         let member = self.running_members().into_iter().find(|member| member.joined).map(Member::id);
-        let mut client = Client::new(self.endpoint(number)?);
+        let mut client = Client::new(self.endpoint(number)?).with_patience(JOIN_TIMEOUT);
         let entered = match &member {
             None => client.execute(&format!("CREATE CLUSTER {CLUSTER} {options}")).await.map(drop),
             Some(at) => join(&mut client, CLUSTER, at, &options).await,

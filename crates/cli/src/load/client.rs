@@ -54,11 +54,17 @@ const UNKNOWN_MARKS: [&str; 7] = [
 pub struct Client {
     endpoint: Endpoint,
     connection: Option<Conn>,
+    patience: Duration,
 }
 
 impl Client {
     pub const fn new(endpoint: Endpoint) -> Self {
-        Self { endpoint, connection: None }
+        Self { endpoint, connection: None, patience: STATEMENT_TIMEOUT }
+    }
+
+    /// For statements that are meant to take long.
+    pub fn with_patience(self, patience: Duration) -> Self {
+        Self { patience, ..self }
     }
 
     pub const fn endpoint(&self) -> &Endpoint {
@@ -67,8 +73,9 @@ impl Client {
 
     /// Runs a statement that returns no rows; gives the number of documents touched.
     pub async fn execute(&mut self, sql: &str) -> Result<u64, Fault> {
+        let patience = self.patience;
         let connection = self.connect().await?;
-        let done = tokio::time::timeout(STATEMENT_TIMEOUT, async {
+        let done = tokio::time::timeout(patience, async {
             connection.query_drop(sql).await.map(|()| connection.affected_rows())
         });
         let outcome = done.await;
@@ -77,16 +84,18 @@ impl Client {
 
     /// Runs a statement that returns rows, each value as the text the protocol carries.
     pub async fn rows(&mut self, sql: &str) -> Result<Vec<Vec<Option<String>>>, Fault> {
+        let patience = self.patience;
         let connection = self.connect().await?;
-        let outcome = tokio::time::timeout(STATEMENT_TIMEOUT, connection.query::<Row, _>(sql)).await;
+        let outcome = tokio::time::timeout(patience, connection.query::<Row, _>(sql)).await;
         let rows = self.settle(outcome)?;
         Ok(rows.into_iter().map(texts).collect())
     }
 
     /// The names of the columns that a statement returns, with its rows.
     pub async fn table(&mut self, sql: &str) -> Result<(Vec<String>, Vec<Vec<Option<String>>>), Fault> {
+        let patience = self.patience;
         let connection = self.connect().await?;
-        let outcome = tokio::time::timeout(STATEMENT_TIMEOUT, async {
+        let outcome = tokio::time::timeout(patience, async {
             let mut result = connection.query_iter(sql).await?;
             let names = result.columns_ref().iter().map(|column| column.name_str().into_owned()).collect();
             let rows: Vec<Row> = result.collect().await?;
@@ -160,7 +169,7 @@ impl Client {
             }
             Err(_elapsed) => {
                 self.connection = None;
-                let message = format!("no answer within {} s", STATEMENT_TIMEOUT.as_secs());
+                let message = format!("no answer within {} s", self.patience.as_secs());
                 Err(Fault::Unknown { node, message })
             }
         }
