@@ -108,6 +108,11 @@ pub(super) fn router(shared: Shared) -> Router {
 
 /// A place for the request, and the token where one is needed.
 async fn admit(State(shared): State<Shared>, request: Request, next: Next) -> Response {
+    if !auth::is_addressed_directly(request.headers()) {
+        let detail = "the Host header names neither an address nor localhost";
+        return ApiError::new(Kind::Invalid, detail, "ask by the address that the controller listens on")
+            .into_response();
+    }
     if auth::needed(request.method(), request.uri().path()) && !auth::shown(request.headers(), &shared.token)
     {
         let detail = format!("{} {} needs the controller's token", request.method(), request.uri().path());

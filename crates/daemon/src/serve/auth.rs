@@ -2,6 +2,7 @@
 
 use crate::files::{self, FileError};
 use axum::http::{HeaderMap, Method, header};
+use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 
 /// The token in `path`; a new one is made and stored for its owner alone when there is none.
@@ -26,6 +27,16 @@ pub(super) fn shown(headers: &HeaderMap, token: &str) -> bool {
         .and_then(|value| value.to_str().ok())
         .and_then(|value| value.split_once(' '))
         .is_some_and(|(scheme, shown)| scheme.eq_ignore_ascii_case("bearer") && equal(shown.trim(), token))
+}
+
+/// Whether the client asked for an address, and not for a name: reading needs no token on loopback, so a web page
+/// must not get there by a name of its own that it lets point here.
+pub(super) fn is_addressed_directly(headers: &HeaderMap) -> bool {
+    let Some(host) = headers.get(header::HOST) else { return true };
+    let host = host.to_str().unwrap_or_default();
+    host.parse::<SocketAddr>().is_ok()
+        || host.trim_matches(['[', ']']).parse::<IpAddr>().is_ok()
+        || host.split(':').next().is_some_and(|name| name.eq_ignore_ascii_case("localhost"))
 }
 
 /// Compares every byte whatever differs first, so that time tells nothing about the token.
@@ -53,6 +64,22 @@ mod tests {
             assert!(!shown(&with(wrong), token), "{wrong}");
         }
         assert!(!shown(&HeaderMap::new(), token));
+    }
+
+    #[test]
+    fn a_name_that_points_here_is_no_way_in() {
+        let direct = |host: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::HOST, host.parse().expect("a header"));
+            is_addressed_directly(&headers)
+        };
+        for host in ["127.0.0.1:9380", "127.0.0.1", "[::1]:9380", "[::1]", "localhost:9380", "LOCALHOST"] {
+            assert!(direct(host), "{host}");
+        }
+        for host in ["evil.example:9380", "localhost.evil.example", "127.0.0.1.evil.example", ""] {
+            assert!(!direct(host), "{host}");
+        }
+        assert!(is_addressed_directly(&HeaderMap::new()));
     }
 
     #[test]

@@ -15,7 +15,7 @@ use tokio::task::JoinHandle;
 /// Between failed polls: short enough that a restarted controller is found before anyone notices, long enough
 /// not to be a load on a host that is away.
 const BACKOFF_MIN: Duration = Duration::from_millis(100);
-const BACKOFF_MAX: Duration = Duration::from_secs(2);
+const BACKOFF_MAX: Duration = Duration::from_secs(1);
 /// One poll that is held, and one that brings an outcome meanwhile; the controller then lets the first one go.
 const POLLS_MAX: usize = 2;
 
