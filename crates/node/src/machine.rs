@@ -48,6 +48,12 @@ enum Message {
         sql: String,
         answer: oneshot::Sender<Answer>,
     },
+    /// A peer was not reached: what the engine handed out for it until now is lost. `certain`: all of it.
+    PeerLost {
+        peer: NodeId,
+        certain: bool,
+        heard: oneshot::Sender<()>,
+    },
     /// Leave the clusters; answered when what had to be said to the peers is queued.
     Stop {
         stopped: oneshot::Sender<()>,
@@ -146,8 +152,12 @@ impl Machine {
         let _ = self.queue.send(Message::Input(Box::new(input))).await;
     }
 
-    pub(crate) async fn peer_unreachable(&self, peer: &NodeId) {
-        self.input(Input::PeerUnreachable(peer.clone())).await;
+    /// Returns when the engine has heard it: from then on its messages for the peer are new ones.
+    pub(crate) async fn peer_lost(&self, peer: &NodeId, certain: bool) {
+        let (heard, hears) = oneshot::channel();
+        if self.queue.send(Message::PeerLost { peer: peer.clone(), certain, heard }).await.is_ok() {
+            let _ = hears.await;
+        }
     }
 
     /// Leaves the clusters. The thread ends when this returns.
@@ -204,6 +214,15 @@ impl Loop {
                     self.next_request += 1;
                     self.waiting.insert(request, answer);
                     self.handle(Input::Statement { request, session, sql });
+                }
+                Some(Message::PeerLost { peer, certain, heard }) => {
+                    self.peers.lose(&peer);
+                    self.handle(if certain {
+                        Input::PeerRefused(peer)
+                    } else {
+                        Input::PeerUnreachable(peer)
+                    });
+                    let _ = heard.send(());
                 }
                 Some(Message::Stop { stopped }) => {
                     let outputs = self.engine.shutdown(self.clock.now());

@@ -1,8 +1,8 @@
 //! Messages between engines: one outgoing connection per peer, in order, with a bounded queue.
 //!
 //! A connection begins with a greeting (magic, version, the sender's node id) and then carries frames of
-//! [`PeerMessage`] bytes behind their length. A broken one is reported at once; what was queued for it is dropped,
-//! as the engine expects. Who a peer is and where it listens, its HTTP listener says (`GET /replication`).
+//! [`PeerMessage`] bytes behind their length. A broken one is reported at once, and what the engine handed out
+//! before it hears of that is never sent. Who a peer is and where it listens, its HTTP listener says (`GET /replication`).
 
 use crate::machine::Machine;
 use engine::{Input, PeerMessage};
@@ -82,10 +82,20 @@ impl Unsent {
     }
 }
 
+/// A message on its way out, with the count of its link when the engine handed it out.
+#[derive(Debug)]
+struct Message {
+    reports: u64,
+    bytes: Vec<u8>,
+}
+
 #[derive(Clone, Debug)]
 struct Link {
-    queue: mpsc::Sender<Vec<u8>>,
+    queue: mpsc::Sender<Message>,
     bytes: Arc<AtomicUsize>,
+    /// Counts reports that the peer could not be reached: a message of an earlier count was reported as lost, and is
+    /// never sent.
+    reports: Arc<AtomicU64>,
     /// Set when a message did not fit: the connection must break, for one without that message would be a lie.
     overflow: Arc<tokio::sync::Notify>,
 }
@@ -109,16 +119,25 @@ impl Peers {
         let queued = link.bytes.fetch_add(length, Ordering::AcqRel) + length;
         self.unsent.messages.fetch_add(1, Ordering::AcqRel);
         let fits = length <= FRAME_BYTES_MAX && queued <= QUEUE_BYTES_MAX.max(length);
-        if !fits || link.queue.try_send(bytes).is_err() {
+        let message = Message { reports: link.reports.load(Ordering::Acquire), bytes };
+        if !fits || link.queue.try_send(message).is_err() {
             link.bytes.fetch_sub(length, Ordering::AcqRel);
             link.overflow.notify_one();
             self.unsent.done(1);
         }
     }
 
+    /// The engine is about to hear that what it handed out for `peer` is lost: now it is.
+    pub(crate) fn lose(&mut self, peer: &NodeId) {
+        if let Some(link) = self.links.get(peer) {
+            link.reports.fetch_add(1, Ordering::AcqRel);
+        }
+    }
+
     fn open(&mut self, to: NodeId) -> Link {
         let (queue, messages) = mpsc::channel(QUEUE_LENGTH_MAX);
         let bytes = Arc::new(AtomicUsize::new(0));
+        let reports = Arc::new(AtomicU64::new(0));
         let overflow = Arc::new(tokio::sync::Notify::new());
         let outgoing = Outgoing {
             own: self.own.clone(),
@@ -127,11 +146,12 @@ impl Peers {
             http: self.http.clone(),
             messages,
             bytes: bytes.clone(),
+            reports: reports.clone(),
             overflow: overflow.clone(),
             unsent: self.unsent.clone(),
         };
         self.runtime.spawn(outgoing.run());
-        let link = Link { queue, bytes, overflow };
+        let link = Link { queue, bytes, reports, overflow };
         self.links.insert(to, link.clone());
         link
     }
@@ -143,8 +163,9 @@ struct Outgoing {
     to: NodeId,
     machine: Machine,
     http: reqwest::Client,
-    messages: mpsc::Receiver<Vec<u8>>,
+    messages: mpsc::Receiver<Message>,
     bytes: Arc<AtomicUsize>,
+    reports: Arc<AtomicU64>,
     overflow: Arc<tokio::sync::Notify>,
     unsent: Arc<Unsent>,
 }
@@ -152,31 +173,26 @@ struct Outgoing {
 impl Outgoing {
     async fn run(mut self) {
         while let Some(first) = self.messages.recv().await {
-            self.bytes.fetch_sub(first.len(), Ordering::AcqRel);
-            let broken = match tokio::time::timeout(CONNECT_TIME_MAX, self.connect()).await {
-                Ok(Ok(stream)) => self.carry(stream, first).await,
-                Ok(Err(reason)) => {
-                    self.unsent.done(1);
-                    Some(reason)
-                }
-                Err(_) => {
-                    self.unsent.done(1);
-                    Some("no answer".to_owned())
-                }
+            self.bytes.fetch_sub(first.bytes.len(), Ordering::AcqRel);
+            if first.reports < self.reports.load(Ordering::Acquire) {
+                self.unsent.done(1);
+                continue;
+            }
+            // Until a connection stands nothing can have been delivered, and that is certain.
+            let (certain, reason) = match tokio::time::timeout(CONNECT_TIME_MAX, self.connect()).await {
+                Ok(Ok(stream)) => match self.carry(stream, first.bytes).await {
+                    Some(reason) => (false, reason),
+                    None => return,
+                },
+                Ok(Err(reason)) => (true, reason),
+                Err(_) => (true, "no answer".to_owned()),
             };
-            let Some(reason) = broken else { return };
-            tracing::debug!(peer = %self.to, reason, "peer connection lost");
-            self.drop_queued();
-            self.machine.peer_unreachable(&self.to).await;
+            if certain {
+                self.unsent.done(1);
+            }
+            tracing::debug!(peer = %self.to, certain, reason, "peer not reached");
+            self.machine.peer_lost(&self.to, certain).await;
             tokio::time::sleep(RETRY_PAUSE).await;
-        }
-    }
-
-    /// What was queued before the break is reported as lost with it, and must not come after later messages.
-    fn drop_queued(&mut self) {
-        while let Ok(message) = self.messages.try_recv() {
-            self.bytes.fetch_sub(message.len(), Ordering::AcqRel);
-            self.unsent.done(1);
         }
     }
 
@@ -216,11 +232,11 @@ impl Outgoing {
                 }
             };
             let mut taken = 1;
-            let mut written = self.write(&mut writer, message).await;
+            let mut written = self.write(&mut writer, message.bytes).await;
             while written.is_ok() {
                 let Ok(message) = self.messages.try_recv() else { break };
                 taken += 1;
-                written = self.write(&mut writer, message).await;
+                written = self.write(&mut writer, message.bytes).await;
             }
             let flushed = match written {
                 Ok(()) => timed(writer.flush()).await,
@@ -278,18 +294,22 @@ async fn introduction(http: &reqwest::Client, node: &NodeId) -> Result<Introduct
 pub(crate) async fn listen(listener: TcpListener, machine: Machine) {
     let places = Arc::new(Semaphore::new(INCOMING_MAX));
     let newest = Arc::new(Newest::default());
+    let mut connections = tokio::task::JoinSet::new();
     loop {
-        let stream = match listener.accept().await {
-            Ok((stream, _)) => stream,
-            Err(error) => {
-                tracing::warn!(%error, "cannot accept a peer's connection");
-                tokio::time::sleep(RETRY_PAUSE).await;
-                continue;
-            }
+        let stream = tokio::select! {
+            accepted = listener.accept() => match accepted {
+                Ok((stream, _)) => stream,
+                Err(error) => {
+                    tracing::warn!(%error, "cannot accept a peer's connection");
+                    tokio::time::sleep(RETRY_PAUSE).await;
+                    continue;
+                }
+            },
+            Some(_) = connections.join_next() => continue,
         };
         let Ok(place) = places.clone().try_acquire_owned() else { continue };
         let (machine, newest) = (machine.clone(), newest.clone());
-        tokio::spawn(async move {
+        connections.spawn(async move {
             if let Err(error) = receive(stream, machine, newest).await {
                 tracing::debug!(%error, "a peer's connection ended");
             }

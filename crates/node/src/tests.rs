@@ -330,3 +330,88 @@ async fn a_sidecar_is_started_as_searchd_does_restarted_and_ended() {
     let start = format!("sidecar-flag --listen=http://{http} --bind=127.0.0.1 --threads=4 --log-level=info");
     assert_eq!(lines, [start.clone(), start, "ended".to_owned()]);
 }
+
+/// A counter of the script, until it is at least `least`.
+async fn at_least(conn: &mut Conn, counter: &str, least: i64) -> i64 {
+    let mut seen = 0;
+    let waited = tokio::time::timeout(PATIENCE, async {
+        while seen < least {
+            seen = conn.query_first(counter).await.expect("rows").expect("a row");
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    });
+    waited.await.unwrap_or_else(|_| panic!("{counter} is not {least} in time"));
+    seen
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn peers_hear_everything_in_order_and_a_death_at_once() {
+    let (dir, other) = (tempfile::tempdir().expect("a directory"), tempfile::tempdir().expect("a directory"));
+    let node = scripted(dir.path(), |_| {}).await;
+    let peer = scripted(other.path(), |_| {}).await;
+    let (mut here, mut there) = (mysql(&node).await, mysql(&peer).await);
+    let to = peer.addresses().clone();
+    for (count, bytes, all) in [(1, 10, 1), (3000, 10, 3001), (40, 1_000_000, 3041)] {
+        here.query_drop(format!("SEND {} {count} {bytes}", to.node)).await.expect("sent");
+        assert_eq!(at_least(&mut there, "HEARD", all).await, all);
+    }
+    assert_eq!(there.query_first::<i64, _>("DISORDER").await.expect("rows"), Some(0));
+    assert_eq!(here.query_first::<i64, _>("LOST").await.expect("rows"), Some(0));
+
+    // Nobody sends anything: the broken connection alone says it. Then every try says it again.
+    drop(peer);
+    at_least(&mut here, "LOST", 1).await;
+    here.query_drop(format!("SEND {} 1 10", to.node)).await.expect("sent");
+    at_least(&mut here, "REFUSED", 1).await;
+    assert_eq!(here.query_first::<i64, _>("LOST").await.expect("rows"), Some(1));
+
+    let back = try_until(other.path(), &to.http.to_string()).await;
+    let mut there = mysql(&back).await;
+    let mut heard = 0;
+    let waited = tokio::time::timeout(PATIENCE, async {
+        while heard == 0 {
+            here.query_drop(format!("SEND {} 1 10", to.node)).await.expect("sent");
+            heard = there.query_first("HEARD").await.expect("rows").expect("a row");
+        }
+    });
+    waited.await.expect("found again");
+}
+
+/// A node on the port of one that has just died: its threads and sockets take a moment to go.
+async fn try_until(dir: &std::path::Path, http: &str) -> RunningNode {
+    let waited = tokio::time::timeout(PATIENCE, async {
+        loop {
+            match try_scripted(dir, |options| http.clone_into(&mut options.http)).await {
+                Ok(node) => return node,
+                Err(NodeError::DirTaken { .. } | NodeError::PortTaken { .. }) => {
+                    tokio::time::sleep(Duration::from_millis(5)).await;
+                }
+                Err(error) => panic!("{error}"),
+            }
+        }
+    });
+    waited.await.expect("the dead node's place is free")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_peer_that_takes_nothing_is_cut_off_and_its_queue_stays_bounded() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let node = scripted(dir.path(), |_| {}).await;
+    let replication = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let introducing = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let id = introducing.local_addr().expect("bound").to_string();
+    let introduction = json!({"node": id, "uuid": "u", "mysql": "-",
+        "replication": replication.local_addr().expect("bound").to_string()});
+    let get = axum::routing::get(move || async move { axum::Json(introduction) });
+    let routes = axum::Router::new().route("/replication", get);
+    tokio::spawn(async move { axum::serve(introducing, routes).await });
+
+    let mut here = mysql(&node).await;
+    // Connections are accepted by the system and never read: what does not fit its buffers stays in the queue.
+    for _ in 0..4 {
+        here.query_drop(format!("SEND {id} 100 500000")).await.expect("sent");
+    }
+    at_least(&mut here, "LOST", 1).await;
+    node.stop().await.expect("stops");
+    drop(replication);
+}
