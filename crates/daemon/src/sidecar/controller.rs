@@ -8,8 +8,9 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::time::Duration;
 
-/// A poll is held a second at most; the rest is for an append that takes long.
-const POLL_TIME_MAX: Duration = Duration::from_secs(5);
+/// A poll is held a second at most; the rest is for an append that takes long. Tests hold polls for longer than
+/// they wait for anything, so that none is given up behind their back.
+const POLL_TIME_MAX: Duration = Duration::from_secs(if cfg!(test) { 60 } else { 5 });
 /// Beyond the time that the controller itself gives a statement: its own wait, and undoing.
 const STATEMENT_TIME_MAX: Duration = Duration::from_secs(75);
 

@@ -34,27 +34,26 @@ impl Turn<'_> {
 
     /// Waits until no statement on this node is older than the routes it has.
     async fn nothing_old_runs(&self) -> Result<(), Outcome> {
-        loop {
-            let left = self.remaining()?;
-            let before = self.sidecar.routes_age();
-            let answer = self.sidecar.client.execute(
-                &self.sidecar.node,
-                &Statement::ShowThreads,
-                LOOK_TIME_MAX.min(left),
-            );
-            let rows = match answer.await {
-                Ok(Reply::Rows(rows)) => rows,
-                Ok(other) => return Err(refused(format!("the node does not show its threads: {other:?}"))),
-                Err(error) => return Err(refused(format!("the node does not show its threads: {error}"))),
-            };
-            let Some(old) = threads::oldest(&rows).filter(|oldest| oldest.age >= before) else {
-                return Ok(());
-            };
-            if left <= THREADS_PAUSE {
+        while let Some(old) = self.oldest_before_routes().await? {
+            if self.remaining().is_ok_and(|left| left > THREADS_PAUSE * 2) {
+                tokio::time::sleep(THREADS_PAUSE).await;
+            } else {
                 let (age, what) = (old.age.as_secs_f64(), &old.info);
                 return Err(refused(format!("a statement is older than the routes, {age:.1} s: {what}")));
             }
-            tokio::time::sleep(THREADS_PAUSE).await;
+        }
+        Ok(())
+    }
+
+    /// The oldest statement that runs, if it began before the routes were written.
+    async fn oldest_before_routes(&self) -> Result<Option<threads::Running>, Outcome> {
+        // Taken before the look, so that a moment between them makes the routes younger, not the statements.
+        let routes_age = self.sidecar.routes_age();
+        let node = &self.sidecar.node;
+        match self.sidecar.client.execute(node, &Statement::ShowThreads, LOOK_TIME_MAX).await {
+            Ok(Reply::Rows(rows)) => Ok(threads::oldest(&rows).filter(|oldest| oldest.age >= routes_age)),
+            Ok(other) => Err(refused(format!("the node does not show its threads: {other:?}"))),
+            Err(error) => Err(refused(format!("the node does not show its threads: {error}"))),
         }
     }
 

@@ -286,7 +286,7 @@ async fn a_statement_that_is_older_than_the_routes_keeps_a_copy_in_its_group() {
     .await;
     let stage = Stage::new(&node, None).await;
     let exit = Action::ExitCluster { group: group(), tables: Vec::new() };
-    let outcome = execute(&stage.sidecar, &exit, Instant::now() + Duration::from_millis(300)).await;
+    let outcome = execute(&stage.sidecar, &exit, Instant::now() + Duration::from_secs(1)).await;
     assert!(
         matches!(&outcome, Outcome::Refused { message } if message.contains("older than the routes")),
         "{outcome:?}"
