@@ -38,7 +38,7 @@ pub async fn run(args: &DemoArgs, config: Option<PathBuf>, output: Output) -> Re
         () = stop.wait() => None,
         outcome = phases::play(args, config, &source, dir.path(), &mut cluster, &story) => Some(outcome),
     };
-    if let Some(cluster) = cluster {
+    if let Some(mut cluster) = cluster {
         cluster.end().await;
     }
     let Some(outcome) = outcome else {

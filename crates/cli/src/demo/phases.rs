@@ -51,7 +51,8 @@ pub async fn play(
     let mut play = Play { args, source, story, record, random: Random::new(args.seed), report };
     let started = Instant::now();
     let options = ClusterOptions { nodes: args.nodes, config, ..ClusterOptions::default() };
-    let cluster = stage.insert(Cluster::start(dir, options, story).await?);
+    let cluster = stage.insert(Cluster::open(dir, options)?);
+    cluster.start(story).await?;
     play.took("start", started);
     play.create(&cluster.endpoints()).await?;
     let free_id = play.load(&cluster.endpoints()).await?;

@@ -34,13 +34,15 @@ pub struct Cluster {
     config: Option<PathBuf>,
     api: Api,
     ports: Ports,
+    /// The directory was empty before.
+    is_new: bool,
     controller: Option<Process>,
     nodes: BTreeMap<u32, Process>,
 }
 
 impl Cluster {
-    /// Starts the cluster of `dir`: the one that was there, or a new one.
-    pub async fn start(dir: &Path, options: ClusterOptions, story: &Story) -> Result<Self, CommandError> {
+    /// Takes `dir` with the cluster that is there, or lays out a new one; nothing runs yet.
+    pub fn open(dir: &Path, options: ClusterOptions) -> Result<Self, CommandError> {
         let layout = Layout::take(dir)?;
         layout.remove_cluster_file();
         let found = layout.read_state()?;
@@ -58,16 +60,20 @@ impl Cluster {
         }
         let api = Api::at(&format!("http://{}", state.api), Some(layout.token_file()))?;
         let config = options.config;
-        let mut cluster =
-            Self { layout, state, config, api, ports, controller: None, nodes: BTreeMap::new() };
-        cluster.layout.write_state(&cluster.state)?;
-        if is_new {
-            cluster.start_new(story).await?;
-        } else {
-            cluster.start_again(story).await?;
-        }
-        cluster.write_cluster_file()?;
+        let cluster =
+            Self { layout, state, config, api, ports, is_new, controller: None, nodes: BTreeMap::new() };
+        cluster.write_state()?;
         Ok(cluster)
+    }
+
+    /// Starts everything. Interrupted, it leaves processes for [`Cluster::end`].
+    pub async fn start(&mut self, story: &Story) -> Result<(), CommandError> {
+        if self.is_new {
+            self.start_new(story).await?;
+        } else {
+            self.start_again(story).await?;
+        }
+        self.write_cluster_file()
     }
 
     pub fn api(&self) -> &Api {
@@ -222,10 +228,12 @@ impl Cluster {
     }
 
     /// Ends everything at once, for a cluster whose data nobody wants again.
-    pub async fn end(mut self) {
+    pub async fn end(&mut self) {
         self.layout.remove_cluster_file();
-        for process in self.controller.iter_mut().chain(self.nodes.values_mut()) {
-            process.kill().await;
+        for mut process in
+            self.controller.take().into_iter().chain(std::mem::take(&mut self.nodes).into_values())
+        {
+            process.kill_with_children().await;
         }
     }
 

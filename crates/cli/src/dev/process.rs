@@ -10,6 +10,7 @@ use tokio::process::{Child, Command};
 
 /// How long a process may take to stop cleanly before it is killed.
 const STOP_TIMEOUT: Duration = Duration::from_secs(10);
+const LOOK_EVERY: Duration = Duration::from_millis(10);
 /// The end of a log that an error quotes.
 const LOG_TAIL_BYTES: u64 = 600;
 
@@ -88,6 +89,19 @@ impl Process {
         self.wait().await;
     }
 
+    /// Kill -9 for it and for all that it started, and waits until none of them is left.
+    pub async fn kill_with_children(&mut self) {
+        let group = i32::try_from(self.pid).ok().and_then(Pid::from_raw);
+        if let Some(group) = group {
+            // Both fail only when nobody is left in the group.
+            let _gone = rustix::process::kill_process_group(group, Signal::KILL);
+            self.wait().await;
+            while rustix::process::test_kill_process_group(group).is_ok() {
+                tokio::time::sleep(LOOK_EVERY).await;
+            }
+        }
+    }
+
     /// Asks it to stop; kills it when it does not. Tells whether it ended cleanly.
     pub async fn stop(&mut self) -> bool {
         self.signal(Signal::TERM);
@@ -95,7 +109,7 @@ impl Process {
             Ok(status) => status.is_ok_and(|status| status.success()),
             Err(_late) => {
                 tracing::warn!(name = self.name, "did not stop in time and is killed");
-                self.kill().await;
+                self.kill_with_children().await;
                 false
             }
         }

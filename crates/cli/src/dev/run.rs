@@ -17,11 +17,15 @@ const LOOK_EVERY: Duration = Duration::from_millis(200);
 pub async fn run(dir: &Path, options: ClusterOptions, output: Output) -> Result<(), CommandError> {
     let story = Story::new(output);
     let mut stop = signals::stop()?;
-    let cluster = tokio::select! {
-        // Dropped while it starts, it kills what it has started.
-        () = stop.wait() => return Ok(()),
-        started = Cluster::start(dir, options, &story) => started?,
+    let mut cluster = Cluster::open(dir, options)?;
+    let started = tokio::select! {
+        () = stop.wait() => None,
+        started = cluster.start(&story) => Some(started),
     };
+    if !matches!(started, Some(Ok(()))) {
+        cluster.end().await;
+        return started.unwrap_or(Ok(()));
+    }
     let (listener, requests) = Listener::open(cluster.remote_file()).await?;
     ready(&cluster, output)?;
     let (cluster, outcome) = look_after(cluster, requests, &mut stop, &story).await;

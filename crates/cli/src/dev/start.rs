@@ -135,8 +135,14 @@ impl Cluster {
         self.write_state()
     }
 
-    /// Until the controller counts these nodes as active.
+    /// Until the controller counts these nodes as active; a node outside of any cluster, until it hears the
+    /// controller.
     pub(super) async fn wait_until_known(&mut self, numbers: &[u32]) -> Result<(), CommandError> {
+        if let [number] = numbers
+            && !self.member_mut(*number)?.joined
+        {
+            return self.wait_until_heard(*number).await;
+        }
         let mut ids = BTreeSet::new();
         for number in numbers {
             ids.insert(self.endpoint(*number)?.node);
@@ -156,6 +162,20 @@ impl Cluster {
             }
             tokio::time::sleep(LOOK_EVERY).await;
         }
+    }
+
+    async fn wait_until_heard(&mut self, number: u32) -> Result<(), CommandError> {
+        let mut client = Client::new(self.endpoint(number)?);
+        let deadline = Instant::now() + START_TIMEOUT;
+        while let Err(fault) = client.rows("SHOW SHARDING MASTER").await {
+            if Instant::now() > deadline {
+                let message = format!("node {number} does not hear the controller: {fault}");
+                return Err(CommandError::failed(message, "the logs of both say more"));
+            }
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+        client.close().await;
+        Ok(())
     }
 }
 
