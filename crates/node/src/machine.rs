@@ -154,9 +154,9 @@ impl Machine {
 
     /// Returns when the engine has heard it: from then on its messages for the peer are new ones.
     pub(crate) async fn peer_lost(&self, peer: &NodeId, certain: bool) {
-        let (heard, hears) = oneshot::channel();
+        let (heard, done) = oneshot::channel();
         if self.queue.send(Message::PeerLost { peer: peer.clone(), certain, heard }).await.is_ok() {
-            let _ = hears.await;
+            let _ = done.await;
         }
     }
 

@@ -255,7 +255,11 @@ impl Outgoing {
         message: Vec<u8>,
     ) -> io::Result<()> {
         self.bytes.fetch_sub(message.len(), Ordering::AcqRel);
-        timed(write_frame(writer, &message)).await
+        tokio::select! {
+            written = timed(write_frame(writer, &message)) => written,
+            // It takes too little; waiting for more of it only fills the queue again.
+            () = self.overflow.notified() => Err(io::Error::other("too much is queued")),
+        }
     }
 }
 

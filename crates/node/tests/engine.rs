@@ -13,7 +13,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 const CALL: Duration = Duration::from_secs(20);
 
 async fn node_in(dir: &Path) -> RunningNode {
@@ -60,12 +60,14 @@ async fn act(node: &NodeId, action: &Action) {
 
 /// No test by itself: the process that `kill_minus_9_keeps_every_acknowledged_write` kills.
 #[test]
-#[expect(clippy::print_stdout, reason = "the parent reads the port from it")]
 fn child_process() {
     let Some(dir) = std::env::var_os("NODE_TEST_CHILD_DIR") else { return };
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     runtime.block_on(async {
-        let node = node_in(Path::new(&dir)).await;
+        let mut options = NodeOptions::new(Path::new(&dir), "127.0.0.1:0", "127.0.0.1:0");
+        options.sidecar =
+            std::env::var("NODE_TEST_SIDECAR").ok().map(|script| vec!["sh".into(), "-c".into(), script]);
+        let node = node::start(options).await.expect("starts");
         println!("\nNODE {}", node.addresses().mysql.port());
         std::future::pending::<()>().await;
     });
@@ -83,13 +85,12 @@ impl Drop for Process {
     }
 }
 
-fn process(dir: &Path) -> Process {
-    let mut child = Command::new(std::env::current_exe().expect("this program"))
-        .args(["--exact", "child_process", "--nocapture", "--test-threads=1"])
-        .env("NODE_TEST_CHILD_DIR", dir)
-        .stdout(Stdio::piped())
-        .spawn()
-        .expect("starts");
+fn process(dir: &Path, sidecar: Option<&str>) -> Process {
+    let mut command = Command::new(std::env::current_exe().expect("this program"));
+    command.args(["--exact", "child_process", "--nocapture", "--test-threads=1"]);
+    command.env("NODE_TEST_CHILD_DIR", dir).stdout(Stdio::piped());
+    command.envs(sidecar.map(|script| ("NODE_TEST_SIDECAR", script)));
+    let mut child = command.spawn().expect("starts");
     let lines = BufReader::new(child.stdout.take().expect("piped")).lines();
     let said = lines.map_while(Result::ok).find_map(|line| line.strip_prefix("NODE ")?.parse().ok());
     Process { child, mysql: said.expect("the child's port") }
@@ -100,7 +101,7 @@ async fn kill_minus_9_keeps_every_acknowledged_write() {
     let dir = tempfile::tempdir().expect("a directory");
     let mut acknowledged: i64 = 0;
     for round in 0..3 {
-        let process = process(dir.path());
+        let process = process(dir.path(), None);
         let mut conn = connect(process.mysql).await;
         if round == 0 {
             conn.query_drop("CREATE TABLE docs (title text, v int)").await.expect("created");
@@ -121,11 +122,36 @@ async fn kill_minus_9_keeps_every_acknowledged_write() {
         drop(process);
         acknowledged += i64::from(last.await.expect("no panic"));
     }
-    let process = process(dir.path());
+    let process = process(dir.path(), None);
     let mut conn = connect(process.mysql).await;
     let (rows, sum): (i64, i64) =
         conn.query_first("SELECT COUNT(*), SUM(id) FROM docs").await.expect("rows").expect("a row");
     assert!(rows >= acknowledged && sum == rows * (rows + 1) / 2, "{rows} rows, {acknowledged} acknowledged");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sidecar_does_not_outlive_a_killed_node() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let ended = dir.path().join("ended");
+    let script = format!("echo 'Buddy v1 started 127.0.0.1:9'; cat >/dev/null; touch {}", ended.display());
+    let process = process(&dir.path().join("node"), Some(&script));
+    assert!(!ended.exists());
+    drop(process);
+    until("the sidecar has seen its stdin end", || async { ended.exists() }).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_ends_when_it_is_told_to() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (tell, told) = tokio::sync::oneshot::channel::<()>();
+    let options = NodeOptions::new(dir.path(), "127.0.0.1:0", "127.0.0.1:0");
+    let run = tokio::spawn(node::run(options, async move {
+        let _ = told.await;
+    }));
+    tell.send(()).expect("it runs");
+    let ended = tokio::time::timeout(PATIENCE, run).await.expect("it ends");
+    ended.expect("no panic").expect("cleanly");
+    node_in(dir.path()).await.stop().await.expect("the directory is free again");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -157,6 +157,12 @@ fn processed_ids_are_taken_out() {
         false,
         Is::Without("DELETE FROM t WHERE id IN (7,9)"),
     );
+    check(
+        INSERT,
+        &format!("{REFUSED}; table 'system.t_s1' is locked; processed_ids=3"),
+        false,
+        Is::Without("INSERT INTO t (id,title) VALUES (1,'a;b'),(2,'it\\'s (2)')"),
+    );
     for odd in ["", "x", "1, 2", "1,2 processed_ids=3", "99", "1,2,3", "99999999999999999999"] {
         check(INSERT, &with(odd), false, Is::Unknown);
     }
