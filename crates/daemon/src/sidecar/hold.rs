@@ -4,7 +4,7 @@
 //! after its outcome became unknown.
 
 use super::Sidecar;
-use super::peers::stayed_primary;
+use super::peers::is_in_no_history;
 use manticore::handover::Response;
 use manticore::rerun::{Decision, Facts, decide};
 use manticore::{CallError, Reply, reply};
@@ -88,8 +88,7 @@ pub(super) struct Failed<'a> {
 /// The answer to `failed`; `None` when the original error stands.
 pub(super) async fn answer(sidecar: &Sidecar, failed: Failed<'_>) -> Option<Response> {
     let Failed { sql, error, user, ours } = failed;
-    let mut next = next(sidecar, sql, error, ours).await;
-    if next == Next::Error {
+    if decide(sql, error, Facts { ours, stayed_primary: true }) == Decision::ReturnError {
         return None;
     }
     let (Ok(_place), Some(_bytes)) = (sidecar.hold.places.try_acquire(), sidecar.hold.count(sql.len()))
@@ -97,8 +96,9 @@ pub(super) async fn answer(sidecar: &Sidecar, failed: Failed<'_>) -> Option<Resp
         tracing::warn!("no place to hold a statement: its error goes back");
         return None;
     };
-    let mut routes = sidecar.hold.routes.subscribe();
     let deadline = Instant::now() + sidecar.hold_time();
+    let mut next = next(sidecar, sql, error, ours, deadline).await;
+    let mut routes = sidecar.hold.routes.subscribe();
     let mut text = sql.to_owned();
     let mut last: Option<(u16, Value)> = None;
     let mut partly = false;
@@ -129,7 +129,7 @@ pub(super) async fn answer(sidecar: &Sidecar, failed: Failed<'_>) -> Option<Resp
         };
         next = match failure(&body) {
             None => return Some(Response::of_body(status, body)),
-            Some(error) => self::next(sidecar, &text, &error, ours).await,
+            Some(error) => self::next(sidecar, &text, &error, ours, deadline).await,
         };
         last = Some((status, body));
         pause(&mut routes, deadline).await;
@@ -159,10 +159,24 @@ enum Next {
     Unknown(String),
 }
 
-async fn next(sidecar: &Sidecar, sql: &str, error: &str, ours: &BTreeSet<model::TableName>) -> Next {
-    // Only a certification conflict asks for it, and finding out costs requests.
-    let stayed_primary = error.contains("code 3") && stayed_primary(sidecar, error).await;
-    match decide(sql, error, Facts { ours, stayed_primary }) {
+async fn next(
+    sidecar: &Sidecar,
+    sql: &str,
+    error: &str,
+    ours: &BTreeSet<model::TableName>,
+    deadline: Instant,
+) -> Next {
+    let decided = |stayed_primary| decide(sql, error, Facts { ours, stayed_primary });
+    // Finding out costs requests and perhaps a wait, so it is done only where it decides.
+    let decision = match decided(false) {
+        Decision::ReturnUnknown { message } => match decided(true) {
+            Decision::ReturnUnknown { .. } => Decision::ReturnUnknown { message },
+            other if is_in_no_history(sidecar, error, deadline).await => other,
+            _ => Decision::ReturnUnknown { message },
+        },
+        other => other,
+    };
+    match decision {
         Decision::Rerun => Next::Run,
         Decision::RerunWithout { sql } => Next::RunInstead(sql),
         Decision::ReturnError => Next::Error,

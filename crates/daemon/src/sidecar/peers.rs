@@ -16,6 +16,9 @@ const LOOK_TIME_MAX: Duration = Duration::from_millis(1_500);
 /// failed: a statement that waits out a change of view fails within moments of that change.
 const PRIMARY_SINCE: Duration = Duration::from_secs(5);
 
+/// Between looks at a target that has no primary view: it is alone only until its group gains a new member.
+const VIEW_PAUSE: Duration = Duration::from_millis(100);
+
 #[derive(Debug, Default)]
 pub(super) struct Peers {
     known: Mutex<BTreeMap<NodeId, Peer>>,
@@ -113,26 +116,41 @@ pub(super) async fn run(sidecar: Arc<Sidecar>, shutdown: Shutdown) {
     }
 }
 
-/// Whether every target that `error` names stayed primary under one `conf_id` before, during and after the
-/// statement that gave it. `false` when that cannot be said.
-pub(super) async fn stayed_primary(sidecar: &Sidecar, error: &str) -> bool {
+/// Whether what every target of `error` rolled back is certainly in nobody's history: the target stayed primary
+/// under one `conf_id`, or it lost its primary view and then went on alone, so that its own state is what counts.
+///
+/// Waits for a target without a primary view until `deadline`. `false` when it cannot be said: a target that came
+/// back to others may have missed what they applied.
+pub(super) async fn is_in_no_history(sidecar: &Sidecar, error: &str, deadline: Instant) -> bool {
     let targets = targets(error);
-    if targets.is_empty() {
-        return false;
-    }
-    for (table, node) in targets {
-        let Some(before) = sidecar.peers.long_primary(&node, &table, Instant::now()) else { return false };
-        let (_, status) = sidecar.client.poll(&node, false, LOOK_TIME_MAX).await;
-        let after = status.and_then(|status| {
-            let mut clusters = status.clusters.into_values();
-            clusters
-                .find(|cluster| cluster.tables.contains(&table) && cluster.status == ClusterState::Primary)
-        });
-        if after.map(|cluster| cluster.conf_id) != Some(before) {
-            return false;
+    let failed_at = Instant::now();
+    let before: Vec<Option<i64>> =
+        targets.iter().map(|(table, node)| sidecar.peers.long_primary(node, table, failed_at)).collect();
+    for ((table, node), before) in targets.iter().zip(before) {
+        loop {
+            let (_, status) = sidecar.client.poll(node, false, LOOK_TIME_MAX).await;
+            let clusters = status.map(|status| status.clusters).unwrap_or_default();
+            let cluster = clusters.into_values().find(|cluster| cluster.tables.contains(table));
+            match cluster {
+                Some(cluster) if cluster.status == ClusterState::Primary => {
+                    let stayed = before == Some(cluster.conf_id);
+                    let alone = cluster.size == 1 && cluster.nodes_view.iter().all(|member| member == node);
+                    if !stayed && !(alone && is_unordered(error)) {
+                        return false;
+                    }
+                    break;
+                }
+                Some(_) if Instant::now() < deadline => tokio::time::sleep(VIEW_PAUSE).await,
+                _ => return false,
+            }
         }
     }
-    true
+    !targets.is_empty()
+}
+
+/// Whether no target had given the write a place in its order, as far as the error shows places.
+fn is_unordered(error: &str) -> bool {
+    error.split("seqno ").skip(1).all(|rest| rest.starts_with("-1"))
 }
 
 /// The tables and nodes of `remote table 't' at host:port failed`.

@@ -1,4 +1,4 @@
-use super::script::{Server, Stage, error, hand_over, ok, rows, until};
+use super::script::{Server, Stage, cluster, error, hand_over, ok, rows, until};
 use crate::sidecar::Sidecar;
 use crate::sidecar::upstream::Upstream;
 use manticore::Reply;
@@ -126,6 +126,50 @@ async fn an_outcome_that_became_unknown_is_said_and_not_repeated() {
     let message = text(&hand_over(address, INSERT, ABSENT).await);
     assert!(message.contains("may have been applied"), "{message}");
     assert_eq!(node.asked(), vec![INSERT]);
+}
+
+/// Looks at a target give these states one after the other, the last one for good; then statements succeed.
+async fn target(states: &'static [(&'static str, &'static str, &'static str)]) -> Server {
+    let mut looks = 0;
+    Server::start(move |_, sql| {
+        if !sql.starts_with("SHOW STATUS") {
+            return ok();
+        }
+        let (status, size, view) = states[looks.min(states.len() - 1)];
+        looks += 1;
+        cluster("g", &[("status", status), ("size", size), ("nodes_view", view), ("indexes", "system.t_s0")])
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_conflict_is_run_again_only_when_its_target_goes_on_alone() {
+    for (states, again) in [
+        (&[("non-primary", "1", "h:2"), ("non-primary", "1", ""), ("primary", "1", "")][..], true),
+        (&[("non-primary", "1", ""), ("primary", "2", "h:2")], false),
+        (&[("primary", "2", "h:2")], false),
+        (&[("recovery-required", "0", "")], false),
+    ] {
+        let node = target(states).await;
+        let mut stage = Stage::new(&node, None).await;
+        stage.knows(&["t"], 1);
+        let (address, _trigger) = stage.run();
+        let conflict = format!(
+            "remote table 'system.t_s0' at {} failed: remote error: error at PostRollback, code 3 (transaction \
+             aborted, server can continue), seqno -1",
+            node.address
+        );
+        let answer = hand_over(address, INSERT, &conflict).await.reply().expect("a reply");
+        assert_eq!(matches!(answer, Reply::Done { .. }), again, "{states:?}: {answer:?}");
+        assert_eq!(node.changes().len(), usize::from(again), "{states:?}");
+        if again {
+            let ordered = conflict.replace("seqno -1", "seqno 12");
+            assert!(text(&hand_over(address, INSERT, &ordered).await).contains("may have been applied"));
+            let update = hand_over(address, "UPDATE t SET v=1 WHERE id=1", &conflict).await;
+            assert!(matches!(update.reply(), Ok(Reply::Error { .. })));
+            assert_eq!(node.changes().len(), 1);
+        }
+    }
 }
 
 #[tokio::test]
