@@ -253,12 +253,9 @@ pub(crate) fn fill_equal(instance: &Instance, shares: &Shares) -> Layout {
     let mut layout = Layout::kept(instance);
     let target: Vec<f64> =
         shares.targets(&layout.load, instance.total()).into_iter().map(f64::from).collect();
-    let over: Vec<bool> = (0..target.len()).map(|i| f64::from(layout.load[i]) > target[i]).collect();
     let mut lacking = Lacking::new(instance, &layout, target);
     restore(instance, &mut layout, &mut lacking, 0..instance.units());
-    if over.contains(&true) {
-        shift(instance, &mut layout, &mut lacking, &over);
-    }
+    shift(instance, &mut layout, &mut lacking);
     layout
 }
 
@@ -292,46 +289,39 @@ fn restore(
     }
 }
 
-/// Moves copies of equal units from nodes above their target to nodes below, those with the fewest bytes first.
-fn shift(instance: &Instance, layout: &mut Layout, lacking: &mut Lacking, over: &[bool]) {
-    let (start, mut units) = units_by_node(instance, layout, over);
+/// Moves copies of equal units from nodes above their target to nodes below, those with the fewest bytes first. Each
+/// pass moves at most one copy of a unit: a node that shall get nearly all units could not be filled otherwise.
+fn shift(instance: &Instance, layout: &mut Layout, lacking: &mut Lacking) {
+    let mut order: Vec<u32> = (0..instance.units() as u32).collect();
+    if instance.bytes.windows(2).any(|pair| pair[0] != pair[1]) {
+        order.sort_by_key(|&u| instance.bytes[u as usize]);
+    }
+    let surplus = |layout: &Layout, lacking: &Lacking, i: u32| -lacking.lack(instance, layout, i);
+    let mut left: f64 = (0..instance.usable.len() as u32).map(|i| surplus(layout, lacking, i).max(0.0)).sum();
     let mut rest = Vec::new();
-    for i in (0..over.len()).filter(|&i| over[i]) {
-        let here = &mut units[start[i] as usize..start[i + 1] as usize];
-        here.sort_by_key(|&u| instance.bytes[u as usize]);
-        for &u in &*here {
-            if lacking.lack(instance, layout, i as u32) >= 0.0 {
-                break;
-            }
-            let u = u as usize;
+    let mut moved = true;
+    while moved && left > 0.0 {
+        moved = false;
+        for u in order.iter().map(|&u| u as usize) {
+            let nodes = layout.nodes(instance, u);
+            let fullest = nodes.iter().copied().max_by(|&a, &b| {
+                surplus(layout, lacking, a).total_cmp(&surplus(layout, lacking, b)).then(b.cmp(&a))
+            });
+            let Some(from) = fullest.filter(|&i| surplus(layout, lacking, i) > 0.0) else { continue };
             rest.clear();
-            rest.extend(layout.nodes(instance, u).iter().filter(|&&k| k as usize != i));
+            rest.extend(nodes.iter().filter(|&&k| k != from));
             if let Some(Entry { lack, node }) = lacking.best(instance, layout, u, &rest)
                 && lack > 0.0
             {
-                layout.replace(instance, u, i as u32, node);
-                lacking.changed(instance, layout, i as u32);
+                layout.replace(instance, u, from, node);
+                lacking.changed(instance, layout, from);
                 lacking.changed(instance, layout, node);
+                moved = true;
+                left -= 1.0;
+            }
+            if left <= 0.0 {
+                break;
             }
         }
     }
-}
-
-/// The units on each node that is `chosen`: those of node `i` are `units[start[i]..start[i + 1]]`, in order.
-fn units_by_node(instance: &Instance, layout: &Layout, chosen: &[bool]) -> (Vec<u32>, Vec<u32>) {
-    let mut start = vec![0u32; chosen.len() + 1];
-    for i in 0..chosen.len() {
-        start[i + 1] = start[i] + if chosen[i] { layout.load[i] } else { 0 };
-    }
-    let mut next = start.clone();
-    let mut units = vec![0; start[chosen.len()] as usize];
-    for u in 0..instance.units() {
-        for &i in layout.nodes(instance, u) {
-            if chosen[i as usize] {
-                units[next[i as usize] as usize] = u as u32;
-                next[i as usize] += 1;
-            }
-        }
-    }
-    (start, units)
 }

@@ -54,7 +54,7 @@ pub struct Options {
     pub transfers_out_per_node: u32,
 }
 
-/// A question to the planner. Ids are unique; [`Problem::check`](crate::input) tells.
+/// A question to the planner. Ids are unique; [`Problem::check`] tells.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Problem {
     pub nodes: Vec<Node>,
@@ -66,7 +66,7 @@ pub struct Problem {
 /// the same input gives the same plan on a fast and on a slow machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Arcs that the search for cheaper placements may look at; a few hundred million a second.
+    /// Copies and exchanges that the search for cheaper placements may look at; tens of millions a second.
     pub search_steps: u64,
 }
 
@@ -77,9 +77,9 @@ impl Default for Options {
 }
 
 impl Default for Limits {
-    /// About ten seconds on one core, far more than any event of a real cluster needs.
+    /// A few seconds on one core; events of real clusters need none, or a hundredth of it.
     fn default() -> Self {
-        Self { search_steps: 2_000_000_000 }
+        Self { search_steps: 200_000_000 }
     }
 }
 

@@ -80,6 +80,66 @@ fn ends(instance: &Instance, steps: &[Step], order: &[u32]) -> Vec<[u32; 2]> {
     ends
 }
 
+/// The moves of one vertex by round.
+enum Slots {
+    /// `width` places for each round, filled from the left.
+    Dense { places: Vec<u32>, width: usize },
+    /// For vertices with few moves among many rounds.
+    Sparse(BTreeMap<u32, Vec<u32>>),
+}
+
+impl Slots {
+    /// In a chain, a round holds one move beyond the limit for a moment. Dense slots take at most eight times the
+    /// memory of the moves themselves.
+    fn new(degree: u32, limit: u32, rounds: u32) -> Self {
+        if degree >= rounds / 8 {
+            let width = limit.min(degree) as usize + 1;
+            Self::Dense { places: vec![NONE; width * rounds as usize], width }
+        } else {
+            Self::Sparse(BTreeMap::new())
+        }
+    }
+
+    fn moves(&self, round: u32) -> &[u32] {
+        match self {
+            Self::Dense { places, width } => {
+                let at = round as usize * width;
+                let places = &places[at..at + width];
+                let used = places.iter().position(|&k| k == NONE).unwrap_or(*width);
+                &places[..used]
+            }
+            Self::Sparse(rounds) => rounds.get(&round).map_or(&[], Vec::as_slice),
+        }
+    }
+
+    fn push(&mut self, round: u32, k: u32) {
+        let used = self.moves(round).len();
+        match self {
+            Self::Dense { places, width } => places[round as usize * *width + used] = k,
+            Self::Sparse(rounds) => rounds.entry(round).or_default().push(k),
+        }
+    }
+
+    fn remove(&mut self, round: u32, k: u32) {
+        let used = self.moves(round).len();
+        match self {
+            Self::Dense { places, width } => {
+                let at = round as usize * *width;
+                let places = &mut places[at..at + used];
+                if let Some(place) = places.iter().position(|&other| other == k) {
+                    places[place..].rotate_left(1);
+                    places[used - 1] = NONE;
+                }
+            }
+            Self::Sparse(rounds) => {
+                if let Some(moves) = rounds.get_mut(&round) {
+                    moves.retain(|&other| other != k);
+                }
+            }
+        }
+    }
+}
+
 /// An assignment of moves to rounds; vertex `2 i` is node `i` as a sender, `2 i + 1` as a receiver.
 struct Coloring<'a> {
     ends: &'a [[u32; 2]],
@@ -87,47 +147,42 @@ struct Coloring<'a> {
     rounds: u32,
     /// Per move, `NONE` before it is placed.
     round: Vec<u32>,
-    /// Moves by (vertex, round).
-    at: BTreeMap<(u32, u32), Vec<u32>>,
-    /// Per vertex: the first round that has room.
+    /// Per vertex.
+    at: Vec<Slots>,
+    /// Per vertex: no earlier round has room.
     open: Vec<u32>,
 }
 
 impl<'a> Coloring<'a> {
     fn new(ends: &'a [[u32; 2]], nodes: usize, limit: [u32; 2]) -> Self {
-        let mut degree = vec![[0u32; 2]; nodes];
-        for (side, node) in ends.iter().flat_map(|ends| ends.iter().enumerate()) {
-            if *node != NONE {
-                degree[*node as usize][side] += 1;
+        let mut degree = vec![0u32; 2 * nodes];
+        for (side, &node) in ends.iter().flat_map(|ends| ends.iter().enumerate()) {
+            if node != NONE {
+                degree[2 * node as usize + side] += 1;
             }
         }
-        let rounds = degree.iter().map(|d| d[0].div_ceil(limit[0]).max(d[1].div_ceil(limit[1]))).max();
-        Self {
-            ends,
-            limit,
-            rounds: rounds.unwrap_or(0),
-            round: vec![NONE; ends.len()],
-            at: BTreeMap::new(),
-            open: vec![0; 2 * nodes],
-        }
+        let needed = degree.iter().enumerate().map(|(v, d)| d.div_ceil(limit[v % 2]));
+        let rounds = needed.max().unwrap_or(0);
+        let slots = |(v, &d): (usize, &u32)| Slots::new(d, limit[v % 2], if d > 0 { rounds } else { 0 });
+        let at = degree.iter().enumerate().map(slots).collect();
+        Self { ends, limit, rounds, round: vec![NONE; ends.len()], at, open: vec![0; 2 * nodes] }
     }
 
-    fn vertex(&self, k: u32, side: usize) -> u32 {
-        2 * self.ends[k as usize][side] + side as u32
+    fn vertex(&self, k: u32, side: usize) -> usize {
+        2 * self.ends[k as usize][side] as usize + side
     }
 
-    fn has_room(&self, vertex: u32, round: u32) -> bool {
-        let used = self.at.get(&(vertex, round)).map_or(0, |moves| moves.len() as u32);
-        used < self.limit[vertex as usize % 2]
+    fn has_room(&self, vertex: usize, round: u32) -> bool {
+        (self.at[vertex].moves(round).len() as u32) < self.limit[vertex % 2]
     }
 
     /// The first round with room at the vertex; there is one as long as not all its moves are placed.
-    fn first_open(&mut self, vertex: u32) -> u32 {
-        let mut round = self.open[vertex as usize];
+    fn first_open(&mut self, vertex: usize) -> u32 {
+        let mut round = self.open[vertex];
         while !self.has_room(vertex, round) {
             round += 1;
         }
-        self.open[vertex as usize] = round;
+        self.open[vertex] = round;
         round
     }
 
@@ -135,7 +190,8 @@ impl<'a> Coloring<'a> {
         self.round[k as usize] = round;
         for side in 0..2 {
             if self.ends[k as usize][side] != NONE {
-                self.at.entry((self.vertex(k, side), round)).or_default().push(k);
+                let vertex = self.vertex(k, side);
+                self.at[vertex].push(round, k);
             }
         }
     }
@@ -144,10 +200,8 @@ impl<'a> Coloring<'a> {
         let round = std::mem::replace(&mut self.round[k as usize], NONE);
         for side in 0..2 {
             let vertex = self.vertex(k, side);
-            if let Some(moves) = self.at.get_mut(&(vertex, round)) {
-                moves.retain(|&other| other != k);
-            }
-            self.open[vertex as usize] = self.open[vertex as usize].min(round);
+            self.at[vertex].remove(round, k);
+            self.open[vertex] = self.open[vertex].min(round);
         }
     }
 
@@ -172,8 +226,7 @@ impl<'a> Coloring<'a> {
         // The last move put into `into` may be one too many for its end on this side.
         let (mut last, mut side, mut into, mut other) = (k, 1, first, second);
         loop {
-            let vertex = self.vertex(last, side);
-            let moves = &self.at[&(vertex, into)];
+            let moves = self.at[self.vertex(last, side)].moves(into);
             if moves.len() as u32 <= self.limit[side] {
                 return;
             }

@@ -10,7 +10,7 @@
 //! gave its copy up is listed one by one.
 
 use crate::{fill::Layout, instance::Instance, share::Shares};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// How the search ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,8 +72,8 @@ pub(crate) struct Search<'a> {
     units: Vec<Vec<u32>>,
     /// By node × zones + zone.
     offers: Vec<Vec<Offer>>,
-    /// Units that gave a copy on a usable node up.
-    displaced: BTreeSet<u32>,
+    /// By (from, to): units that gave their copy on `to` up and could go back there from `from`, the cheapest first.
+    returns: BTreeMap<(u32, u32), BTreeSet<(Cost, u32)>>,
     nodes_of_zone: Vec<Vec<u32>>,
     /// Per vertex (nodes, then the pool).
     distance: Vec<Cost>,
@@ -93,14 +93,10 @@ impl<'a> Search<'a> {
         for (list, &load) in units.iter_mut().zip(&layout.load) {
             list.reserve_exact(load as usize + 1);
         }
-        let mut displaced = BTreeSet::new();
         for u in 0..instance.units() {
             let nodes = layout.nodes(instance, u);
             for &i in nodes {
                 units[i as usize].push(u as u32);
-            }
-            if instance.held(u).iter().any(|i| instance.usable[*i as usize] && !nodes.contains(i)) {
-                displaced.insert(u as u32);
             }
         }
         let mut nodes_of_zone = vec![Vec::new(); instance.zone_nodes.len()];
@@ -115,7 +111,7 @@ impl<'a> Search<'a> {
             steps_left: steps,
             units,
             offers: Vec::new(),
-            displaced,
+            returns: BTreeMap::new(),
             nodes_of_zone,
             distance: vec![Cost::default(); n + 1],
             arc: vec![NO_ARC; n + 1],
@@ -133,6 +129,9 @@ impl<'a> Search<'a> {
         for i in (0..n).filter(|&i| self.instance.usable[i]) {
             self.list_offers(i);
         }
+        for u in 0..self.instance.units() as u32 {
+            self.list_returns(u, true);
+        }
         loop {
             let cycles = self.negative_cycles();
             if self.steps_left == 0 {
@@ -141,17 +140,58 @@ impl<'a> Search<'a> {
             if cycles.is_empty() {
                 return (End::Optimal, self.steps_left);
             }
-            let mut touched = BTreeSet::new();
-            for cycle in &cycles {
-                self.apply(cycle, &mut touched);
+            let mut applied = false;
+            for cycle in cycles {
+                applied |= self.exhaust(cycle);
             }
-            if touched.is_empty() {
+            if !applied {
                 return (End::Unknown, self.steps_left);
             }
-            for i in touched {
-                self.list_offers(i as usize);
+        }
+    }
+
+    /// Carries a cycle out, and again with other copies on the same nodes as long as that pays.
+    fn exhaust(&mut self, mut cycle: Vec<(Arc, u32)>) -> bool {
+        let mut applied = false;
+        while self.steps_left > 0 && self.apply(&cycle) {
+            applied = true;
+            match self.again(&cycle) {
+                Some(next) => cycle = next,
+                None => break,
             }
         }
+        applied
+    }
+
+    /// The cheapest cycle through the same nodes, if its cost is negative.
+    fn again(&mut self, cycle: &[(Arc, u32)]) -> Option<Vec<(Arc, u32)>> {
+        let pool = self.instance.usable.len() as u32;
+        let mut cost = Cost::default();
+        let mut next = Vec::with_capacity(cycle.len());
+        for &(arc, to) in cycle {
+            let (unit, step) = if to == pool {
+                (POOL_STEP, self.penalty_step(arc.from as usize, 1))
+            } else if arc.from == pool {
+                (POOL_STEP, self.penalty_step(to as usize, -1))
+            } else {
+                self.cheapest(arc.from, to)?
+            };
+            cost = cost.plus(step);
+            next.push((Arc { from: arc.from, unit }, to));
+        }
+        self.spend(cycle.len());
+        (cost < Cost::default()).then_some(next)
+    }
+
+    /// The cheapest unit that can go from one node to another.
+    fn cheapest(&self, from: u32, to: u32) -> Option<(u32, Cost)> {
+        let zones = self.nodes_of_zone.len();
+        let offers = &self.offers[from as usize * zones + self.instance.zone[to as usize] as usize];
+        let free = |o: &&Offer| !self.layout.nodes(self.instance, o.unit as usize).contains(&to);
+        let offer = offers.iter().find(free).map(|o| (o.cost, o.unit));
+        let back = self.returns.get(&(from, to)).and_then(|units| units.first().copied());
+        let (cost, unit) = offer.into_iter().chain(back).min()?;
+        Some((unit, cost))
     }
 
     fn spend(&mut self, steps: usize) {
@@ -188,7 +228,13 @@ impl<'a> Search<'a> {
         if self.bytes {
             units.sort_by_cached_key(|&u| (self.is_original(u, i as u32), self.bytes_of(u), u));
         } else {
-            units.sort_by_cached_key(|&u| (self.is_original(u, i as u32), u));
+            let mut new = 0;
+            for k in 0..units.len() {
+                if !self.is_original(units[k], i as u32) {
+                    units.swap(new, k);
+                    new += 1;
+                }
+            }
         }
         let mut looked = units.len();
         let zones = self.nodes_of_zone.len();
@@ -298,35 +344,48 @@ impl<'a> Search<'a> {
 
     /// Copies that go back to a node that gave theirs up.
     fn relax_returns(&mut self) -> bool {
-        let displaced = std::mem::take(&mut self.displaced);
+        let returns = std::mem::take(&mut self.returns);
         let mut changed = false;
-        for &u in &displaced {
-            let unit = u as usize;
-            let nodes = self.layout.nodes(self.instance, unit);
-            let gone: Vec<u32> = self
-                .instance
-                .held(unit)
-                .iter()
-                .copied()
-                .filter(|k| self.instance.usable[*k as usize] && !nodes.contains(k))
-                .collect();
-            let nodes = nodes.to_vec();
-            self.spend(gone.len() * nodes.len());
-            for &to in &gone {
-                for &from in &nodes {
-                    if !self.zones_allow(u, from, self.instance.zone[to as usize]) {
-                        continue;
-                    }
-                    let saves = !self.is_original(u, from);
-                    let bytes = if saves { -self.bytes_of(u) } else { 0 };
-                    let cost = Cost { imbalance: 0, copies: -i64::from(saves), bytes };
-                    let distance = self.distance[from as usize].plus(cost);
-                    changed |= self.reach(to, distance, Arc { from, unit: u });
+        for (&(from, to), units) in &returns {
+            if let Some(&(cost, unit)) = units.first() {
+                let distance = self.distance[from as usize].plus(cost);
+                changed |= self.reach(to, distance, Arc { from, unit });
+            }
+        }
+        self.spend(returns.len());
+        self.returns = returns;
+        changed
+    }
+
+    /// Notes (or forgets) the ways back that unit `u` has from where it is now.
+    fn list_returns(&mut self, u: u32, note: bool) {
+        let unit = u as usize;
+        let nodes = self.layout.nodes(self.instance, unit);
+        for &to in self.instance.held(unit) {
+            if !self.instance.usable[to as usize] || nodes.contains(&to) {
+                continue;
+            }
+            for &from in nodes {
+                if !self.zones_allow(u, from, self.instance.zone[to as usize]) {
+                    continue;
+                }
+                let saves = !self.is_original(u, from);
+                let bytes = if saves { -self.bytes_of(u) } else { 0 };
+                let entry = (Cost { imbalance: 0, copies: -i64::from(saves), bytes }, u);
+                let units = self.returns.entry((from, to)).or_default();
+                if note {
+                    units.insert(entry);
+                } else {
+                    units.remove(&entry);
                 }
             }
         }
-        self.displaced = displaced;
-        changed
+    }
+
+    /// What it costs when the load of a node changes by one.
+    fn penalty_step(&self, i: usize, by: i64) -> Cost {
+        let load = i64::from(self.layout.load[i]);
+        Cost { imbalance: self.penalty(i, load + by) - self.penalty(i, load), ..Cost::default() }
     }
 
     /// Chains that end at a node (it keeps one more) and begin at another (it keeps one less).
@@ -336,18 +395,14 @@ impl<'a> Search<'a> {
         let mut changed = false;
         self.spend(2 * n);
         for i in (0..n).filter(|&i| self.instance.usable[i]) {
-            let load = i64::from(self.layout.load[i]);
-            let cost = self.penalty(i, load + 1) - self.penalty(i, load);
-            let distance = self.distance[i].plus(Cost { imbalance: cost, ..Cost::default() });
+            let distance = self.distance[i].plus(self.penalty_step(i, 1));
             changed |= self.reach(pool, distance, Arc { from: i as u32, unit: POOL_STEP });
         }
         for i in 0..n {
-            let load = i64::from(self.layout.load[i]);
-            if !self.instance.usable[i] || load == 0 {
+            if !self.instance.usable[i] || self.layout.load[i] == 0 {
                 continue;
             }
-            let cost = self.penalty(i, load - 1) - self.penalty(i, load);
-            let distance = self.distance[n].plus(Cost { imbalance: cost, ..Cost::default() });
+            let distance = self.distance[n].plus(self.penalty_step(i, -1));
             changed |= self.reach(i as u32, distance, Arc { from: pool, unit: POOL_STEP });
         }
         changed
@@ -384,7 +439,7 @@ impl<'a> Search<'a> {
     }
 
     /// Carries a cycle out unless another one has taken its copies or it would break the rule of zones.
-    fn apply(&mut self, cycle: &[(Arc, u32)], touched: &mut BTreeSet<u32>) {
+    fn apply(&mut self, cycle: &[(Arc, u32)]) -> bool {
         let steps: Vec<(u32, u32, u32)> = cycle
             .iter()
             .filter(|(arc, _)| arc.unit != POOL_STEP)
@@ -394,27 +449,35 @@ impl<'a> Search<'a> {
             let nodes = self.layout.nodes(self.instance, u as usize);
             nodes.contains(&from) && !nodes.contains(&to)
         });
+        let units: BTreeSet<u32> = steps.iter().map(|&(u, ..)| u).collect();
         if !possible {
-            return;
+            return false;
         }
+        units.iter().for_each(|&u| self.list_returns(u, false));
         for &(u, from, to) in &steps {
             self.layout.replace(self.instance, u as usize, from, to);
         }
-        if steps.iter().any(|&(u, ..)| !self.zones_hold(u)) {
+        let holds = units.iter().all(|&u| self.zones_hold(u));
+        if !holds {
             for &(u, from, to) in &steps {
                 self.layout.replace(self.instance, u as usize, to, from);
             }
-            return;
         }
+        units.iter().for_each(|&u| self.list_returns(u, true));
+        if !holds {
+            return false;
+        }
+        let mut touched = BTreeSet::new();
         for &(u, from, to) in &steps {
             self.units[from as usize].retain(|&other| other != u);
             self.units[to as usize].push(u);
-            for &i in self.layout.nodes(self.instance, u as usize) {
-                touched.insert(i);
-            }
+            touched.extend(self.layout.nodes(self.instance, u as usize));
             touched.extend([from, to]);
-            self.displaced.insert(u);
         }
+        for i in touched {
+            self.list_offers(i as usize);
+        }
+        true
     }
 
     fn zones_hold(&self, u: u32) -> bool {

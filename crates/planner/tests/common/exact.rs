@@ -2,6 +2,7 @@
 //! with nothing in common with the planner's search.
 
 use planner::{NodeState, Problem};
+use std::collections::BTreeMap;
 
 /// Worth more than all copies of a test together.
 const RANGE: i64 = 1_000_000_000_000;
@@ -113,25 +114,48 @@ pub fn active(problem: &Problem) -> Vec<usize> {
     (0..problem.nodes.len()).filter(|&i| problem.nodes[i].state == NodeState::Active).collect()
 }
 
-/// The fewest copies and then the fewest bytes, with every node within its range; `None` when that is impossible.
+/// The fewest and the most copies each zone holds of a unit with `want` copies, by name: spread one by one to the
+/// zone that has the fewest and a free node.
+fn zone_ranges(problem: &Problem, want: i64) -> BTreeMap<Option<String>, (i64, i64)> {
+    let mut nodes: BTreeMap<Option<String>, i64> = BTreeMap::new();
+    for i in active(problem) {
+        *nodes.entry(problem.nodes[i].zone.clone()).or_default() += 1;
+    }
+    let mut copies: BTreeMap<Option<String>, i64> = nodes.keys().map(|z| (z.clone(), 0)).collect();
+    for _ in 0..want {
+        let free = copies.iter().filter(|(zone, count)| **count < nodes[*zone]);
+        let zone = free.min_by_key(|(_, count)| **count).expect("want is at most the nodes").0.clone();
+        *copies.get_mut(&zone).expect("zone") += 1;
+    }
+    let most = copies.values().copied().max().unwrap_or(0);
+    nodes.into_iter().map(|(zone, n)| (zone, (n.min((most - 1).max(0)), n.min(most)))).collect()
+}
+
+/// The fewest copies and then the fewest bytes, with every node within its range and the copies of a unit spread
+/// over the zones; `None` when that is impossible.
 pub fn optimum(problem: &Problem, ranges: &[(i64, i64)]) -> Option<(u64, u64)> {
     let active = active(problem);
     let mut network = Network::default();
     let (source, sink) = (network.vertex(), network.vertex());
     let node: Vec<usize> = problem.nodes.iter().map(|_| network.vertex()).collect();
-    let mut demand = 0;
+    let (mut demand, mut least) = (0, 0);
     for unit in &problem.units {
         let vertex = network.vertex();
         let want = i64::from(unit.rf).min(active.len() as i64);
         demand += want;
         network.edge(source, vertex, want, 0);
-        for &i in &active {
-            let kept = unit.replicas.contains(&problem.nodes[i].id);
-            let cost = if kept { 0 } else { COPY + unit.bytes as i64 };
-            network.edge(vertex, node[i], 1, cost);
+        for (zone, (low, high)) in zone_ranges(problem, want) {
+            let part = network.vertex();
+            least += low;
+            network.edge(vertex, part, low, -RANGE);
+            network.edge(vertex, part, high - low, 0);
+            for &i in active.iter().filter(|&&i| problem.nodes[i].zone == zone) {
+                let kept = unit.replicas.contains(&problem.nodes[i].id);
+                let cost = if kept { 0 } else { COPY + unit.bytes as i64 };
+                network.edge(part, node[i], 1, cost);
+            }
         }
     }
-    let mut least = 0;
     for &i in &active {
         let (low, high) = ranges[i];
         least += low;
