@@ -164,7 +164,7 @@ mod tests {
             let made = plan(&problem, &Limits::default());
             lint::check(&problem, &made).expect("valid");
             assert_eq!(made.gap, 0, "{}", case.name);
-            assert_eq!(made.moves.is_empty(), false, "{}", case.name);
+            assert!(!made.moves.is_empty(), "{}", case.name);
         }
     }
 }

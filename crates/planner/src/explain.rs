@@ -179,16 +179,16 @@ fn others_text(facts: &Facts, of: &(Standing, Vec<String>, usize), nodes: &[Stri
     let (standing, names, count) = of;
     let own = nodes.iter().filter(|n| facts.nodes.get(*n).is_some_and(|n| n.standing == *standing)).count();
     let others = count.saturating_sub(own);
-    let named: Vec<&str> =
+    let shown: Vec<&str> =
         names.iter().filter(|n| !nodes.contains(n)).take(NAMES_MAX).map(String::as_str).collect();
     if others == 0 {
         return None;
     }
-    let more = others - named.len();
-    let list = match (named.is_empty(), more) {
+    let more = others - shown.len();
+    let list = match (shown.is_empty(), more) {
         (true, _) => format!("{more} nodes"),
-        (false, 0) => named.join(", "),
-        (false, _) => format!("{} and {more} more", named.join(", ")),
+        (false, 0) => shown.join(", "),
+        (false, _) => format!("{} and {more} more", shown.join(", ")),
     };
     Some(format!("{list}: {}", standing.text()))
 }

@@ -262,7 +262,9 @@ mod tests {
                 Place::Existing(id) => &groups.iter().find(|g| g.id == *id).expect("known").members,
                 Place::New(k) => &made.new_groups[*k],
             };
-            members.iter().for_each(|m| *load.get_mut(m.as_str()).expect("known") += 1);
+            for member in members {
+                *load.get_mut(member.as_str()).expect("known") += 1;
+            }
         }
         load.into_values().collect()
     }
@@ -337,7 +339,9 @@ mod tests {
         for members in &made.new_groups {
             assert_eq!(members.len(), 2);
             assert_ne!(number(&members[0]) / 2, number(&members[1]) / 2, "two zones");
-            members.iter().for_each(|m| used[number(m)] += 1);
+            for member in members {
+                used[number(member)] += 1;
+            }
         }
         assert!(used.iter().zip(0..).all(|(&used, ports)| used <= ports), "{used:?}");
         assert!(made.new_groups.len() >= 5);

@@ -153,6 +153,7 @@ struct WireUnit {
 
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[expect(clippy::struct_field_names, reason = "the names are those of the JSON")]
 struct WireOptions {
     max_units_per_node: Option<u32>,
     transfers_in_per_node: Option<u32>,

@@ -164,7 +164,7 @@ mod tests {
             let n = 3 + next(8);
             let sets: Vec<Vec<u32>> = (0..next(12))
                 .map(|_| {
-                    let set: BTreeSet<u32> = (0..1 + next(5)).map(|_| next(n)).collect();
+                    let set: BTreeSet<u32> = (0..=next(5)).map(|_| next(n)).collect();
                     set.into_iter().collect()
                 })
                 .collect();

@@ -256,10 +256,7 @@ mod tests {
     fn check(pairs: &[[u32; 2]], nodes: usize, limit: [u32; 2]) {
         let mut coloring = Coloring::new(pairs, nodes, limit);
         for k in 0..pairs.len() as u32 {
-            match pairs[k as usize].contains(&NONE) {
-                true => coloring.place_one_ended(k),
-                false => coloring.place(k),
-            }
+            if pairs[k as usize].contains(&NONE) { coloring.place_one_ended(k) } else { coloring.place(k) }
         }
         let mut used: BTreeMap<(usize, u32, u32), u32> = BTreeMap::new();
         for (ends, &round) in pairs.iter().zip(&coloring.round) {

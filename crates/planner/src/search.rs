@@ -453,7 +453,9 @@ impl<'a> Search<'a> {
         if !possible {
             return false;
         }
-        units.iter().for_each(|&u| self.list_returns(u, false));
+        for &u in &units {
+            self.list_returns(u, false);
+        }
         for &(u, from, to) in &steps {
             self.layout.replace(self.instance, u as usize, from, to);
         }
@@ -463,7 +465,9 @@ impl<'a> Search<'a> {
                 self.layout.replace(self.instance, u as usize, to, from);
             }
         }
-        units.iter().for_each(|&u| self.list_returns(u, true));
+        for &u in &units {
+            self.list_returns(u, true);
+        }
         if !holds {
             return false;
         }

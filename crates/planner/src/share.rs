@@ -156,8 +156,7 @@ fn by_zone(instance: &Instance, measure: &impl Fn(usize) -> f64) -> Vec<f64> {
 }
 
 fn zone_rooms(instance: &Instance, measure: &impl Fn(usize) -> f64) -> Vec<ZoneRoom> {
-    let most = instance.zone_quota.len();
-    let mut sum_by_want = vec![0.0; most];
+    let mut sum_by_want = vec![0.0; instance.zone_quota.len()];
     for (u, &w) in instance.want.iter().enumerate() {
         sum_by_want[w as usize] += measure(u);
     }
@@ -166,14 +165,14 @@ fn zone_rooms(instance: &Instance, measure: &impl Fn(usize) -> f64) -> Vec<ZoneR
     (0..instance.zone_nodes.len() as u32)
         .map(|z| {
             let nodes = largest_first(instance, z);
-            let (mut must, mut may) = (0.0, 0.0);
+            let (mut least, mut most) = (0.0, 0.0);
             for (want, sum) in sum_by_want.iter().enumerate() {
                 let (low, high) = instance.zone_range(want as u32, z);
-                must += f64::from(low) * sum;
-                may += f64::from(high) * sum;
+                least += f64::from(low) * sum;
+                most += f64::from(high) * sum;
             }
-            let most = per_node * nodes.len() as f64;
-            ZoneRoom { nodes, must: must.min(most), may: may.min(most), per_node }
+            let room = per_node * nodes.len() as f64;
+            ZoneRoom { nodes, must: least.min(room), may: most.min(room), per_node }
         })
         .collect()
 }

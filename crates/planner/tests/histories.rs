@@ -24,7 +24,9 @@ fn check_final(cluster: &mut Cluster, made: &Plan) {
     assert!(again.moves.is_empty(), "moves again: {:#?}\n{:#?}", again.moves, cluster.problem);
     let sorted = |plan: &Plan| -> BTreeMap<String, Vec<String>> {
         let mut placement = plan.placement.clone();
-        placement.values_mut().for_each(|nodes| nodes.sort());
+        for nodes in placement.values_mut() {
+            nodes.sort();
+        }
         placement
     };
     assert_eq!(sorted(&again), sorted(made));

@@ -30,7 +30,7 @@ fn mistakes_are_told_with_their_path() {
     let unit = |fields: &str| format!(r#"{{{node},"units":[{{"id":"u",{fields}}}]}}"#);
     let cases = [
         ("[]".to_owned(), "$"),
-        ("".to_owned(), "$"),
+        (String::new(), "$"),
         (r#"{"nodes":[]}"#.to_owned(), "$"),
         (r#"{"nodes":[{"id":"a"},{"id":"a"}],"units":[]}"#.to_owned(), "$.nodes[1].id"),
         (r#"{"nodes":[{"id":"a","capacity":-1}],"units":[]}"#.to_owned(), "$.nodes[0].capacity"),

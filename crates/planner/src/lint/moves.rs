@@ -88,7 +88,8 @@ fn loads(view: &View, found: &mut Vec<Violation>) {
     let total: f64 = load.iter().sum();
     for (node, &is) in view.problem.nodes.iter().zip(&load) {
         let told = view.plan.load.get(&node.id).copied().unwrap_or(0.0);
-        if !((told - is).abs() <= 1e-9 * total) {
+        // A NaN is wrong as well.
+        if (told - is).abs() > 1e-9 * total || told.is_nan() {
             found.push(Violation::Load { node: node.id.clone(), told, is });
         }
     }

@@ -16,7 +16,7 @@ pub(super) fn check(view: &View, found: &mut Vec<Violation>) {
     for pair in &view.pairs {
         for &i in &pair.after {
             units[i] += 1;
-            chosen[i] += u32::from(!(pair.reported && pair.before.contains(&i)));
+            chosen[i] += u32::from(!may_stay(pair, i));
         }
     }
     let room = |i: usize| limit.is_none_or(|limit| units[i] < limit);
@@ -36,6 +36,11 @@ pub(super) fn check(view: &View, found: &mut Vec<Violation>) {
     }
 }
 
+/// Whether lack of room excuses the copy on node `i`: it was there, and the plan tells that it has no better place.
+fn may_stay(pair: &Pair, i: usize) -> bool {
+    pair.reported && pair.before.contains(&i)
+}
+
 fn nodes(view: &View, pair: &Pair, found: &mut Vec<Violation>) {
     let unit = || pair.unit.id.clone();
     for (k, &i) in pair.after.iter().enumerate() {
@@ -44,7 +49,7 @@ fn nodes(view: &View, pair: &Pair, found: &mut Vec<Violation>) {
             found.push(Violation::NodeTwice { unit: unit(), node });
         } else if view.node(i).state == NodeState::Down {
             found.push(Violation::NodeDown { unit: unit(), node });
-        } else if !view.takes(i) && !(pair.reported && pair.before.contains(&i)) {
+        } else if !view.takes(i) && !may_stay(pair, i) {
             found.push(Violation::NodeClosed { unit: unit(), node });
         }
     }

@@ -164,5 +164,5 @@ pub fn optimum(problem: &Problem, ranges: &[(i64, i64)]) -> Option<(u64, u64)> {
     }
     let (flow, cost) = network.solve();
     let cost = cost + least * RANGE;
-    (flow == demand && cost < RANGE).then(|| ((cost / COPY) as u64, (cost % COPY) as u64))
+    (flow == demand && cost < RANGE).then_some(((cost / COPY) as u64, (cost % COPY) as u64))
 }
