@@ -211,29 +211,30 @@ impl Cluster {
             .cloned()
             .collect();
         let stuck = self.flushing() && now.since(self.promised_at) > FLUSH_MAX;
-        if gone.is_empty() && left.is_empty() && !stuck && !self.one_has_fallen_out() {
+        let fallen = rest.iter().any(|member| self.has_fallen_out(member));
+        if gone.is_empty() && left.is_empty() && !stuck && !fallen {
             self.suspected_since = None;
             return;
         }
+        let leader = rest.iter().find(|member| !self.has_fallen_out(member));
         let since = *self.suspected_since.get_or_insert(now);
         let patience = self.options.inactive_timeout - self.options.suspect_timeout;
         let delay = INSTALL_DELAY.min(patience);
         let ripe = gone.is_empty() || now.since(since) >= delay;
-        if ripe && self.round.is_none() && rest.first() == Some(&self.me) {
+        if ripe && self.round.is_none() && leader == Some(&self.me) {
             self.start_round(host, rest, Kind::Repair);
         } else if !ripe {
             self.check_at = self.check_at.min(since + delay);
         }
     }
 
-    /// Whether a member lost the primary view that this node still sees it in: it acknowledges nothing any more, so a
-    /// new view is needed, with it.
-    fn one_has_fallen_out(&self) -> bool {
-        self.view.members.iter().any(|member| {
-            let alive = self.peers.get(&member.node).and_then(|peer| peer.alive.as_ref());
-            alive.is_some_and(|alive| {
-                alive.member == *member && alive.view == self.view.id && alive.confirmed && !alive.primary
-            })
+    /// Whether a member lost the primary view that this node still sees it in, or went on to one that came to nothing:
+    /// it acknowledges nothing any more, so a new view is needed, with it but not led by it.
+    fn has_fallen_out(&self, member: &Member) -> bool {
+        let alive = self.peers.get(&member.node).and_then(|peer| peer.alive.as_ref());
+        alive.is_some_and(|alive| {
+            let here = alive.view == self.view.id && alive.confirmed;
+            alive.member == *member && !alive.primary && (here || alive.view > self.view.id)
         })
     }
 

@@ -462,15 +462,25 @@ impl Cluster {
     fn certify(&mut self, host: &mut dyn Host, entry: &Entry) -> bool {
         if entry.conf != self.certified_conf {
             self.rebase_pending(host, entry.seqno - 1);
+        }
+        self.begin_certifying(entry);
+        let origin = node_hash(&entry.origin);
+        let passed = entry.keys.0.is_empty() || !self.certifier.conflicts(&entry.keys.0, origin, entry.seen);
+        self.note_verdict(entry, passed);
+        passed
+    }
+
+    fn begin_certifying(&mut self, entry: &Entry) {
+        if entry.conf != self.certified_conf {
             self.certifier.reset(entry.seqno - 1);
             self.certified_conf = entry.conf;
         }
-        let origin = node_hash(&entry.origin);
-        let passed = entry.keys.0.is_empty() || !self.certifier.conflicts(&entry.keys.0, origin, entry.seen);
+    }
+
+    fn note_verdict(&mut self, entry: &Entry, passed: bool) {
         if passed {
-            self.certifier.record(&entry.keys.0, origin, entry.seqno);
+            self.certifier.record(&entry.keys.0, node_hash(&entry.origin), entry.seqno);
         }
-        passed
     }
 
     /// Applies entries whose verdicts came with them, from a member that had applied them.
@@ -489,6 +499,9 @@ impl Cluster {
                     _ => self.change(host, &entry)?,
                 }
             }
+            // Entries of the same view may follow without verdicts.
+            self.begin_certifying(&entry);
+            self.note_verdict(&entry, passed);
             self.log.append(entry);
             self.log.mark_applied(passed);
         }

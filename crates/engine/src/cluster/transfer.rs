@@ -1,7 +1,7 @@
 //! Copies of tables, and runs of entries, sent piece by piece with a small window.
 
 use super::{
-    Cluster, ClusterMessage as M, Host,
+    Cluster, ClusterMessage as M, Host, Phase, Seen,
     entry::Body,
     log::Log,
     message::{Have, Part, TransferHead},
@@ -353,6 +353,9 @@ impl Cluster {
             self.log = Log::new(head.seqno, head.digest, self.options.history_bytes);
             self.certifier.reset(head.seqno);
             self.certified_conf = 0;
+            // It cannot judge what follows in the same view, so it is no member until a new view has it.
+            let members = head.view.members.clone();
+            self.phase = Phase::Outside { since: host.now(), returning: true, seen: Some(Seen { members }) };
         }
         self.incoming.remove(&session);
         self.join_copied(host, head);

@@ -62,6 +62,24 @@ fn one_of_three_dies_and_writes_go_on_after_a_wait() {
 }
 
 #[test]
+fn what_one_survivor_holds_all_survivors_get() {
+    let mut net = Net::cluster(3, 1);
+    net.cut.insert((0, 1));
+    net.write(0, 9, 9).expect("accepted");
+    net.run(20);
+    net.kill(0);
+    net.cut.clear();
+    net.until(4_000, "a view without it", |net| net.row(1, "size") == "2");
+    net.run(100);
+    let held = Table::from([(9, 9)]);
+    assert_eq!(
+        (net.table(1), net.table(2)),
+        (held.clone(), held),
+        "only 2 had it, and 1 led the change of view"
+    );
+}
+
+#[test]
 fn one_of_two_dies_and_the_survivor_is_read_only_until_bootstrapped() {
     let mut net = Net::cluster(2, 1);
     net.kill(1);

@@ -39,6 +39,10 @@ pub struct Net {
     pub options: String,
     /// Pairs that cannot hear each other.
     pub cut: BTreeSet<(usize, usize)>,
+    /// Links that carry nothing one way: from, to.
+    pub deaf: BTreeSet<(usize, usize)>,
+    /// Processes that stand still until then; what comes meanwhile waits.
+    pub paused: BTreeMap<usize, u64>,
     /// In a hundred messages, so many break the connection: it and all under way behind it are lost.
     pub breaks: u64,
     pub delay_max: u64,
@@ -156,6 +160,8 @@ impl Net {
                       evs.inactive_check_period=PT0.3S"
                 .into(),
             cut: BTreeSet::new(),
+            deaf: BTreeSet::new(),
+            paused: BTreeMap::new(),
             breaks: 0,
             delay_max: 5,
             events: BTreeMap::new(),
@@ -210,7 +216,7 @@ impl Net {
         let arrival = self.now + 1 + self.chance.below(self.delay_max);
         let arrival = arrival.max(self.last.get(&(from, to)).copied().unwrap_or(0));
         self.last.insert((from, to), arrival);
-        if self.cut.contains(&(from.min(to), from.max(to))) {
+        if self.cut.contains(&(from.min(to), from.max(to))) || self.deaf.contains(&(from, to)) {
             return;
         }
         if !self.nodes[to].alive {
@@ -229,13 +235,22 @@ impl Net {
         self.push(arrival, Event::Deliver { from, to, bytes, incarnation });
     }
 
+    /// Until when a process stands still.
+    fn asleep(&self, at: usize) -> u64 {
+        self.paused.get(&at).copied().unwrap_or(0)
+    }
+
     /// Runs until `until`.
     pub fn run_to(&mut self, until: u64) {
         let mut still = 0;
         loop {
             let event = self.events.first_key_value().map_or(u64::MAX, |(&(at, _), _)| at);
             let wake = self.nodes.iter().enumerate().filter(|(_, node)| node.alive);
-            let wake = wake.filter_map(|(at, node)| Some((node.cluster.as_ref()?.next_wake()?.0, at))).min();
+            let wake = wake
+                .filter_map(|(at, node)| {
+                    Some((node.cluster.as_ref()?.next_wake()?.0.max(self.asleep(at)), at))
+                })
+                .min();
             let (wake, at) = wake.unwrap_or((u64::MAX, 0));
             let next = event.min(wake);
             if next > until {
@@ -270,6 +285,8 @@ impl Net {
 
     fn take(&mut self, event: Event) {
         match event {
+            Event::Deliver { to, .. } if self.asleep(to) > self.now => self.push(self.asleep(to), event),
+            Event::Unreachable { at, .. } if self.asleep(at) > self.now => self.push(self.asleep(at), event),
             Event::Unreachable { at, peer } => {
                 let peer = self.nodes[peer].id.clone();
                 if self.nodes[at].alive {
