@@ -4,6 +4,7 @@
 //! after its outcome became unknown.
 
 use super::Sidecar;
+use super::confirm::rows_applied;
 use super::peers::is_in_no_history;
 use manticore::handover::Response;
 use manticore::rerun::{Decision, Facts, decide};
@@ -110,6 +111,7 @@ pub(super) async fn answer(sidecar: &Sidecar, failed: Failed<'_>) -> Option<Resp
                 partly = true;
             }
             Next::Error => return given_up(last, partly),
+            Next::Applied(rows) => return Some(Response::done(rows)),
             Next::Unknown(message) => return Some(Response::error(&message)),
         }
         if Instant::now() >= deadline {
@@ -156,6 +158,8 @@ enum Next {
     Run,
     RunInstead(String),
     Error,
+    /// Seen to be applied, so many rows.
+    Applied(u64),
     Unknown(String),
 }
 
@@ -180,7 +184,10 @@ async fn next(
         Decision::Rerun => Next::Run,
         Decision::RerunWithout { sql } => Next::RunInstead(sql),
         Decision::ReturnError => Next::Error,
-        Decision::ReturnUnknown { message } => Next::Unknown(message),
+        Decision::ReturnUnknown { message } => match rows_applied(sidecar, sql, error, deadline).await {
+            Some(rows) => Next::Applied(rows),
+            None => Next::Unknown(message),
+        },
     }
 }
 

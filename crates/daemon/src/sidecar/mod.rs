@@ -5,6 +5,7 @@
 //! goes [`poll`] → [`fence`] → [`lanes`] → [`execute`] → the node, and its outcome back with the next poll.
 //! It decides nothing about placement, and never acts for a deposed leader.
 
+mod confirm;
 mod controller;
 mod execute;
 mod fence;

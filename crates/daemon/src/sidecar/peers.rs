@@ -135,7 +135,8 @@ pub(super) async fn is_in_no_history(sidecar: &Sidecar, error: &str, deadline: I
                 Some(cluster) if cluster.status == ClusterState::Primary => {
                     let stayed = before == Some(cluster.conf_id);
                     let alone = cluster.size == 1 && cluster.nodes_view.iter().all(|member| member == node);
-                    if !stayed && !(alone && is_unordered(error)) {
+                    let proven = stayed || (alone && is_unordered(error));
+                    if !proven {
                         return false;
                     }
                     break;
@@ -154,7 +155,7 @@ fn is_unordered(error: &str) -> bool {
 }
 
 /// The tables and nodes of `remote table 't' at host:port failed`.
-fn targets(error: &str) -> BTreeSet<(String, NodeId)> {
+pub(super) fn targets(error: &str) -> BTreeSet<(String, NodeId)> {
     let part = |part: &str| {
         let (table, rest) = part.split_once("' at ")?;
         let (node, _) = rest.split_once(" failed")?;
