@@ -102,8 +102,9 @@ impl Traffic {
         traffic
     }
 
-    /// A writer and a reader more, at a node that joined.
+    /// A writer and a reader more, at a node that joined or came back.
     pub fn add(&mut self, endpoint: Endpoint) {
+        self.shared.killed.lock().unwrap_or_else(PoisonError::into_inner).remove(&endpoint.node);
         let random = Random::new(self.seeds.next_u64());
         self.clients.spawn(write(Client::new(endpoint.clone()), Arc::clone(&self.shared), random));
         self.clients.spawn(read(Client::new(endpoint), Arc::clone(&self.shared)));

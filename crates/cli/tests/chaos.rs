@@ -1,0 +1,270 @@
+//! The controller and then an engine killed with -9 at random moments of a creation, a failover and a growth, under
+//! writers: nothing acknowledged is lost, and nothing half-made stays.
+//!
+//! `SHARDWRIGHT_CHAOS_ROUNDS` sets how often in all (default 3, one of each), `SHARDWRIGHT_CHAOS_SEED` where the
+//! moments come from; a failure names the round's own seed.
+// Tests run on the wall clock, with real processes.
+#![allow(clippy::disallowed_methods)]
+
+mod common;
+
+use cli::documents::{Catalogue, Source};
+use cli::load::{Endpoint, Holdings, Loader, Rates, Record, Traffic, verify};
+use cli::random::Random;
+use common::{Dev, sql, wait_for};
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+const TABLE: &str = "kept";
+const SHARDS: u32 = 4;
+const DOCUMENTS: u64 = 400;
+/// Each acts for some seconds; kills fall anywhere in the first part of that.
+const MOMENT_MS: u64 = 4000;
+
+#[derive(Clone, Copy, Debug)]
+enum Act {
+    Create,
+    Failover,
+    Growth,
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn creation_survives_kills() {
+    rounds(Act::Create, 0).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn failover_survives_kills() {
+    rounds(Act::Failover, 1).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn growth_survives_kills() {
+    rounds(Act::Growth, 2).await;
+}
+
+fn number(name: &str, default: u64) -> u64 {
+    std::env::var(name)
+        .ok()
+        .map_or(default, |text| text.parse().unwrap_or_else(|_| panic!("{name} is no number")))
+}
+
+/// This test's share of the rounds.
+async fn rounds(act: Act, place: u64) {
+    common::no_searchd();
+    let all = number("SHARDWRIGHT_CHAOS_ROUNDS", 3);
+    let seed = number("SHARDWRIGHT_CHAOS_SEED", 1);
+    for round in (0..all).filter(|round| round % 3 == place) {
+        let seed = seed.wrapping_mul(1_000_003).wrapping_add(round);
+        println!("{act:?}, round {round} of {all}, seed {seed}");
+        Round::new(seed).await.play(act).await;
+    }
+}
+
+struct Round {
+    // Dropped before the directory, so that nothing writes there any more.
+    dev: Dev,
+    _dir: tempfile::TempDir,
+    random: Random,
+    source: Source,
+    record: Arc<Record>,
+    traffic: Traffic,
+}
+
+impl Round {
+    /// Three nodes with a table, documents, readers and writers.
+    async fn new(seed: u64) -> Self {
+        let dir = tempfile::tempdir().expect("a directory");
+        let dev = Dev::start(dir.path(), 3);
+        let nodes = dev.endpoints();
+        let source = Source::Catalogue(Catalogue::new(seed, DOCUMENTS));
+        let columns = source.shape().declaration();
+        let create = format!("CREATE TABLE c:{TABLE} ({columns}) shards='{SHARDS}' rf='2' timeout='120'");
+        sql(&nodes[0], &create).await.expect("created");
+        let acknowledged = Arc::default();
+        let loader = Loader { source: &source, table: TABLE, endpoints: &nodes, acknowledged };
+        let loaded = loader.run().await.expect("loaded");
+        let record = Arc::new(Record::default());
+        record.loaded(loaded.documents);
+        let rates = Rates { writes_per_second: 20.0, reads_per_second: 5.0 };
+        let ids = (loaded.free_id, seed);
+        let traffic = Traffic::start(&nodes, TABLE, source.shape(), ids, rates, Arc::clone(&record));
+        Self { dev, _dir: dir, random: Random::new(seed), source, record, traffic }
+    }
+
+    async fn play(mut self, act: Act) {
+        match act {
+            Act::Create => self.create().await,
+            Act::Failover => self.failover().await,
+            Act::Growth => self.growth().await,
+        }
+        self.settle().await;
+        let Self { dev, source, record, traffic, .. } = self;
+        let met = traffic.stop().await;
+        println!(
+            "  {} writes acknowledged, clients met {} write and {} read errors",
+            record.acknowledged_writes(),
+            met.failed_writes,
+            met.failed_reads
+        );
+        let table = (TABLE, SHARDS);
+        let found =
+            verify(Some(&source), source.shape(), table, &record, &dev.endpoints()).await.expect("read back");
+        assert_eq!((found.lost, found.surplus), (0, 0), "{:?}", found.first_faults);
+        assert_eq!(met.read_regressions, 0, "{:?}", met.first_faults);
+        assert!(found.documents_final >= record.documents(), "{found:?}");
+        dev.stop();
+    }
+
+    /// A table is created meanwhile: whole or not there at the end, whatever its client was told.
+    async fn create(&mut self) {
+        let nodes = self.dev.endpoints();
+        let at = self.random.pick(&nodes).clone();
+        let asked = at.clone();
+        let creating = tokio::spawn(async move {
+            sql(&asked, "CREATE TABLE c:made (title text, v int) shards='6' rf='2' timeout='60'").await
+        });
+        self.moment().await;
+        self.kill_controller();
+        self.moment().await;
+        let victim = self.random.pick(&nodes).clone();
+        self.kill(&victim).await;
+        let told = creating.await.expect("it ends");
+        println!("  asked {}, killed {}: {:?}", at.node, victim.node, told.as_ref().map(|_| "created"));
+        self.moment().await;
+        self.start(&victim).await;
+        self.calm().await;
+        let nodes = self.dev.endpoints();
+        let made = wait_for("a look at what was made", || async {
+            let held = Holdings::look(&nodes, "made").await.map_err(|fault| fault.to_string())?;
+            let routes = held.0.values().filter(|one| one.route.is_some()).count();
+            match (held.copies().len(), routes) {
+                (0, 0) => Ok(false),
+                _ => held.missing("made", 6, 2).map_or(Ok(true), Err),
+            }
+        })
+        .await;
+        assert!(made || told.is_err(), "the client was told that a table was created, and it is not there");
+        if made {
+            sql(&nodes[0], "DROP TABLE c:made").await.expect("dropped");
+        }
+    }
+
+    /// An engine dies; the controller dies while it deals with that; the engine comes back and dies again.
+    async fn failover(&mut self) {
+        let nodes = self.dev.endpoints();
+        let victim = self.random.pick(&nodes).clone();
+        self.kill(&victim).await;
+        self.moment().await;
+        self.kill_controller();
+        self.moment().await;
+        self.start(&victim).await;
+        self.moment().await;
+        self.kill(&victim).await;
+        self.moment().await;
+        self.start(&victim).await;
+    }
+
+    /// A node joins; the controller and one of the four engines die while it is filled.
+    async fn growth(&mut self) {
+        let added = self.dev.change(&["add"]);
+        assert!(added.status.success(), "{}", common::json(&added));
+        self.moment().await;
+        self.kill_controller();
+        self.moment().await;
+        let victim = self.random.pick(&self.dev.endpoints()).clone();
+        self.kill(&victim).await;
+        self.moment().await;
+        self.start(&victim).await;
+    }
+
+    async fn moment(&mut self) {
+        tokio::time::sleep(Duration::from_millis(self.random.below(MOMENT_MS))).await;
+    }
+
+    fn kill_controller(&self) {
+        let controller = common::wait("a controller", || {
+            let found = common::processes_of(&self.dev.dir);
+            let line = found.iter().find(|line| line.contains(" serve ")).cloned();
+            line.ok_or_else(|| format!("{found:?}"))
+        });
+        let pid = controller.split(' ').next().and_then(|pid| pid.parse().ok()).expect("a process id");
+        common::signal(pid, "KILL");
+    }
+
+    async fn kill(&mut self, victim: &Endpoint) {
+        self.traffic.node_will_die(&victim.node);
+        let file = self.dev.file();
+        let pid = file.nodes.iter().find(|node| node.id == victim.node).and_then(|node| node.pid);
+        common::signal(pid.expect("it runs"), "KILL");
+        common::wait("the loss to be noticed", || {
+            let up = self.dev.endpoints().contains(victim);
+            if up { Err("it is still listed".to_owned()) } else { Ok(()) }
+        });
+    }
+
+    async fn start(&mut self, node: &Endpoint) {
+        let started = self.dev.change(&["start", node.node.as_str()]);
+        assert!(started.status.success(), "{}", common::json(&started));
+    }
+
+    /// Until the controller has nothing left to do.
+    async fn calm(&self) {
+        wait_for("calm", || async {
+            let output = self.dev.ask(&["status"]);
+            if !output.status.success() {
+                return Err(String::from_utf8_lossy(&output.stdout).into_owned());
+            }
+            let board = common::json(&output);
+            let (running, queued) =
+                (&board["rebalancing"]["running_operations"], &board["queue"]["total_queue_depth"]);
+            if running == 0 && queued == 0 { Ok(()) } else { Err(board.to_string()) }
+        })
+        .await;
+    }
+
+    /// Until every node runs, the table is whole, and nothing is anywhere that should not be.
+    async fn settle(&self) {
+        let nodes = self.dev.endpoints();
+        wait_for("a whole table and nothing beside it", || async {
+            let held = Holdings::look(&nodes, TABLE).await.map_err(|fault| fault.to_string())?;
+            if let Some(missing) = held.missing(TABLE, SHARDS, 2) {
+                return Err(missing);
+            }
+            let file = self.dev.file();
+            for (at, node) in file.nodes.iter().enumerate() {
+                let Some(one) = held.0.get(&node.id) else { return Err(format!("{} does not run", node.id)) };
+                let data = self.dev.dir.join(format!("node{}/data", at + 1));
+                if let Some(left) = leftover(one, &data) {
+                    return Err(format!("{}: {left}", node.id));
+                }
+            }
+            Ok(())
+        })
+        .await;
+        self.calm().await;
+    }
+}
+
+/// What a node has beside the table's own shards, their groups and the cluster `c`.
+fn leftover(held: &cli::load::NodeHoldings, data: &Path) -> Option<String> {
+    let in_clusters: BTreeSet<&String> = held.clusters.values().flat_map(|cluster| &cluster.tables).collect();
+    let table = |name: &&String| model::parse_shard_table(name).is_some_and(|(of, _)| of.as_str() == TABLE);
+    if let Some(name) = held.all_shards.iter().find(|name| !table(name) || !in_clusters.contains(name)) {
+        return Some(format!("table {name} is left"));
+    }
+    let empty = |(name, cluster): &(&String, &cli::load::ClusterSeen)| {
+        *name != cli::dev::CLUSTER && cluster.tables.is_empty()
+    };
+    if let Some((name, _)) = held.clusters.iter().find(empty) {
+        return Some(format!("cluster {name} is left"));
+    }
+    let directories = std::fs::read_dir(data).into_iter().flatten().flatten();
+    let mut names = directories
+        .filter(|entry| entry.path().is_dir())
+        .filter_map(|entry| entry.file_name().into_string().ok())
+        .filter(|name| name.len() == 32 && name.bytes().all(|byte| byte.is_ascii_hexdigit()));
+    names.find(|name| !held.clusters.contains_key(name)).map(|name| format!("directory {name} is left"))
+}
