@@ -3,7 +3,7 @@
 //! Perfect balance is a partition problem, and chasing it costs copies; so a node counts as even when it is within
 //! half an average copy of its share. Local search with single moves and exchanges, as known from load balancing on
 //! uniform machines (surveyed by E. H. L. Aarts and J. K. Lenstra, "Local Search in Combinatorial Optimization",
-//! 1997): each step lowers the squared deviations, so it ends. Then moves that turned out needless are taken back.
+//! 1997): each step lowers the squared deviations, so it ends.
 //! It never makes a unit's zones worse and never fills a node beyond its limit of units.
 
 use crate::{fill::Layout, instance::Instance};
@@ -56,17 +56,13 @@ pub(crate) fn tolerance(instance: &Instance, share: &[f64]) -> f64 {
 /// Evens the layout as far as `steps` allow.
 pub(crate) fn even(instance: &Instance, share: &[f64], layout: &mut Layout, steps: u64) {
     let mut steps_left = steps;
-    let mut first = true;
     loop {
         layout.sum_weights(instance);
         let mut weigh = Weigh::new(instance, share, layout, steps_left);
+        // Once more after any change, with sums made anew: what ends here changes nothing when it is solved again.
         if !weigh.settle() || weigh.steps_left == 0 {
             return;
         }
-        if first {
-            weigh.take_back();
-        }
-        first = false;
         steps_left = weigh.steps_left;
     }
 }
@@ -263,36 +259,5 @@ impl<'a> Weigh<'a> {
         }
         let shifted = self.units[from as usize].len() + self.units[to as usize].len();
         self.spend(shifted / 16);
-    }
-
-    /// Takes back moves without which both nodes stay within the tolerance, the lightest first.
-    fn take_back(&mut self) {
-        let mut moved: Vec<u32> = Vec::new();
-        for u in 0..self.instance.units() {
-            let nodes = self.layout.nodes(self.instance, u);
-            if nodes.iter().any(|i| !self.instance.held(u).contains(i)) {
-                moved.push(u as u32);
-            }
-        }
-        moved.sort_by(|&a, &b| self.weight(a).total_cmp(&self.weight(b)));
-        for u in moved {
-            let held = self.instance.held(u as usize);
-            let now = self.layout.nodes(self.instance, u as usize).to_vec();
-            let gone = held.iter().copied().filter(|i| self.instance.usable[*i as usize] && !now.contains(i));
-            for back in gone {
-                let weight = self.weight(u);
-                let new = now.iter().copied().find(|&i| {
-                    !held.contains(&i)
-                        && self.layout.nodes(self.instance, u as usize).contains(&i)
-                        && self.above(i) - weight >= -self.tolerance
-                        && self.above(back) + weight <= self.tolerance
-                        && self.layout.load[back as usize] < self.instance.node_limit
-                        && self.zones_allow(u, i, back)
-                });
-                if let Some(new) = new {
-                    self.carry(u, new, back);
-                }
-            }
-        }
     }
 }

@@ -100,10 +100,11 @@ fn any_problem_gets_a_plan() {
         }
         problem.units[0].weight = bad;
         problem.units.truncate(1);
-        problem.units.push(Unit::new("v", u32::MAX, ["1", "0"]));
+        problem.units.push(Unit::new("v", u32::MAX, ["1", "0", "1", "1"]));
         problem.units[1].bytes = u64::MAX;
         let made = solve(&problem);
         assert!(made.placement["u"].len() >= 2, "{bad}: {made:?}");
+        assert_eq!(made.placement["v"].iter().filter(|n| *n == "1").count(), 1, "told twice, there once");
     }
 }
 

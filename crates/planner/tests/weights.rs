@@ -3,7 +3,7 @@
 mod common;
 
 use common::history::{Cluster, Event, Kind, event};
-use planner::{Limits, NodeState, Plan, Problem, plan};
+use planner::{Limits, Node, NodeState, Options, Plan, Problem, Unit, plan};
 use proptest::{prelude::*, strategy::ValueTree, test_runner::TestRunner};
 
 /// Loads of the active nodes.
@@ -56,4 +56,18 @@ fn a_new_node_is_filled_with_few_copies() {
     let new = made.load["n0003"];
     assert!((new - total / 4.0).abs() <= 10.0, "{new} of {total}");
     assert!(made.gap <= 2, "{} copies, bound {}", made.copies, made.lower_bound);
+}
+
+/// Where no single unit can move, two change places.
+#[test]
+fn two_units_change_places() {
+    let mut units = Vec::new();
+    for (id, weight, node) in [("u9", 9.0, "a"), ("u8", 8.0, "a"), ("u6", 6.0, "b"), ("u3", 3.0, "b")] {
+        units.push(Unit { weight, ..Unit::new(id, 1, [node]) });
+    }
+    let problem =
+        Problem { nodes: ["a", "b"].map(Node::active).to_vec(), units, options: Options::default() };
+    let made = plan(&problem, &Limits::default());
+    assert_eq!(made.load.values().copied().collect::<Vec<_>>(), [11.0, 15.0], "from 17 and 9");
+    assert_eq!(made.copies, 2);
 }
