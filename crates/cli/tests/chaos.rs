@@ -87,7 +87,7 @@ impl Round {
         let loader = Loader { source: &source, table: TABLE, endpoints: &nodes, acknowledged };
         let loaded = loader.run().await.expect("loaded");
         let record = Arc::new(Record::default());
-        record.loaded(loaded.documents);
+        record.loaded(loaded.documents, std::time::Instant::now());
         let rates = Rates { writes_per_second: 20.0, reads_per_second: 5.0 };
         let ids = (loaded.free_id, seed);
         let traffic = Traffic::start(&nodes, TABLE, source.shape(), ids, rates, Arc::clone(&record));

@@ -128,7 +128,7 @@ impl Play<'_> {
             self.story.say(&format!("  {skipped} lines skipped in all"));
         }
         self.took("load", started);
-        self.record.loaded(loaded.documents);
+        self.record.loaded(loaded.documents, Instant::now());
         self.report.documents_loaded = loaded.documents;
         self.report.load_documents_per_second = loaded.per_second();
         self.report.skipped = loaded.skipped;

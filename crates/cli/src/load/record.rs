@@ -55,11 +55,12 @@ struct Inner {
 pub struct Record(Mutex<Inner>);
 
 impl Record {
-    /// Documents that were loaded and acknowledged before writers started; they count at once.
-    pub fn loaded(&self, documents: u64) {
+    /// Documents that were loaded and acknowledged, the last of them at `at`.
+    pub fn loaded(&self, documents: u64, at: Instant) {
         let mut inner = self.lock();
         inner.documents += documents;
-        inner.floor += documents;
+        let documents = inner.documents;
+        inner.recent.push_back((at, documents));
     }
 
     /// The outcome of writing `document`, seen at `at`.
@@ -142,7 +143,8 @@ mod tests {
         let record = Record::default();
         let start = Instant::now();
         let after = |seconds: f64| start + Duration::from_secs_f64(seconds);
-        record.loaded(100);
+        record.loaded(100, start);
+        assert_eq!(record.floor(after(2.9)), 0);
         record.wrote(document(1, 1), WriteOutcome::Acknowledged, after(1.0));
         record.wrote(document(2, 1), WriteOutcome::Acknowledged, after(2.0));
         record.wrote(document(1, 2), WriteOutcome::Acknowledged, after(2.5));
