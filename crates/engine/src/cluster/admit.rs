@@ -107,7 +107,6 @@ impl Cluster {
             let (joiner, returning) = (frozen.joiner.clone(), frozen.returning);
             let mut candidates = self.view.members.clone();
             candidates.push(joiner.clone());
-            candidates.sort();
             self.start_round(host, candidates, Kind::Admit { joiner, returning });
         }
     }

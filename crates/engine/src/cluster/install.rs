@@ -12,6 +12,7 @@ impl Cluster {
         host: &mut dyn Host,
         from: &NodeId,
         round: &Round,
+        base: &ViewId,
         view: View,
         nodes_set: Option<Vec<NodeId>>,
     ) {
@@ -22,6 +23,7 @@ impl Cluster {
         if *round != self.promised || !view.contains(&self.me) {
             return;
         }
+        self.cut_back(round, base);
         if self.log.received() < view.start {
             let lacking = self.log.received() + 1;
             host.send(from, M::Lacking { round: round.clone(), from: lacking });

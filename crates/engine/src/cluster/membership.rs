@@ -101,6 +101,7 @@ impl Cluster {
             primary: self.primary && matches!(self.phase, Phase::Member),
             includes_you,
             received: self.log.received(),
+            stuck: self.is_stuck(host.now()),
             suspects: suspects.clone(),
             probe,
         };
@@ -190,6 +191,11 @@ impl Cluster {
         gone
     }
 
+    /// This member promised itself to a round that does not end.
+    fn is_stuck(&self, now: Millis) -> bool {
+        self.flushing() && now.since(self.promised_at) > FLUSH_MAX
+    }
+
     /// Looks for members that are silent or have left and, as the lowest of the rest, calls for a new view.
     pub(super) fn check(&mut self, host: &mut dyn Host) {
         if !matches!(self.phase, Phase::Member) || self.view.members.is_empty() {
@@ -210,7 +216,7 @@ impl Cluster {
             .filter(|it| !gone.contains(&it.node) && !left.contains(&it.node))
             .cloned()
             .collect();
-        let stuck = self.flushing() && now.since(self.promised_at) > FLUSH_MAX;
+        let stuck = self.is_stuck(now);
         let fallen = rest.iter().any(|member| self.has_fallen_out(member));
         if gone.is_empty() && left.is_empty() && !stuck && !fallen {
             self.suspected_since = None;
@@ -234,7 +240,8 @@ impl Cluster {
         let alive = self.peers.get(&member.node).and_then(|peer| peer.alive.as_ref());
         alive.is_some_and(|alive| {
             let here = alive.view == self.view.id && alive.confirmed;
-            alive.member == *member && !alive.primary && (here || alive.view > self.view.id)
+            alive.member == *member
+                && ((!alive.primary && (here || alive.view > self.view.id)) || (here && alive.stuck))
         })
     }
 

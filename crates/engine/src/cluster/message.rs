@@ -66,14 +66,16 @@ pub enum ClusterMessage {
         round: Round,
         from: u64,
     },
-    /// Entries a candidate lacks; `after` cuts its log back first.
+    /// Entries a candidate lacks. They go on the log of view `base`: one whose own view is older first forgets what it
+    /// had not applied, for that may have been ordered otherwise.
     Fill {
         round: Round,
-        after: Option<u64>,
+        base: ViewId,
         entries: Vec<Entry>,
     },
     Install {
         round: Round,
+        base: ViewId,
         view: View,
         nodes_set: Option<Vec<NodeId>>,
     },
@@ -151,6 +153,8 @@ pub struct Alive {
     /// The sender's view has the receiver, as this very process.
     pub includes_you: bool,
     pub received: u64,
+    /// It promised itself to a round that does not end, and acknowledges nothing.
+    pub stuck: bool,
     pub suspects: BTreeSet<NodeId>,
     /// The receiver is to answer with its own.
     pub probe: bool,

@@ -117,6 +117,8 @@ pub struct Cluster {
     /// The highest round this member has answered. While it is not the view's own, nothing is acknowledged.
     promised: Round,
     promised_at: Millis,
+    /// The last round for which this member's log was cut back to what it had applied.
+    cut_for: Option<Round>,
     /// The highest round number heard of.
     highest_round: u64,
     peers: BTreeMap<NodeId, Peer>,
@@ -208,6 +210,7 @@ impl Cluster {
             left: BTreeSet::new(),
             left_for_good: false,
             promised_at: now,
+            cut_for: None,
             highest_round: 0,
             peers: BTreeMap::new(),
             suspected_since: None,
@@ -355,8 +358,10 @@ impl Cluster {
             M::Gathered { round, state } => self.on_gathered(host, from, &round, state),
             M::Rejected { round, promised } => self.on_rejected(host, &round, &promised),
             M::Fetch { round, from: seqno } => self.on_fetch(host, from, &round, seqno),
-            M::Fill { round, after, entries } => self.on_fill(host, from, &round, after, entries),
-            M::Install { round, view, nodes_set } => self.on_install(host, from, &round, view, nodes_set),
+            M::Fill { round, base, entries } => self.on_fill(host, from, &round, &base, entries),
+            M::Install { round, base, view, nodes_set } => {
+                self.on_install(host, from, &round, &base, view, nodes_set);
+            }
             M::Lacking { round, from: seqno } => self.on_lacking(host, from, &round, seqno),
             M::Installed { round } => self.on_installed(host, from, &round),
             M::Confirm { view } => self.on_confirm(host, &view),

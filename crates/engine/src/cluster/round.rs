@@ -35,6 +35,8 @@ enum Stage {
     /// Entries are coming from the member that holds most.
     Fetching(NodeId),
     Installing {
+        /// The view whose log the new one goes on from.
+        base: ViewId,
         view: View,
         nodes_set: Option<Vec<NodeId>>,
         installed: BTreeSet<NodeId>,
@@ -60,7 +62,10 @@ impl Rounding {
 }
 
 impl Cluster {
-    pub(super) fn start_round(&mut self, host: &mut dyn Host, candidates: Vec<Member>, kind: Kind) {
+    pub(super) fn start_round(&mut self, host: &mut dyn Host, mut candidates: Vec<Member>, kind: Kind) {
+        // A joiner may stand in a view already that has not come into force.
+        candidates.sort();
+        candidates.dedup();
         if !matches!(kind, Kind::Admit { .. }) {
             self.drop_admission(host);
         }
@@ -171,8 +176,8 @@ impl Cluster {
         let most = mine.replies.values().max_by_key(|it| (&it.installed.id, it.received));
         let Some(most) = most.cloned() else { return };
         if most.installed.id > self.view.id {
-            // What this member received in an older view and did not apply may have been ordered otherwise.
-            self.log.truncate(0);
+            let round = self.promised.clone();
+            self.cut_back(&round, &most.installed.id);
         } else if most.received <= self.log.received() {
             self.propose_view(host);
             return;
@@ -187,7 +192,7 @@ impl Cluster {
     pub(super) fn on_fetch(&mut self, host: &mut dyn Host, from: &NodeId, round: &Round, seqno: u64) {
         if *round == self.promised {
             let entries = self.log.slice(seqno, FILL_BYTES_MAX).into_iter().map(|(entry, _)| entry).collect();
-            host.send(from, M::Fill { round: round.clone(), after: None, entries });
+            host.send(from, M::Fill { round: round.clone(), base: self.view.id.clone(), entries });
         }
     }
 
@@ -196,17 +201,13 @@ impl Cluster {
         host: &mut dyn Host,
         from: &NodeId,
         round: &Round,
-        after: Option<u64>,
+        base: &ViewId,
         entries: Vec<super::entry::Entry>,
     ) {
-        if *round != self.promised {
+        if *round != self.promised || self.view.id.round == *round {
             return;
         }
-        if let Some(after) = after
-            && self.log.applied() <= after
-        {
-            self.log.truncate(after);
-        }
+        self.cut_back(round, base);
         for entry in entries {
             self.log.append(entry);
         }
@@ -244,27 +245,32 @@ impl Cluster {
             // One whose history is not ours, or too old, joins later with a whole copy.
             if known && base + 1 >= self.log.first() && base <= self.log.received() {
                 members.push(holding.member.clone());
-                fills.push((node.clone(), base, !same));
+                fills.push((node.clone(), base));
             }
         }
         members.sort();
         let branch = if matches!(kind, Kind::Bootstrap(_)) { host.random() } else { newest.branch };
         let view = View {
             id: ViewId { conf: conf + 1, round: round.clone() },
-            uuid: newest.uuid,
+            uuid: newest.uuid.clone(),
             branch,
             members,
             start: self.log.received(),
         };
         let changes = self.left_for_good || matches!(kind, Kind::Admit { returning: false, .. });
         let nodes_set = changes.then(|| view.nodes());
-        for (node, base, cut) in fills {
-            self.fill(host, &node, base, cut.then_some(base));
-            let message =
-                M::Install { round: round.clone(), view: view.clone(), nodes_set: nodes_set.clone() };
+        for (node, held) in fills {
+            self.fill(host, &node, held, &newest.id);
+            let message = M::Install {
+                round: round.clone(),
+                base: newest.id.clone(),
+                view: view.clone(),
+                nodes_set: nodes_set.clone(),
+            };
             host.send(&node, message);
         }
         let stage = Stage::Installing {
+            base: newest.id.clone(),
             view: view.clone(),
             nodes_set: nodes_set.clone(),
             installed: BTreeSet::from([self.me.node.clone()]),
@@ -278,25 +284,34 @@ impl Cluster {
         self.settle(host);
     }
 
-    /// Sends what a candidate lacks after `base`, in pieces.
-    fn fill(&self, host: &mut dyn Host, node: &NodeId, mut base: u64, mut after: Option<u64>) {
-        while base < self.log.received() || after.is_some() {
+    /// Sends what a candidate that holds all up to `held` lacks, in pieces.
+    fn fill(&self, host: &mut dyn Host, node: &NodeId, mut held: u64, base: &ViewId) {
+        while held < self.log.received() {
             let entries: Vec<_> =
-                self.log.slice(base + 1, FILL_BYTES_MAX).into_iter().map(|(entry, _)| entry).collect();
-            base += entries.len() as u64;
-            host.send(node, M::Fill { round: self.promised.clone(), after: after.take(), entries });
+                self.log.slice(held + 1, FILL_BYTES_MAX).into_iter().map(|(entry, _)| entry).collect();
+            held += entries.len() as u64;
+            host.send(node, M::Fill { round: self.promised.clone(), base: base.clone(), entries });
+        }
+    }
+
+    /// What this member received in an older view than `base` and did not apply may have been ordered otherwise since:
+    /// it is forgotten, once in a round.
+    pub(super) fn cut_back(&mut self, round: &Round, base: &ViewId) {
+        if self.view.id != *base && self.cut_for.as_ref() != Some(round) {
+            self.cut_for = Some(round.clone());
+            self.log.truncate(0);
         }
     }
 
     pub(super) fn on_lacking(&mut self, host: &mut dyn Host, from: &NodeId, round: &Round, seqno: u64) {
         let Some(mine) = &self.round else { return };
-        if let Stage::Installing { view, nodes_set, .. } = &mine.stage
+        if let Stage::Installing { base, view, nodes_set, .. } = &mine.stage
             && mine.round == *round
             && seqno >= self.log.first()
         {
-            let (view, nodes_set) = (view.clone(), nodes_set.clone());
-            self.fill(host, from, seqno - 1, None);
-            host.send(from, M::Install { round: round.clone(), view, nodes_set });
+            let (base, view, nodes_set) = (base.clone(), view.clone(), nodes_set.clone());
+            self.fill(host, from, seqno - 1, &base);
+            host.send(from, M::Install { round: round.clone(), base, view, nodes_set });
         }
     }
 
@@ -362,10 +377,11 @@ impl Cluster {
                 let from = self.log.received() + 1;
                 host.send(source, M::Fetch { round, from });
             }
-            Stage::Installing { view, nodes_set, installed } => {
+            Stage::Installing { base, view, nodes_set, installed } => {
                 for member in view.members.iter().filter(|member| !installed.contains(&member.node)) {
                     let (view, nodes_set) = (view.clone(), nodes_set.clone());
-                    host.send(&member.node, M::Install { round: round.clone(), view, nodes_set });
+                    let base = base.clone();
+                    host.send(&member.node, M::Install { round: round.clone(), base, view, nodes_set });
                 }
             }
         }

@@ -56,8 +56,12 @@ impl Client {
 
     /// All members are equal and have every acknowledged document.
     fn judge(&mut self, net: &mut Net) {
-        net.until(60_000, "all synced", |net| (0..net.nodes.len()).all(|at| net.synced(at)));
+        let place = |net: &Net, at: usize| (net.row(at, "conf_id"), net.row(at, "last_committed"));
+        // One that does not know yet that it is outside shows as synced too.
         net.run(5_000);
+        net.until(60_000, "all in one view and at one place", |net| {
+            (0..net.nodes.len()).all(|at| net.synced(at) && place(net, at) == place(net, 0))
+        });
         self.collect(net);
         let table = net.table(0);
         for at in 1..net.nodes.len() {
