@@ -5,6 +5,11 @@
 //! moments come from; a failure names the round's own seed.
 // Tests run on the wall clock, with real processes.
 #![allow(clippy::disallowed_methods)]
+#![allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "what was skipped and where a failure happened must be seen"
+)]
 
 mod common;
 
@@ -84,8 +89,8 @@ impl Round {
         let create = format!("CREATE TABLE c:{TABLE} ({columns}) shards='{SHARDS}' rf='2' timeout='120'");
         sql(&nodes[0], &create).await.expect("created");
         let acknowledged = Arc::default();
-        let loader = Loader { source: &source, table: TABLE, endpoints: &nodes, acknowledged };
-        let loaded = loader.run().await.expect("loaded");
+        let into = Loader { source: &source, table: TABLE, endpoints: &nodes, acknowledged };
+        let loaded = into.run().await.expect("loaded");
         let record = Arc::new(Record::default());
         record.loaded(loaded.documents, std::time::Instant::now());
         let rates = Rates { writes_per_second: 20.0, reads_per_second: 5.0 };
@@ -130,11 +135,11 @@ impl Round {
         self.kill_controller();
         self.moment().await;
         let victim = self.random.pick(&nodes).clone();
-        self.kill(&victim).await;
+        self.kill(&victim);
         let told = creating.await.expect("it ends");
         println!("  asked {}, killed {}: {:?}", at.node, victim.node, told.as_ref().map(|_| "created"));
         self.moment().await;
-        self.start(&victim).await;
+        self.start(&victim);
         self.calm().await;
         let nodes = self.dev.endpoints();
         let made = wait_for("a look at what was made", || async {
@@ -156,15 +161,15 @@ impl Round {
     async fn failover(&mut self) {
         let nodes = self.dev.endpoints();
         let victim = self.random.pick(&nodes).clone();
-        self.kill(&victim).await;
+        self.kill(&victim);
         self.moment().await;
         self.kill_controller();
         self.moment().await;
-        self.start(&victim).await;
+        self.start(&victim);
         self.moment().await;
-        self.kill(&victim).await;
+        self.kill(&victim);
         self.moment().await;
-        self.start(&victim).await;
+        self.start(&victim);
     }
 
     /// A node joins; the controller and one of the four engines die while it is filled.
@@ -175,9 +180,9 @@ impl Round {
         self.kill_controller();
         self.moment().await;
         let victim = self.random.pick(&self.dev.endpoints()).clone();
-        self.kill(&victim).await;
+        self.kill(&victim);
         self.moment().await;
-        self.start(&victim).await;
+        self.start(&victim);
     }
 
     async fn moment(&mut self) {
@@ -194,7 +199,7 @@ impl Round {
         common::signal(pid, "KILL");
     }
 
-    async fn kill(&mut self, victim: &Endpoint) {
+    fn kill(&mut self, victim: &Endpoint) {
         self.traffic.node_will_die(&victim.node);
         let file = self.dev.file();
         let pid = file.nodes.iter().find(|node| node.id == victim.node).and_then(|node| node.pid);
@@ -205,7 +210,7 @@ impl Round {
         });
     }
 
-    async fn start(&mut self, node: &Endpoint) {
+    fn start(&mut self, node: &Endpoint) {
         let started = self.dev.change(&["start", node.node.as_str()]);
         assert!(started.status.success(), "{}", common::json(&started));
     }

@@ -1,5 +1,11 @@
 //! Commands that need no cluster: usage, exit codes, errors in both outputs, the planner and the settings.
 
+#![allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "what was skipped and where a failure happened must be seen"
+)]
+
 mod common;
 
 use common::{json, run};

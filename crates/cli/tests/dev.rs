@@ -1,5 +1,11 @@
 //! The life of a development cluster: ports and files, changes while it runs, and coming back after any end.
 
+#![allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "what was skipped and where a failure happened must be seen"
+)]
+
 mod common;
 
 use cli::load::{Endpoint, Holdings};

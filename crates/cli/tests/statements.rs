@@ -1,5 +1,11 @@
 //! What a user types, and what comes back: the statements of sharded tables on any node, over MySQL and HTTP.
 
+#![allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "what was skipped and where a failure happened must be seen"
+)]
+
 mod common;
 
 use cli::load::{Endpoint, Holdings};

@@ -96,7 +96,7 @@ impl Process {
             // Both fail only when nobody is left in the group.
             let _gone = rustix::process::kill_process_group(group, Signal::KILL);
             self.wait().await;
-            while rustix::process::test_kill_process_group(group).is_ok() {
+            while is_alive(self.pid) {
                 tokio::time::sleep(LOOK_EVERY).await;
             }
         }
@@ -134,6 +134,19 @@ impl Process {
             tracing::debug!(name = self.name, %error, "a process was gone before the signal");
         }
     }
+}
+
+/// Whether any process of a group still runs. One that ended and was not collected by its new parent does not.
+fn is_alive(group: u32) -> bool {
+    let Ok(entries) = std::fs::read_dir("/proc") else { return false };
+    entries.flatten().any(|entry| {
+        let stat = std::fs::read_to_string(entry.path().join("stat")).unwrap_or_default();
+        // After the name in brackets: state, parent, group.
+        let mut fields = stat.rsplit(')').next().unwrap_or_default().split_whitespace();
+        let state = fields.next();
+        let of = fields.nth(1).and_then(|of| of.parse::<u32>().ok());
+        of == Some(group) && !matches!(state, Some("Z" | "X"))
+    })
 }
 
 fn last_line(log: &Path) -> Option<String> {
@@ -189,6 +202,19 @@ mod tests {
         child.kill().expect("killed");
         child.wait().expect("gone");
         assert!(alone > 0 && both > alone);
+    }
+
+    #[test]
+    fn a_group_lives_as_long_as_one_of_its_processes() {
+        use std::os::unix::process::CommandExt;
+        let mut child =
+            std::process::Command::new("sleep").arg("30").process_group(0).spawn().expect("sleep");
+        assert!(is_alive(child.id()));
+        child.kill().expect("killed");
+        while is_alive(child.id()) {
+            std::thread::yield_now();
+        }
+        child.wait().expect("collected only now");
     }
 
     #[test]

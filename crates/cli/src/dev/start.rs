@@ -6,7 +6,7 @@ use super::layout::{Member, State};
 use super::ports::{Ports, check, loopback};
 use super::process::Process;
 use super::recover::{self, Survey};
-use crate::load::{Client, Fault};
+use crate::load::{Client, Fault, clusters_of};
 use crate::output::CommandError;
 use crate::story::Story;
 use model::NodeId;
@@ -121,6 +121,9 @@ impl Cluster {
     pub(super) async fn join(&mut self, number: u32) -> Result<(), CommandError> {
         let options = format!("'{CLUSTER_OPTIONS}' AS options");
         let member = self.running_members().into_iter().find(|member| member.joined).map(Member::id);
+        if member.is_some() {
+            self.make_primary().await?;
+        }
         let mut client = Client::new(self.endpoint(number)?).with_patience(JOIN_TIMEOUT);
         let entered = match &member {
             None => client.execute(&format!("CREATE CLUSTER {CLUSTER} {options}")).await.map(drop),
@@ -133,6 +136,33 @@ impl Cluster {
         })?;
         self.member_mut(number)?.joined = true;
         self.write_state()
+    }
+
+    /// Does for the cluster `c` what its operator must once too many of its nodes died: the rest goes on without
+    /// them. Safe here, where the dead are this process's own children and known to be dead.
+    pub(super) async fn make_primary(&mut self) -> Result<(), CommandError> {
+        let Some(endpoint) =
+            self.running_members().into_iter().find(|member| member.joined).map(Member::endpoint)
+        else {
+            return Ok(());
+        };
+        let failed = |fault: Fault| {
+            let message = format!("the cluster {CLUSTER} could not be brought back to life: {fault}");
+            CommandError::failed(message, "the node's log says more")
+        };
+        let mut client = Client::new(endpoint);
+        let clusters = clusters_of(&mut client).await.map_err(failed)?;
+        if clusters
+            .get(CLUSTER)
+            .is_some_and(|seen| seen.status == "non-primary" && seen.node_state == "synced")
+        {
+            client
+                .execute(&format!("SET CLUSTER {CLUSTER} GLOBAL 'pc.bootstrap' = 1"))
+                .await
+                .map_err(failed)?;
+        }
+        client.close().await;
+        Ok(())
     }
 
     /// Until the controller counts these nodes as active; a node outside of any cluster, until it hears the

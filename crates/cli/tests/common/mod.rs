@@ -7,6 +7,7 @@
 
 use cli::dev::ClusterFile;
 use cli::load::{Client, Endpoint, Fault};
+use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -209,7 +210,7 @@ pub fn logs(dir: &Path) -> String {
         let log = std::fs::read_to_string(entry.path()).unwrap_or_default();
         let lines: Vec<&str> = log.lines().collect();
         let end = lines[lines.len().saturating_sub(25)..].join("\n");
-        text.push_str(&format!("\n== {}\n{end}\n", entry.path().display()));
+        let _ = write!(text, "\n== {}\n{end}\n", entry.path().display());
     }
     text
 }
