@@ -34,6 +34,7 @@ struct Play<'a> {
     story: &'a Story,
     record: Arc<Record>,
     random: Random,
+    killed: Option<Instant>,
     report: Report,
 }
 
@@ -48,7 +49,7 @@ pub async fn play(
 ) -> Result<Report, CommandError> {
     let report = Report { nodes: args.nodes, shards: args.shards, rf: args.rf, ..Report::default() };
     let record = Arc::new(Record::default());
-    let mut play = Play { args, source, story, record, random: Random::new(args.seed), report };
+    let mut play = Play { args, source, story, record, random: Random::new(args.seed), killed: None, report };
     let started = Instant::now();
     let options = ClusterOptions { nodes: args.nodes, config, ..ClusterOptions::default() };
     let cluster = stage.insert(Cluster::open(dir, options)?);
@@ -147,6 +148,7 @@ impl Play<'_> {
         let first_id = traffic.reserve_ids(PROBE_IDS);
         traffic.node_will_die(&victim.node);
         let killed = Instant::now();
+        self.killed = Some(killed);
         cluster.kill(victim.node.as_str()).await?;
         self.report.killed = victim.node.to_string();
         let shards = self.args.shards;
@@ -252,7 +254,8 @@ impl Play<'_> {
             ));
             tokio::time::sleep(LOOK_EVERY).await;
         }
-        self.report.full_rf_seconds.get_or_insert_with(|| started.elapsed().as_secs_f64());
+        let since = self.killed.unwrap_or(started);
+        self.report.full_rf_seconds.get_or_insert_with(|| since.elapsed().as_secs_f64());
         self.report.rebalance_copies = gained.len() as u64;
         self.report.rebalance_shard_copies = gained_shards.len() as u64;
         step.done(&format!(
