@@ -16,7 +16,7 @@
 //! |---|---|
 //! | [`record`], [`state`] | the log's records and their fold |
 //! | [`operation`], `catalogue` | operations as graphs of steps, and how each kind is built |
-//! | `saga`, `steps`, `unwind`, `flight`, `proof`, `verify` | running them: recorded before, proven after, undone in reverse |
+//! | `saga`, `steps`, `unwind`, `prelude`, `flight`, `proof`, `verify` | running them: recorded before, proven after, undone in reverse |
 //! | `rules` | what must be so before a command is sent |
 //! | `observed`, `detector`, `reconcile`, `moves` | what is seen, and the work that follows from it |
 //! | `statements`, `views` | what clients ask, and what people see |
@@ -29,6 +29,7 @@ pub mod io;
 mod moves;
 mod observed;
 pub mod operation;
+mod prelude;
 mod proof;
 mod reconcile;
 pub mod record;

@@ -187,8 +187,7 @@ fn may_delete(case: &Case<'_>, group: &GroupId) -> Gate {
         Some(None) => return Gate::Go,
         Some(Some(cluster)) => cluster,
     };
-    let undone = case.operation.status == Status::Unwinding && case.operation.makes_group(group);
-    if cluster.status == ClusterState::RecoveryRequired || undone && cluster.status != ClusterState::Primary {
+    if cluster.status == ClusterState::RecoveryRequired {
         return Gate::Go;
     }
     let others: Vec<&NodeId> = case

@@ -4,6 +4,7 @@ use crate::Controller;
 use crate::flight::{Flight, StepKey};
 use crate::io::Effect;
 use crate::operation::{Kind, Operation, Status, Step, StepStatus, Work};
+use crate::prelude::is_prelude;
 use crate::proof::{self, Proof};
 use crate::record::Record;
 use crate::rules::{self, Case, Gate};
@@ -84,7 +85,11 @@ impl Controller {
             return self.node_is_lost(operation, id, step, &node.clone());
         }
         match &step.work {
-            Work::Command { action } => self.send_checked(operation, id, step, action.clone(), false, since),
+            Work::Command { action } => {
+                let Some(node) = &step.node else { return };
+                let action = self.next_towards(operation, node, action.clone());
+                self.send_checked(operation, id, step, action, false, since);
+            }
             Work::DropExited { exit } => {
                 let copies = operation.step(*exit).map(|step| step.contents.clone()).unwrap_or_default();
                 let action = Action::DropCopies { copies };
@@ -185,7 +190,8 @@ impl Controller {
                     .steps
                     .iter()
                     .any(|other| matches!(other.work, Work::DropExited { exit } if exit == id));
-                let again = matches!(step.work, Work::Route { .. });
+                let again =
+                    matches!(step.work, Work::Route { .. }) || is_prelude(&flight.action, step.work.action());
                 match &flight.action {
                     // It is out, but what its copies then held is not known: asking again tells.
                     Action::ExitCluster { tables, .. } if needs_contents && contents.len() < tables.len() => {

@@ -4,6 +4,7 @@
 use crate::Controller;
 use crate::flight::Flight;
 use crate::operation::{Kind, Operation, Step, StepStatus, Work};
+use crate::prelude::is_prelude;
 use crate::record::Record;
 use crate::saga::Settled;
 use model::{Action, NodeId, StepId};
@@ -106,25 +107,8 @@ impl Controller {
             self.flights.end_step(key);
         }
         let since = self.flights.ready_since(key, self.now);
-        let action = self.way_out(operation, &node, action);
+        let action = self.next_towards(operation, &node, action);
         self.send_checked(operation, id, step, action, true, since);
-    }
-
-    /// EXIT needs a quorum. A group that a failed create made has nobody's data in it: where its quorum is gone,
-    /// DELETE takes the member out.
-    fn way_out(&self, operation: &Operation, node: &NodeId, action: Action) -> Action {
-        match action {
-            Action::ExitCluster { group, .. }
-                if operation.makes_group(&group)
-                    && self
-                        .observed
-                        .cluster(node, &group)
-                        .is_some_and(|cluster| cluster.status != model::ClusterState::Primary) =>
-            {
-                Action::DeleteCluster { group }
-            }
-            other => other,
-        }
     }
 
     fn follow_undo(&mut self, operation: &Operation, id: StepId, step: &Step) {
@@ -136,6 +120,10 @@ impl Controller {
         };
         match self.settle(key, &flight) {
             Settled::Open => {}
+            Settled::Proven(_) if is_prelude(&flight.action, step.undo.as_ref()) => {
+                self.flights.end_step(key);
+                self.undo(operation, id, step);
+            }
             Settled::Proven(_) => {
                 self.flights.end_step(key);
                 self.record(Record::StepUndone { operation: key.0, step: key.1 });

@@ -77,6 +77,34 @@ fn a_node_that_returns_in_time_costs_nothing_and_later_is_cleaned() {
 }
 
 #[test]
+fn the_last_copy_there_is_stays_however_old() {
+    let mut world = warmed_up(5, 4);
+    made(&mut world, "t", 1, 2);
+    for _ in 0..20 {
+        world.write("t");
+    }
+    world.settle();
+    let group = world.state().groups.values().next().cloned().expect("a group");
+    let stale = group.serving().next().cloned().expect("a copy");
+    world.nodes.kill(&stale);
+    world.until("the copy elsewhere", |world| world.state().leftovers.contains_key(&stale));
+    world.settle();
+    let holders: Vec<_> = world.state().groups.values().flat_map(|group| group.serving()).cloned().collect();
+    for holder in &holders {
+        world.nodes.kill(holder);
+    }
+    world.until("their loss", |world| holders.iter().all(|holder| world.state().nodes[holder].lost));
+    world.nodes.start(&stale);
+    for _ in 0..1200 {
+        world.step();
+    }
+    assert!(world.nodes.rows(&stale, "system.t_s0").is_some(), "the only copy left was dropped");
+    for holder in &holders {
+        world.nodes.start(holder);
+    }
+}
+
+#[test]
 fn shards_without_copies_move_too() {
     let mut world = warmed_up(4, 2);
     made(&mut world, "t", 6, 1);

@@ -96,6 +96,10 @@ fn leave(
     group: &GroupId,
     tables: &[String],
 ) -> Option<Vec<StepId>> {
+    // A group that still has shards and no whole copy left: this stale one may be the best there is.
+    if state.groups.get(group).is_some_and(|group| group.serving().next().is_none()) {
+        return None;
+    }
     let view = observed.view(node)?;
     let (_, clusters) = view.status.as_ref()?;
     let Some(cluster) = clusters.get(group) else { return Some(Vec::new()) };
@@ -109,7 +113,7 @@ fn leave(
     }
     // DELETE CLUSTER from a node on its way back dissolves the cluster of the healthy members too: only where
     // there is nobody else, or where searchd has given up by itself.
-    let alone = !elsewhere && state.groups.get(group).is_none_or(|group| group.serving().next().is_none());
+    let alone = !elsewhere && !state.groups.contains_key(group);
     if cluster.status == ClusterState::RecoveryRequired || alone {
         return Some(vec![steps.command(node, Action::DeleteCluster { group: group.clone() }, &[], None)]);
     }

@@ -166,6 +166,9 @@ impl Nodes {
         let Some(cluster) = self.clusters.get(group) else {
             return ClusterStatus { status: ClusterState::RecoveryRequired, ..ClusterStatus::default() };
         };
+        if cluster.view.is_empty() {
+            return ClusterStatus { status: ClusterState::RecoveryRequired, ..ClusterStatus::default() };
+        }
         let joined = cluster.view.contains(id);
         let (status, node_state) = match (joined, cluster.primary) {
             (true, true) => (ClusterState::Primary, MemberState::Synced),
@@ -296,7 +299,7 @@ impl Nodes {
             }
             Action::AddTables { group, tables } => self.add_tables(id, group, tables)?,
             Action::RemoveTables { group, tables } => {
-                let cluster = self.primary(id, group)?;
+                let cluster = self.whole(id, group)?;
                 cluster.tables.retain(|table| !tables.contains(table));
             }
             Action::UpdateNodes { group } => {
@@ -311,6 +314,9 @@ impl Nodes {
             Action::ExitCluster { group, tables } => {
                 if self.by_id[id].member_of.contains(group) {
                     let cluster = self.primary(id, group)?;
+                    if cluster.view.len() == 1 {
+                        return Err(format!("this node is the last member of cluster '{group}'"));
+                    }
                     cluster.view.remove(id);
                     cluster.nodes_set.remove(id);
                     self.node(id).member_of.remove(group);
@@ -322,6 +328,13 @@ impl Nodes {
                 }
             }
             Action::DeleteCluster { group } => {
+                if self.clusters.get(group).is_some_and(|cluster| cluster.view.is_empty()) {
+                    self.node(id).member_of.remove(group);
+                    return Ok(contents);
+                }
+                if self.clusters.get(group).is_some_and(|cluster| !cluster.primary) {
+                    return Err(format!("cluster '{group}' is not primary: DELETE CLUSTER is refused"));
+                }
                 let others: Vec<NodeId> = self.clusters.get(group).map_or(Vec::new(), |cluster| {
                     cluster.view.iter().filter(|other| *other != id).cloned().collect()
                 });
@@ -335,7 +348,7 @@ impl Nodes {
     }
 
     fn add_tables(&mut self, id: &NodeId, group: &GroupId, tables: &[String]) -> Result<(), String> {
-        let cluster = self.primary(id, group)?;
+        let cluster = self.whole(id, group)?;
         let others: Vec<NodeId> = cluster.view.iter().filter(|other| *other != id).cloned().collect();
         let new: Vec<String> = tables.iter().filter(|t| !cluster.tables.contains(*t)).cloned().collect();
         cluster.tables.extend(new.iter().cloned());
@@ -358,6 +371,15 @@ impl Nodes {
             return Err(format!("cluster '{group}' is not ready, not primary state (synced)"));
         }
         Ok(cluster)
+    }
+
+    /// The cluster, with nobody of its list out of view.
+    fn whole(&mut self, id: &NodeId, group: &GroupId) -> Result<&mut Cluster, String> {
+        let cluster = self.primary(id, group)?;
+        match cluster.nodes_set.difference(&cluster.view).next() {
+            Some(out) => Err(format!("member {out} of cluster '{group}' is out of view")),
+            None => Ok(cluster),
+        }
     }
 
     fn drop_plain(&mut self, id: &NodeId, table: &str) -> Result<(), String> {

@@ -1,0 +1,61 @@
+//! What must come first where a failure stands between a step and its action: a quorum to leave a cluster, a list
+//! of members without the dead to change its tables.
+
+use crate::Controller;
+use crate::operation::{Kind, Operation, Status};
+use model::{Action, ClusterState, GroupId, NodeId};
+
+impl Controller {
+    /// The command that brings `node` nearer to `action`: mostly the action itself.
+    pub(crate) fn next_towards(&self, operation: &Operation, node: &NodeId, action: Action) -> Action {
+        let Some(group) = action.group().cloned() else { return action };
+        let Some(cluster) = self.observed.cluster(node, &group) else { return action };
+        match action {
+            Action::AddTables { .. } | Action::RemoveTables { .. } => {
+                let dead =
+                    |member: &NodeId| !self.state.is_live(member) && self.state.nodes.contains_key(member);
+                let listed = cluster.nodes_set.difference(&cluster.nodes_view).any(dead);
+                if listed && cluster.status == ClusterState::Primary {
+                    return Action::UpdateNodes { group };
+                }
+                action
+            }
+            // Nobody's data is in the group any more, so any member may be the one that ends it.
+            Action::ExitCluster { .. } | Action::DeleteCluster { .. }
+                if self.is_ended_by(operation, &group) =>
+            {
+                match cluster.status {
+                    ClusterState::NonPrimary if cluster.is_whole_survivor() => Action::Bootstrap { group },
+                    ClusterState::Primary if cluster.size <= 1 => Action::DeleteCluster { group },
+                    _ => action,
+                }
+            }
+            other => other,
+        }
+    }
+
+    /// Whether the operation takes the whole group away: the undo of its creation, or the drop of its only table.
+    fn is_ended_by(&self, operation: &Operation, group: &GroupId) -> bool {
+        match &operation.kind {
+            Kind::CreateTable { .. } => operation.status == Status::Unwinding && operation.makes_group(group),
+            Kind::DropTable { table } => self
+                .state
+                .groups
+                .get(group)
+                .is_some_and(|known| known.shards.iter().all(|shard| shard.table == *table)),
+            Kind::Cleanup { .. } => !self.state.groups.contains_key(group),
+            _ => false,
+        }
+    }
+}
+
+/// Whether `sent` only prepared what the step is for.
+pub(crate) fn is_prelude(sent: &Action, goal: Option<&Action>) -> bool {
+    match (sent, goal) {
+        (Action::Bootstrap { .. }, Some(Action::Bootstrap { .. }))
+        | (Action::UpdateNodes { .. }, Some(Action::UpdateNodes { .. }))
+        | (_, None) => false,
+        (Action::Bootstrap { .. } | Action::UpdateNodes { .. }, Some(_)) => true,
+        _ => false,
+    }
+}
