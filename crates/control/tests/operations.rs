@@ -89,7 +89,8 @@ fn the_last_copy_there_is_stays_however_old() {
     world.nodes.kill(&stale);
     world.until("the copy elsewhere", |world| world.state().leftovers.contains_key(&stale));
     world.settle();
-    let holders: Vec<_> = world.state().groups.values().flat_map(|group| group.serving()).cloned().collect();
+    let holders: Vec<_> =
+        world.state().groups.values().flat_map(control::state::Group::serving).cloned().collect();
     for holder in &holders {
         world.nodes.kill(holder);
     }
