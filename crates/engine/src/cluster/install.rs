@@ -65,6 +65,9 @@ impl Cluster {
         self.left.retain(|member| self.view.contains(member));
         self.left_for_good = false;
         self.primary = true;
+        if !matches!(self.phase, Phase::Member) {
+            self.member_since = host.now();
+        }
         self.phase = Phase::Member;
         self.frozen = None;
         self.desc.clean = false;

@@ -33,6 +33,7 @@ pub use host::{Descriptor, Host};
 pub use message::{ClusterMessage, JoinAnswer, Standing};
 pub use options::Options;
 pub use order::Write;
+pub use status::Aftermath;
 pub use view::Member;
 
 use crate::{core::Timing, io::SqlError};
@@ -117,6 +118,8 @@ pub struct Cluster {
     /// The highest round this member has answered. While it is not the view's own, nothing is acknowledged.
     promised: Round,
     promised_at: Millis,
+    /// Since when this node has applied every write itself, none by way of a copy.
+    member_since: Millis,
     /// The last round for which this member's log was cut back to what it had applied.
     cut_for: Option<Round>,
     /// The highest round number heard of.
@@ -210,6 +213,7 @@ impl Cluster {
             left: BTreeSet::new(),
             left_for_good: false,
             promised_at: now,
+            member_since: now,
             cut_for: None,
             highest_round: 0,
             peers: BTreeMap::new(),

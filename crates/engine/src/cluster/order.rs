@@ -27,6 +27,8 @@ pub struct Write {
     /// Hashes of the documents it touches.
     pub keys: Vec<u64>,
     pub payload: Payload,
+    /// It depends on nothing that was read, so whatever is known to come before it is no conflict.
+    pub blind: bool,
 }
 
 /// A local proposal that is not answered yet.
@@ -61,7 +63,8 @@ impl Cluster {
 
     /// Puts a write in order; [`Host::finish`] is called with `ticket`, perhaps before this returns.
     pub fn submit(&mut self, host: &mut dyn Host, ticket: Ticket, write: Write) -> Result<(), SqlError> {
-        self.propose(host, ticket, write.keys, Body::Write(write.payload))
+        let seen = if write.blind { self.log.received() } else { self.log.applied() };
+        self.propose_seen(host, ticket, write.keys, Body::Write(write.payload), seen)
     }
 
     pub(super) fn propose(
@@ -71,18 +74,23 @@ impl Cluster {
         keys: Vec<u64>,
         body: Body,
     ) -> Result<(), SqlError> {
+        let seen = self.log.applied();
+        self.propose_seen(host, ticket, keys, body, seen)
+    }
+
+    fn propose_seen(
+        &mut self,
+        host: &mut dyn Host,
+        ticket: Ticket,
+        keys: Vec<u64>,
+        body: Body,
+        seen: u64,
+    ) -> Result<(), SqlError> {
         self.writable()?;
         self.counters.replicated += 1;
         self.counters.keys += keys.len() as u64;
-        let pending = Pending {
-            ticket,
-            seen: self.log.applied(),
-            keys: Keys(keys.into()),
-            body,
-            index: None,
-            seqno: None,
-            told: false,
-        };
+        let pending =
+            Pending { ticket, seen, keys: Keys(keys.into()), body, index: None, seqno: None, told: false };
         self.pending_bytes += pending.bytes();
         self.counters.replicated_bytes += pending.bytes() as u64;
         self.pending.push_back(pending);

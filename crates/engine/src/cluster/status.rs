@@ -8,7 +8,32 @@ use model::{Millis, NodeId};
 /// Name (without `cluster_{name}_`) and value.
 type Rows = Vec<(&'static str, String)>;
 
+/// What is known of writes that a member gave out before it was lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Aftermath {
+    /// Some may still come.
+    Open,
+    /// All that were ordered are applied here, and no other will be.
+    Clear,
+    /// This node has part of its copies from another, so what it applied itself does not tell.
+    Unknown,
+}
+
 impl Cluster {
+    /// What is known of writes begun at `since` or later through the member `lost`.
+    pub fn aftermath(&self, lost: &NodeId, since: Millis) -> Aftermath {
+        let settled = self.primary
+            && self.is_confirmed()
+            && !self.flushing()
+            && !self.view.has_node(lost)
+            && self.log.applied() >= self.view.start;
+        match settled {
+            false => Aftermath::Open,
+            true if self.member_since >= since => Aftermath::Unknown,
+            true => Aftermath::Clear,
+        }
+    }
+
     /// `synced`, `joining`, `donor` or `closed`.
     pub fn node_state(&self) -> &'static str {
         match self.phase {

@@ -2,6 +2,7 @@
 //!
 //! It never waits: a statement that must wait is kept, and its reply comes out of a later call.
 
+mod again;
 mod clusters;
 mod config;
 mod copies;
@@ -25,6 +26,7 @@ use crate::{
     sql::ast::ClusterStatement,
     storage::{Storage, StorageError},
 };
+use again::Again;
 use ids::DocumentIds;
 use model::{Millis, NodeId};
 use node::{Node, Side};
@@ -105,6 +107,8 @@ pub struct Engine {
     /// Who waits for each spread.
     spread_askers: BTreeMap<u64, Asker>,
     calls: BTreeMap<u64, Call>,
+    /// Puts that wait until it is certain whether a lost mirror did them.
+    again: Vec<Again>,
     health: Health,
     /// Work of other nodes that is not answered yet.
     peer_work: usize,
@@ -154,6 +158,7 @@ impl Engine {
             spreads: BTreeMap::new(),
             spread_askers: BTreeMap::new(),
             calls: BTreeMap::new(),
+            again: Vec::new(),
             health: Health::default(),
             peer_work: 0,
             next_number,
@@ -227,6 +232,7 @@ impl Engine {
         }
         self.drop_late_calls();
         self.settle();
+        self.settle_again();
     }
 
     /// When [`Input::Tick`] is wanted next, on the clock of `handle`; `None`: not before something happens.
@@ -236,7 +242,8 @@ impl Engine {
         }
         let clusters = self.clusters.values().filter_map(Cluster::next_wake);
         let calls = self.calls.values().map(Call::deadline);
-        clusters.chain(calls).min()
+        let again = self.again.iter().map(Again::deadline);
+        clusters.chain(calls).chain(again).min()
     }
 
     /// A clean stop: leaves the clusters so that the others stay primary. The outputs must be carried out before

@@ -1,7 +1,7 @@
 //! What all parts of an engine share: storage, time, chance, and what is to be sent; and the side of it that a
 //! replication cluster sees.
 
-use super::{copies::Copies, ids::DocumentIds};
+use super::{again::Tokens, copies::Copies, ids::DocumentIds};
 use crate::{
     cluster::{ClusterMessage, Descriptor, Host, Payload, Ticket},
     exec::WriteSet,
@@ -23,6 +23,8 @@ pub(super) struct Node {
     /// What clusters have answered and nobody has taken yet.
     pub finished: VecDeque<(Ticket, Result<(), SqlError>)>,
     pub copies: Copies,
+    /// Attempts of routing tables that were applied here.
+    pub tokens: Tokens,
     chance: u64,
 }
 
@@ -36,6 +38,7 @@ impl Node {
             out: Vec::new(),
             finished: VecDeque::new(),
             copies: Copies::default(),
+            tokens: Tokens::default(),
             chance: seed,
         }
     }
@@ -82,14 +85,18 @@ impl Host for Side<'_> {
     fn apply(&mut self, writes: &[Payload]) -> Result<(), String> {
         // Writes of one table go in one transaction; the order between tables does not matter.
         let mut tables: BTreeMap<String, Vec<Change>> = BTreeMap::new();
+        let mut tokens = Vec::new();
         for write in writes {
             let write: WriteSet = postcard::from_bytes(&write.0)
                 .map_err(|error| format!("a write of another member cannot be read: {error}"))?;
+            tokens.extend(write.token);
             tables.entry(write.table).or_default().extend(write.changes);
         }
         for (table, changes) in tables {
             self.node.storage.write(&table, &changes, None).map_err(|error| error.to_string())?;
         }
+        let now = self.node.now;
+        self.node.tokens.note(now, tokens);
         Ok(())
     }
 

@@ -18,6 +18,26 @@ pub(super) struct Call {
     deadline: Millis,
 }
 
+/// How a mirror that was asked went away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Loss {
+    /// What it was asked never left this node.
+    Unsent,
+    /// The connection broke: it may have done the work.
+    Broken,
+    /// It is silent for longer than is waited.
+    Late,
+}
+
+impl Loss {
+    pub const fn reason(self) -> &'static str {
+        match self {
+            Self::Unsent | Self::Broken => "connection closed by peer",
+            Self::Late => "connect and query timed out",
+        }
+    }
+}
+
 impl Call {
     pub fn deadline(&self) -> Millis {
         self.deadline
@@ -88,7 +108,8 @@ impl Engine {
             self.calls.iter().filter(|(_, call)| call.node == *peer).map(|(&number, _)| number).collect();
         for number in lost {
             if let Some(call) = self.calls.remove(&number) {
-                self.part_cut_off(call.spread, call.part, "connection closed by peer", unsent);
+                let loss = if unsent { Loss::Unsent } else { Loss::Broken };
+                self.part_cut_off(call.spread, call.part, loss);
             }
         }
         for name in self.clusters.keys().cloned().collect::<Vec<_>>() {
@@ -103,7 +124,7 @@ impl Engine {
         for number in late {
             if let Some(call) = self.calls.remove(&number) {
                 self.health.failed(&call.node, now);
-                self.part_cut_off(call.spread, call.part, "connect and query timed out", false);
+                self.part_cut_off(call.spread, call.part, Loss::Late);
             }
         }
     }

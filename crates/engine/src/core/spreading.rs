@@ -1,10 +1,10 @@
 //! Statements through routing tables: split by shard, sent to mirrors, gathered.
 
-use super::{Asker, Engine};
+use super::{Asker, Engine, peers::Loss};
 use crate::{
     exec,
     io::{Reply, SqlError},
-    routing::{Mirror, Part, Route, Rows, Spread, SpreadKind, Work, shard_of},
+    routing::{Mirror, Part, Route, Rows, Spread, SpreadKind, Token, Work, shard_of},
     sql::{
         ast::{Delete, Insert, Select, TableRef, Update},
         expr::{BinaryOp, Expr, Literal},
@@ -41,7 +41,8 @@ impl Engine {
     /// INSERT and REPLACE: each document to one mirror of its shard.
     pub(super) fn spread_put(&mut self, asker: Asker, insert: &Insert) {
         let Some(route) = self.routes.get(&insert.table.name) else { return };
-        let ids = &mut self.node.ids;
+        let node = &mut self.node;
+        let ids = &mut node.ids;
         let rows = match exec::typed_rows(insert, &route.definition.schema, &mut || ids.next()) {
             Ok(rows) => rows,
             Err(error) => return self.answer(asker, Err(error)),
@@ -55,7 +56,9 @@ impl Engine {
         let parts = filled
             .map(|(at, (rows, target))| {
                 let rows_bytes = Rows::encode(rows);
-                let work = Work::Put { table: String::new(), replace: insert.replace, rows: rows_bytes };
+                let token = Token(u128::from(node.random()) << 64 | u128::from(node.random()));
+                let (table, replace) = (String::new(), insert.replace);
+                let work = Work::Put { table, replace, rows: rows_bytes, token };
                 let mut part = Part::new(at, target.mirrors.clone(), work);
                 part.ids = rows.iter().map(|row| row.id).collect();
                 part
@@ -115,6 +118,7 @@ impl Engine {
             return;
         };
         part.tried.push(choice);
+        part.begun.get_or_insert(now);
         let Mirror { node, table } = part.mirrors[choice].clone();
         let work = part.work.on(&table);
         match node.filter(|node| *node != self.config.node) {
@@ -131,17 +135,24 @@ impl Engine {
         }
     }
 
-    /// A mirror will not answer. Reads go to another one; writes only when the first has certainly not got them.
-    pub(super) fn part_cut_off(&mut self, number: u64, at: usize, reason: &str, unsent: bool) {
+    /// A mirror will not answer. Reads go to another one; writes too when the first has certainly not got them, and
+    /// documents also with the question whether it has.
+    pub(super) fn part_cut_off(&mut self, number: u64, at: usize, loss: Loss) {
         let Some(part) = self.spreads.get_mut(&number).and_then(|spread| spread.parts.get_mut(at)) else {
             return;
         };
-        let safe = unsent || !part.work.is_write();
+        let safe = loss == Loss::Unsent || !part.work.is_write();
         let left = part.tried.len() < part.mirrors.len() && part.tried.len() <= RETRIES_MAX;
+        let now = self.node.now;
+        let lost = part.asked().and_then(|mirror| mirror.node.clone());
+        let again = lost.and_then(|lost| part.work.again(&lost, now.since(part.begun.unwrap_or(now))));
         if safe && left {
             self.start_part(number, at);
+        } else if let Some(again) = again.filter(|_| left && loss == Loss::Broken) {
+            part.work = again;
+            self.start_part(number, at);
         } else {
-            part.outcome = Some(Err(part.cut_off(reason)));
+            part.outcome = Some(Err(part.cut_off(loss.reason())));
             self.end_spread(number);
         }
     }

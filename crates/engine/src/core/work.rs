@@ -2,7 +2,7 @@
 
 use super::{Asker, Engine, write::Named};
 use crate::{
-    exec,
+    exec::{self, WriteSet},
     io::{Reply, SqlError},
     routing::Work,
     sql::Statement,
@@ -15,11 +15,13 @@ impl Engine {
                 let result = exec::select(&select, &mut *self.node.storage);
                 self.answer(asker, result.map(Reply::Rows));
             }
-            Work::Put { table, replace, rows } => {
+            Work::Put { table, replace, rows, token } => {
                 self.write(asker, None, &Named::ByRoute(&table), |storage, _| {
-                    exec::put_rows(&table, rows.decode()?, replace, storage)
+                    let write = exec::put_rows(&table, rows.decode()?, replace, storage)?;
+                    Ok(WriteSet { token: Some(token), ..write })
                 });
             }
+            Work::PutAgain { put, lost, age } => self.put_again(asker, *put, lost, age),
             Work::Update(update) => {
                 let table = update.table.name.clone();
                 let statement = Statement::Update(update);
@@ -45,6 +47,7 @@ impl Engine {
             Work::Put { table, .. } if self.routes.contains_key(table) => {
                 Err(SqlError::new(format!("table '{table}' absent")))
             }
+            Work::PutAgain { put, .. } => self.check_work(put),
             _ => Ok(()),
         }
     }

@@ -141,7 +141,7 @@ impl Engine {
         let number = self.number();
         self.waiting.insert(number, Waiting { asker, affected });
         let submitted = self.with_cluster(cluster, |cluster, host| {
-            cluster.submit(host, Ticket(number), Write { keys, payload })
+            cluster.submit(host, Ticket(number), Write { keys, payload, blind: write.blind })
         });
         if let Some(Err(error)) = submitted {
             self.outcome(number, Err(error));

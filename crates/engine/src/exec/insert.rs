@@ -127,5 +127,11 @@ pub fn put_rows(
             .map(|(_, row)| row)
             .collect()
     };
-    Ok(WriteSet { table: table.to_owned(), changes: vec![Change::Put(rows)], rows_named: Some(affected) })
+    Ok(WriteSet {
+        table: table.to_owned(),
+        changes: vec![Change::Put(rows)],
+        rows_named: Some(affected),
+        blind: replace,
+        token: None,
+    })
 }

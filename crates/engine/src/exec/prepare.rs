@@ -4,6 +4,7 @@ use super::convert::convert;
 use super::insert::{put_rows, typed_rows};
 use super::resolve::{self, Columns};
 use crate::io::{SqlError, Value};
+use crate::routing::Token;
 use crate::sql::Statement;
 use crate::sql::ast::{ColumnType, Delete, Update};
 use crate::sql::expr::Expr;
@@ -20,6 +21,11 @@ pub struct WriteSet {
     pub changes: Vec<Change>,
     /// How many documents the client wrote, where that is not what the changes touch.
     pub rows_named: Option<u64>,
+    /// What it writes depends on nothing that was read: whole documents, whatever was there.
+    #[serde(skip)]
+    pub blind: bool,
+    /// Names the attempt of a routing table that it carries out, so that a second attempt can tell.
+    pub token: Option<Token>,
 }
 
 impl WriteSet {
@@ -36,6 +42,7 @@ impl WriteSet {
     pub fn append(&mut self, later: Self) {
         self.rows_named = self.rows_named.zip(later.rows_named).map(|(a, b)| a + b);
         self.changes.extend(later.changes);
+        self.blind &= later.blind;
     }
 }
 
@@ -61,7 +68,13 @@ pub fn prepare(
                 return Err(SqlError::new("TRUNCATE RTINDEX requires an existing RT table"));
             }
             // searchd does not count what it empties.
-            Ok(WriteSet { table: table.name.clone(), changes: vec![Change::Truncate], rows_named: Some(0) })
+            Ok(WriteSet {
+                table: table.name.clone(),
+                changes: vec![Change::Truncate],
+                rows_named: Some(0),
+                blind: false,
+                token: None,
+            })
         }
         _ => Err(SqlError::new("this statement writes no documents")),
     }
@@ -81,7 +94,7 @@ fn prepare_update(update: &Update, storage: &mut dyn Storage) -> Result<WriteSet
     let assignments = assignments(update, &schema)?;
     let ids = matching_ids(table, &schema, update.filter.as_ref(), update.matching.as_deref(), storage)?;
     let changes = vec![Change::Update { ids, assignments }];
-    Ok(WriteSet { table: table.clone(), changes, rows_named: None })
+    Ok(WriteSet { table: table.clone(), changes, rows_named: None, blind: false, token: None })
 }
 
 fn assignments(update: &Update, schema: &TableSchema) -> Result<Vec<(u32, Value)>, SqlError> {
@@ -113,7 +126,13 @@ fn prepare_delete(delete: &Delete, storage: &mut dyn Storage) -> Result<WriteSet
         return Err(SqlError::new(format!("unknown table '{table}' in delete request")));
     };
     let ids = matching_ids(table, &schema, delete.filter.as_ref(), delete.matching.as_deref(), storage)?;
-    Ok(WriteSet { table: table.clone(), changes: vec![Change::Delete(ids)], rows_named: None })
+    Ok(WriteSet {
+        table: table.clone(),
+        changes: vec![Change::Delete(ids)],
+        rows_named: None,
+        blind: false,
+        token: None,
+    })
 }
 
 fn matching_ids(

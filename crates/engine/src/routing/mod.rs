@@ -12,4 +12,4 @@ pub use hash::shard_of;
 pub use health::Health;
 pub use route::{Definition, Mirror, Route, Target};
 pub use spread::{Part, Spread, SpreadKind};
-pub use work::{Rows, Work};
+pub use work::{Rows, Token, Work};

@@ -9,6 +9,7 @@ use crate::{
     io::{Reply, SqlError},
     sql::ast::Select,
 };
+use model::Millis;
 
 /// What the statement was.
 #[derive(Debug)]
@@ -31,12 +32,14 @@ pub struct Part {
     /// The documents it puts, for `processed_ids`.
     pub ids: Vec<i64>,
     pub tried: Vec<usize>,
+    /// When the first mirror was asked.
+    pub begun: Option<Millis>,
     pub outcome: Option<Result<Reply, SqlError>>,
 }
 
 impl Part {
     pub fn new(target: usize, mirrors: Vec<Mirror>, work: Work) -> Self {
-        Self { target, mirrors, work, ids: Vec::new(), tried: Vec::new(), outcome: None }
+        Self { target, mirrors, work, ids: Vec::new(), tried: Vec::new(), begun: None, outcome: None }
     }
 
     /// The mirror asked last.

@@ -6,6 +6,7 @@ use crate::{
     sql::ast::{Delete, Select, Update},
     storage::Row,
 };
+use model::{Millis, NodeId};
 use serde::{Deserialize, Serialize};
 
 /// One shard's part of a statement. Every table named in it is a plain one of the receiving node.
@@ -18,10 +19,22 @@ pub enum Work {
         table: String,
         replace: bool,
         rows: Rows,
+        token: Token,
+    },
+    /// A `Put` that the mirror `lost` may have done before the connection to it broke, `age` after it was first
+    /// asked for. Done at most once in all: see `core::again`.
+    PutAgain {
+        put: Box<Work>,
+        lost: NodeId,
+        age: Millis,
     },
     Update(Update),
     Delete(Delete),
 }
+
+/// One attempt of a routing table to put documents into a shard, unlike any other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Token(pub u128);
 
 /// Documents, encoded once for however many tries.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -39,6 +52,15 @@ impl Rows {
 }
 
 impl Work {
+    /// The same once more for another mirror, after `lost` went away with it; `None` for what may not be repeated.
+    pub fn again(&self, lost: &NodeId, age: Millis) -> Option<Self> {
+        matches!(self, Self::Put { .. }).then(|| Self::PutAgain {
+            put: Box::new(self.clone()),
+            lost: lost.clone(),
+            age,
+        })
+    }
+
     pub fn is_write(&self) -> bool {
         !matches!(self, Self::Select(_))
     }
@@ -49,6 +71,7 @@ impl Work {
         match &mut work {
             Self::Select(select) => select.from = vec![name.to_owned()],
             Self::Put { table, .. } => name.clone_into(table),
+            Self::PutAgain { put, .. } => **put = put.on(name),
             Self::Update(update) => name.clone_into(&mut update.table.name),
             Self::Delete(delete) => name.clone_into(&mut delete.table.name),
         }

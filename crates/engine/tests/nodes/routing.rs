@@ -1,8 +1,8 @@
 //! Routing tables over several nodes: mirrors, retries, and what the client is told when something is missing.
 
 use crate::support::machines::Nodes;
-use engine::{Reply, Timing, routing::shard_of};
-use model::Millis;
+use engine::{Reply, Timing, io::Input, routing::shard_of};
+use model::{Millis, NodeId};
 
 const NODE: [&str; 3] = ["127.0.0.1:1312", "127.0.0.1:2312", "127.0.0.1:3312"];
 const QUICK: &str = "'evs.suspect_timeout=PT1S;evs.inactive_timeout=PT2S;evs.keepalive_period=PT0.3S;\
@@ -112,6 +112,40 @@ fn a_write_that_may_have_arrived_has_an_open_outcome() {
     let error = nodes.wait(request, "write").expect_err("open").message;
     assert!(error.starts_with("remote table 'system.t_s0' at 127.0.0.1:"), "{error}");
     assert!(error.contains("connection closed"), "{error}");
+}
+
+#[test]
+fn documents_given_to_a_mirror_that_dies_are_put_once_by_the_other() {
+    for after in 0..12 {
+        for verb in ["INSERT", "REPLACE"] {
+            let mut nodes = replicated(1);
+            nodes.run(2_000);
+            let id = ids_of(0, 1).next().expect("endless");
+            // Both mirrors are asked in turn, so one of the two requests is with the one that dies.
+            let requests: Vec<u64> = (0..2)
+                .map(|n| nodes.send(2, &format!("{verb} INTO t (id,title,v) VALUES ({},'a',{n})", id + n)))
+                .collect();
+            nodes.run(after);
+            nodes.kill(0);
+            // As the end of a process ends its connections.
+            nodes.input(2, Input::PeerUnreachable(NodeId::new(NODE[0]).expect("valid")));
+            nodes.until(4_000, "non-primary", |nodes| nodes.status(1, "g0", "status") == "non-primary");
+            nodes.ok(1, &["SET CLUSTER g0 GLOBAL 'pc.bootstrap' = 1"]);
+            let mut put = 0;
+            for request in requests {
+                match nodes.wait(request, "write") {
+                    Ok(reply) => {
+                        assert_eq!(reply, Reply::Done { affected: 1 });
+                        put += 1;
+                    }
+                    // The survivor's own write that had not got its order when the quorum was lost: never applied.
+                    Err(error) => assert!(error.message.ends_with("seqno -1"), "{verb} {after}: {error}"),
+                }
+            }
+            let count = nodes.value(1, "SELECT COUNT(*) FROM system.t_s0");
+            assert_eq!(count, put.to_string(), "{verb}, killed after {after} ms");
+        }
+    }
 }
 
 #[test]

@@ -384,7 +384,7 @@ impl Net {
         let sets: Sets = vec![("t".into(), key, value)];
         let payload = Payload::from(postcard::to_stdvec(&sets).expect("plain"));
         self.on(at, |cluster, host| match cluster {
-            Some(cluster) => cluster.submit(host, ticket, Write { keys: vec![key], payload }),
+            Some(cluster) => cluster.submit(host, ticket, Write { keys: vec![key], payload, blind: false }),
             None => Err(SqlError::new("no cluster")),
         })?;
         Ok(ticket)
