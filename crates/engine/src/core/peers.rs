@@ -104,9 +104,9 @@ impl Engine {
     /// write may go to another mirror.
     pub(super) fn peer_lost(&mut self, peer: &NodeId, unsent: bool) {
         self.health.failed(peer, self.node.now);
-        let lost: Vec<u64> =
+        let broken: Vec<u64> =
             self.calls.iter().filter(|(_, call)| call.node == *peer).map(|(&number, _)| number).collect();
-        for number in lost {
+        for number in broken {
             if let Some(call) = self.calls.remove(&number) {
                 let loss = if unsent { Loss::Unsent } else { Loss::Broken };
                 self.part_cut_off(call.spread, call.part, loss);

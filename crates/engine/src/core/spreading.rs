@@ -144,8 +144,8 @@ impl Engine {
         let safe = loss == Loss::Unsent || !part.work.is_write();
         let left = part.tried.len() < part.mirrors.len() && part.tried.len() <= RETRIES_MAX;
         let now = self.node.now;
-        let lost = part.asked().and_then(|mirror| mirror.node.clone());
-        let again = lost.and_then(|lost| part.work.again(&lost, now.since(part.begun.unwrap_or(now))));
+        let gone = part.asked().and_then(|mirror| mirror.node.clone());
+        let again = gone.and_then(|gone| part.work.again(&gone, now.since(part.begun.unwrap_or(now))));
         if safe && left {
             self.start_part(number, at);
         } else if let Some(again) = again.filter(|_| left && loss == Loss::Broken) {
