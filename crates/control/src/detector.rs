@@ -55,6 +55,8 @@ mod tests {
                 SidecarPoll {
                     node: node(2 + index as u16),
                     uuid: String::new(),
+                    run: String::new(),
+                    taken: 0,
                     log_id: None,
                     epoch: Epoch(1),
                     names_version: 0,

@@ -257,6 +257,8 @@ impl Controller {
 
     /// A sidecar's poll: sign of life, votes, outcomes.
     fn hear(&mut self, poll: SidecarPoll) {
+        let known = self.observed.view(&poll.node).and_then(|view| view.sidecar.as_ref());
+        let restarted = known.is_some_and(|known| known.poll.run != poll.run);
         for result in &poll.results {
             let key = (result.id.operation, result.id.step);
             if let Some(flight) = self.flights.open.get_mut(&key)
@@ -274,6 +276,14 @@ impl Controller {
                 let runs = poll.running.iter().any(|id| (id.operation, id.step) == *key);
                 if flight.inherited && flight.node == poll.node && flight.outcome.is_none() && !runs {
                     let message = "the controller restarted and the sidecar knows nothing of it".to_owned();
+                    flight.outcome = Some((Outcome::Unknown { message }, self.now));
+                }
+            }
+        }
+        if restarted {
+            for flight in self.flights.open.values_mut() {
+                if flight.node == poll.node && flight.outcome.is_none() {
+                    let message = format!("the sidecar of {} was restarted meanwhile", poll.node);
                     flight.outcome = Some((Outcome::Unknown { message }, self.now));
                 }
             }

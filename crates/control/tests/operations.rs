@@ -37,7 +37,7 @@ fn a_killed_node_is_replaced_under_writes_and_a_new_one_filled_with_the_fewest_c
     for _ in 0..50 {
         world.write("t");
     }
-    world.nodes.kill(&node(2));
+    world.kill(&node(2));
     for _ in 0..400 {
         world.write("t");
         world.step();
@@ -62,18 +62,37 @@ fn a_node_that_returns_in_time_costs_nothing_and_later_is_cleaned() {
     made(&mut world, "t", 8, 2);
     world.settle();
     let records = world.state().rebalance.clone();
-    world.nodes.kill(&node(1));
+    world.kill(&node(1));
     world.until("the loss", |world| world.state().nodes[&node(1)].lost);
-    world.nodes.start(&node(1));
+    world.start(&node(1));
     world.settle();
     assert_eq!(world.state().rebalance, records, "nothing was planned");
-    world.nodes.kill(&node(1));
+    world.kill(&node(1));
     for _ in 0..600 {
         world.write("t");
         world.step();
     }
-    world.nodes.start(&node(1));
+    world.start(&node(1));
     world.settle();
+}
+
+/// The command is known to nobody any more, and its deadline is minutes away.
+#[test]
+fn a_join_that_dies_with_its_node_holds_nothing_up() {
+    for seed in 0..20 {
+        let mut world = warmed_up(seed, 3);
+        made(&mut world, "t", 12, 2);
+        world.settle();
+        world.add_node(4);
+        world.until("a join", |world| world.is_under_way(&node(4), "JOIN CLUSTER"));
+        world.kill(&node(4));
+        world.step();
+        world.start(&node(4));
+        let began = world.now;
+        world.until("rest", |world| world.state().operations.is_empty());
+        assert!(world.now.since(began).0 < 60_000, "it took {:?}", world.now.since(began));
+        world.settle();
+    }
 }
 
 #[test]
@@ -86,16 +105,16 @@ fn the_last_copy_there_is_stays_however_old() {
     world.settle();
     let group = world.state().groups.values().next().cloned().expect("a group");
     let stale = group.serving().next().cloned().expect("a copy");
-    world.nodes.kill(&stale);
+    world.kill(&stale);
     world.until("the copy elsewhere", |world| world.state().leftovers.contains_key(&stale));
     world.settle();
     let holders: Vec<_> =
         world.state().groups.values().flat_map(control::state::Group::serving).cloned().collect();
     for holder in &holders {
-        world.nodes.kill(holder);
+        world.kill(holder);
     }
     world.until("their loss", |world| holders.iter().all(|holder| world.state().nodes[holder].lost));
-    world.nodes.start(&stale);
+    world.start(&stale);
     for _ in 0..1200 {
         world.step();
     }
@@ -140,13 +159,13 @@ fn storm(seed: u64) {
             world.write(name);
         }
         if round == quiet {
-            world.nodes.kill(&victim);
+            world.kill(&victim);
         }
         if round == 300 {
             world.add_node(4);
         }
         if round == 450 {
-            world.nodes.start(&victim);
+            world.start(&victim);
         }
         world.step();
     }

@@ -14,6 +14,10 @@ pub struct SidecarPoll {
     pub node: NodeId,
     /// The node's identity on disk: an address is used only while this stays the same.
     pub uuid: String,
+    /// This run of the sidecar's process: what an earlier run had taken and not reported is known to nobody.
+    pub run: String,
+    /// The number of the latest command taken under `epoch`: those after it are handed over again.
+    pub taken: u64,
     /// The control log it is bound to; `None` before the first order.
     pub log_id: Option<String>,
     /// The highest epoch it has seen, kept on disk.
@@ -41,11 +45,19 @@ pub struct SidecarOrders {
     /// Cluster statements (`action.group()` is some, or a directory or copies of a group) are carried out one
     /// after the other in this order; all others likewise in a lane of their own, so that a long JOIN does not
     /// keep routes from being written.
-    pub commands: Vec<Command>,
+    pub commands: Vec<Order>,
     /// Nodes whose HTTP listener to look at once per poll interval.
     pub peers: Vec<NodeId>,
     /// Seconds a failing statement may be held.
     pub hold_statements_seconds: u64,
+}
+
+/// A command on its way. It is handed over with every answer until a poll says that it was taken.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Order {
+    /// Rises within an epoch and a run of the sidecar; one that is not above the last taken is passed over.
+    pub number: u64,
+    pub command: Command,
 }
 
 /// A table of ours, as every sidecar knows it.

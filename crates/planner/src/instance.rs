@@ -32,6 +32,8 @@ pub(crate) struct Instance {
     pub equal: bool,
     /// Copies that a node may hold.
     pub node_limit: u32,
+    /// More copies exist than the nodes may hold together.
+    pub crowded: bool,
     /// By number of copies: how many of them one zone may hold.
     pub zone_quota: Vec<u32>,
 }
@@ -55,7 +57,7 @@ impl Instance {
         let weight: Vec<f64> = problem.units.iter().map(|u| sane_weight(u.weight)).collect();
         let equal = weight.windows(2).all(|w| (w[0] - w[1]).abs() <= f64::EPSILON * w[0]);
         let bytes = problem.units.iter().map(|u| u.bytes).collect();
-        let want = wanted_copies(problem, &held_start, usable_count, node_limit);
+        let Wanted { want, crowded } = wanted_copies(problem, &held_start, usable_count, node_limit);
         let mut slot_start = Vec::with_capacity(want.len() + 1);
         slot_start.push(0);
         let mut total = 0;
@@ -79,6 +81,7 @@ impl Instance {
             weight,
             equal,
             node_limit,
+            crowded,
             zone_quota,
         }
     }
@@ -157,17 +160,26 @@ fn sane_weight(weight: f64) -> f64 {
     if weight.is_finite() && weight > 0.0 { weight } else { 0.0 }
 }
 
+struct Wanted {
+    want: Vec<u32>,
+    crowded: bool,
+}
+
 /// How many copies each unit shall have: its rf, or fewer when nodes or room on them are short. Copies that exist
-/// come first, then the first copy of every unit, then the second, and so on.
-fn wanted_copies(problem: &Problem, held_start: &[u32], nodes: u32, node_limit: u32) -> Vec<u32> {
+/// come first, then the first copy of every unit, then the second, and so on. When more exist than there is room for,
+/// `crowded` settles which of them find a place.
+fn wanted_copies(problem: &Problem, held_start: &[u32], nodes: u32, node_limit: u32) -> Wanted {
     let full: Vec<u32> = problem.units.iter().map(|u| u.rf.min(nodes)).collect();
     let room = u64::from(nodes) * u64::from(node_limit);
     if full.iter().map(|&w| u64::from(w)).sum::<u64>() <= room {
-        return full;
+        return Wanted { want: full, crowded: false };
     }
     let mut want: Vec<u32> =
         full.iter().enumerate().map(|(u, &w)| w.min(held_start[u + 1] - held_start[u])).collect();
     let mut used: u64 = want.iter().map(|&w| u64::from(w)).sum();
+    if used > room {
+        return Wanted { want: full, crowded: true };
+    }
     for level in 0..full.iter().copied().max().unwrap_or(0) {
         for (w, &f) in want.iter_mut().zip(&full) {
             if used < room && *w == level && *w < f {
@@ -176,18 +188,7 @@ fn wanted_copies(problem: &Problem, held_start: &[u32], nodes: u32, node_limit: 
             }
         }
     }
-    // More exists than there is room for: what is cut here stays where it is, beyond the limit, and is reported.
-    let mut level = full.iter().copied().max().unwrap_or(0);
-    while used > room {
-        for w in want.iter_mut().rev() {
-            if used > room && *w == level {
-                *w -= 1;
-                used -= 1;
-            }
-        }
-        level = level.saturating_sub(1);
-    }
-    want
+    Wanted { want, crowded: false }
 }
 
 /// By number of copies `w`: the smallest quota with which the zones can take `w` copies of one unit.

@@ -40,6 +40,7 @@
 //! ```
 
 mod bound;
+mod crowded;
 mod fill;
 mod fingerprint;
 mod instance;

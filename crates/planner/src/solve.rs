@@ -1,7 +1,7 @@
 //! From problem to plan: places the units, proves what can be proven, has the result worded and scheduled.
 
 use crate::{
-    bound,
+    bound, crowded,
     explain::Facts,
     fill::{self, Layout},
     instance::Instance,
@@ -17,8 +17,13 @@ use crate::{
 /// problem sensible; a weight that is not a positive number counts as 0, a replica on an unknown node as lost).
 pub fn plan(problem: &Problem, limits: &Limits) -> Plan {
     let instance = Instance::new(problem);
-    let solved =
-        if instance.equal { solve_equal(&instance, limits) } else { solve_weighted(&instance, limits) };
+    let solved = if instance.crowded {
+        solve_crowded(&instance)
+    } else if instance.equal {
+        solve_equal(&instance, limits)
+    } else {
+        solve_weighted(&instance, limits)
+    };
     let worded = words::word(problem, &instance, &solved.layout);
     let options = &problem.options;
     let rounds = schedule::rounds(
@@ -63,6 +68,14 @@ struct Solved {
 /// Steps for saving bytes once the number of copies is the least: a tenth of a second at most, since nothing is
 /// unsafe about a plan that copies a few bytes more.
 const BYTES_STEPS: u64 = 30_000_000;
+
+fn solve_crowded(instance: &Instance) -> Solved {
+    let layout = crowded::settle(instance);
+    let share = share::exact(instance, |u| instance.weight[u]);
+    let ranges = share.into_iter().map(|share| (0.0, share)).collect();
+    // No copy is needed to leave everything as it is, and what the rest is worth has no measure.
+    Solved { layout, ranges, bound: 0, end: End::Unknown }
+}
 
 fn solve_equal(instance: &Instance, limits: &Limits) -> Solved {
     let shares = Shares::new(instance);

@@ -39,6 +39,8 @@ impl Random {
 /// One sidecar's memory.
 #[derive(Debug, Default)]
 struct Sidecar {
+    /// Counts its starts.
+    run: u32,
     epoch: Epoch,
     names_version: u64,
     log_id: Option<String>,
@@ -116,6 +118,33 @@ impl World {
         self.sidecars.insert(node(n), Sidecar::default());
     }
 
+    /// kill -9, of the node and the sidecar it started.
+    pub fn kill(&mut self, id: &NodeId) {
+        self.nodes.kill(id);
+    }
+
+    pub fn start(&mut self, id: &NodeId) {
+        self.nodes.start(id);
+        self.restart_sidecar(id);
+    }
+
+    /// What it was given and what it had to tell is forgotten.
+    pub fn restart_sidecar(&mut self, id: &NodeId) {
+        let sidecar = self.sidecars.entry(id.clone()).or_default();
+        sidecar.run += 1;
+        sidecar.orders.clear();
+        sidecar.results.clear();
+    }
+
+    /// Whether a command of this class was sent to the node and its outcome is not known yet.
+    pub fn is_under_way(&self, id: &NodeId, class: &str) -> bool {
+        self.state().operations.values().flat_map(|operation| &operation.steps).any(|step| {
+            step.status == control::operation::StepStatus::Started
+                && step.node.as_ref() == Some(id)
+                && step.work.class() == class
+        })
+    }
+
     pub fn state(&self) -> &control::state::State {
         self.controller.state()
     }
@@ -185,6 +214,8 @@ impl World {
         SidecarPoll {
             node: id.clone(),
             uuid: format!("uuid of {id}"),
+            run: sidecar.run.to_string(),
+            taken: 0,
             log_id: sidecar.log_id.clone(),
             epoch: sidecar.epoch,
             names_version: sidecar.names_version,

@@ -3,7 +3,7 @@
 //! Keeps and hands out; it neither decides nor talks. Times are the driver's.
 
 use control::{RequestId, StandingOrders};
-use model::wire::{SidecarOrders, StatementReply};
+use model::wire::{Order, SidecarOrders, StatementReply};
 use model::{Command, Millis, NodeId};
 use std::collections::{BTreeMap, VecDeque};
 use tokio::sync::oneshot;
@@ -18,8 +18,17 @@ pub(super) type Orders = SidecarOrders;
 /// A command and when it was given.
 #[derive(Debug)]
 struct Queued {
+    number: u64,
     at: Millis,
     command: Command,
+}
+
+/// What is between the operator and one run of a sidecar: commands not yet known to be taken.
+#[derive(Debug, Default)]
+struct Line {
+    run: String,
+    given: u64,
+    commands: VecDeque<Queued>,
 }
 
 /// A poll that is answered when there is something to say, or when its time is over.
@@ -32,7 +41,7 @@ struct Held {
 
 #[derive(Debug, Default)]
 pub(super) struct Desk {
-    commands: BTreeMap<NodeId, VecDeque<Queued>>,
+    lines: BTreeMap<NodeId, Line>,
     held: BTreeMap<NodeId, Held>,
     clients: BTreeMap<RequestId, oneshot::Sender<StatementReply>>,
     hold_statements_seconds: u64,
@@ -45,15 +54,27 @@ impl Desk {
 
     /// A command for `node`, to go out with its next orders.
     pub(super) fn queue(&mut self, now: Millis, node: NodeId, command: Command) {
-        let queue = self.commands.entry(node).or_default();
-        if queue.len() == COMMANDS_MAX {
-            let lost = queue.pop_front();
+        let line = self.lines.entry(node).or_default();
+        if line.commands.len() == COMMANDS_MAX {
+            let lost = line.commands.pop_front();
             tracing::error!(
                 ?lost,
                 "a command was dropped: its node's sidecar takes none; its step will time out"
             );
         }
-        queue.push_back(Queued { at: now, command });
+        line.given += 1;
+        line.commands.push_back(Queued { number: line.given, at: now, command });
+    }
+
+    /// A sidecar has asked: what it has taken is not handed over again, and what an earlier run of it was given is
+    /// nobody's any more (the operator counts it as unknown).
+    pub(super) fn heard(&mut self, node: &NodeId, run: &str, taken: u64) {
+        let line = self.lines.entry(node.clone()).or_default();
+        if line.run == run {
+            line.commands.retain(|queued| queued.number > taken);
+        } else {
+            *line = Line { run: run.to_owned(), ..Line::default() };
+        }
     }
 
     /// Holds a poll until `until`. An older one of the same node is answered at once: its sidecar has asked anew.
@@ -79,22 +100,17 @@ impl Desk {
             .iter()
             .filter(|(node, held)| {
                 held.until <= now
-                    || self.commands.get(*node).is_some_and(|queue| !queue.is_empty())
+                    || self.lines.get(*node).is_some_and(|line| !line.commands.is_empty())
                     || standing(held.names_version).names.is_some()
             })
             .map(|(node, _)| node.clone())
             .collect();
         for node in due {
             let Some(held) = self.held.remove(&node) else { continue };
-            // Asked first: commands given to a connection that is gone would be lost until their deadline.
-            if held.reply.is_closed() {
-                continue;
-            }
-            let commands = self.take_commands(now, &node);
+            let commands = self.commands(now, &node);
             let orders = self.orders(standing(held.names_version), commands);
-            if let Err(unsent) = held.reply.send(orders) {
-                self.put_back(now, node, unsent.commands);
-            }
+            // A connection that is gone takes nothing with it: the next poll tells what was taken.
+            let _gone = held.reply.send(orders);
         }
     }
 
@@ -124,32 +140,29 @@ impl Desk {
         for (_, client) in std::mem::take(&mut self.clients) {
             let _gone = client.send(StatementReply::Error { message: message.to_owned() });
         }
-        self.commands.clear();
+        self.lines.clear();
         self.held.clear();
     }
 
-    /// The commands of `node` whose time is not over, with the time they have left now.
-    fn take_commands(&mut self, now: Millis, node: &NodeId) -> Vec<Command> {
-        let left = |queued: Queued| {
-            let waited = now.since(queued.at).0;
-            let remaining_ms = queued.command.remaining_ms.saturating_sub(waited);
-            if remaining_ms == 0 {
-                tracing::warn!(%node, id = ?queued.command.id, waited, "a command's time was over before it was asked for");
-                return None;
+    /// The commands for `node` whose time is not over, with the time they have left now.
+    fn commands(&mut self, now: Millis, node: &NodeId) -> Vec<Order> {
+        let Some(line) = self.lines.get_mut(node) else { return Vec::new() };
+        let left = |queued: &Queued| queued.command.remaining_ms.saturating_sub(now.since(queued.at).0);
+        line.commands.retain(|queued| {
+            let in_time = left(queued) > 0;
+            if !in_time {
+                tracing::warn!(%node, id = ?queued.command.id, "a command's time was over before it was taken");
             }
-            Some(Command { remaining_ms, ..queued.command })
+            in_time
+        });
+        let order = |queued: &Queued| Order {
+            number: queued.number,
+            command: Command { remaining_ms: left(queued), ..queued.command.clone() },
         };
-        self.commands.remove(node).into_iter().flatten().filter_map(left).collect()
+        line.commands.iter().map(order).collect()
     }
 
-    fn put_back(&mut self, now: Millis, node: NodeId, commands: Vec<Command>) {
-        let queue = self.commands.entry(node).or_default();
-        for command in commands.into_iter().rev() {
-            queue.push_front(Queued { at: now, command });
-        }
-    }
-
-    fn orders(&self, standing: StandingOrders, commands: Vec<Command>) -> Orders {
+    fn orders(&self, standing: StandingOrders, commands: Vec<Order>) -> Orders {
         SidecarOrders {
             log_id: standing.log_id,
             epoch: standing.epoch,
@@ -205,9 +218,8 @@ mod tests {
         desk.hold(node(), Millis(1_100), 3, reply, standing);
         desk.answer_held(Millis(300), standing);
         let orders = orders.try_recv().expect("answered");
-        assert_eq!(orders.commands, vec![command(0, 300)]);
+        assert_eq!(orders.commands, vec![Order { number: 1, command: command(0, 300) }]);
         assert_eq!(orders.hold_statements_seconds, 10);
-        assert!(desk.commands.is_empty());
     }
 
     #[test]
@@ -227,17 +239,39 @@ mod tests {
     }
 
     #[test]
-    fn commands_are_not_lost_with_a_connection() {
+    fn commands_are_handed_over_until_they_are_taken() {
         let mut desk = Desk::new(10);
-        let (reply, orders) = oneshot::channel();
-        desk.hold(node(), Millis(1_000), 3, reply, standing);
-        drop(orders);
+        let ask = |desk: &mut Desk, now, taken| {
+            let (reply, mut orders) = oneshot::channel();
+            desk.heard(&node(), "first", taken);
+            desk.hold(node(), Millis(1_000), 3, reply, standing);
+            desk.answer_held(now, standing);
+            orders.try_recv().map(|orders| orders.commands).ok()
+        };
+        assert_eq!(ask(&mut desk, Millis(0), 0), None);
         desk.queue(Millis(0), node(), command(0, 500));
+        // Its connection was gone: the next poll brings the same again.
         desk.answer_held(Millis(10), standing);
+        let first = Order { number: 1, command: command(0, 480) };
+        assert_eq!(ask(&mut desk, Millis(20), 0), Some(vec![first]));
+        desk.queue(Millis(30), node(), command(1, 500));
+        let second = Order { number: 2, command: command(1, 500) };
+        assert_eq!(ask(&mut desk, Millis(30), 1), Some(vec![second]));
+        assert_eq!(ask(&mut desk, Millis(40), 2), None);
+    }
+
+    #[test]
+    fn another_run_of_a_sidecar_is_not_given_what_was_for_the_one_before() {
+        let mut desk = Desk::new(10);
+        desk.heard(&node(), "first", 0);
+        desk.queue(Millis(0), node(), command(0, 500));
+        desk.heard(&node(), "second", 0);
+        desk.queue(Millis(0), node(), command(1, 500));
         let (reply, mut orders) = oneshot::channel();
         desk.hold(node(), Millis(1_000), 3, reply, standing);
-        desk.answer_held(Millis(20), standing);
-        assert_eq!(orders.try_recv().expect("answered").commands, vec![command(0, 480)]);
+        desk.answer_held(Millis(0), standing);
+        let taken = orders.try_recv().expect("answered").commands;
+        assert_eq!(taken, vec![Order { number: 1, command: command(1, 500) }]);
     }
 
     #[test]

@@ -8,6 +8,7 @@ use super::ServeError;
 use super::desk::Desk;
 use super::handle::{Handle, MESSAGES_MAX, Message, Read};
 use super::looks::Looks;
+use super::narrate::narrate;
 use crate::shutdown::{Shutdown, Trigger};
 use control::{Config, Controller, Effect, Input};
 use model::wire::SidecarPoll;
@@ -161,6 +162,9 @@ impl Driver {
                 return self.begin_anew(error, runtime, shutdown);
             }
             self.failures = 0;
+            for record in &out.records {
+                narrate(self.controller.state(), record);
+            }
         }
         for effect in out.effects {
             self.carry_out(now, effect, runtime);
@@ -175,6 +179,8 @@ impl Driver {
         for message in received {
             match message {
                 Message::Poll { poll, reply } => {
+                    let taken = if poll.epoch == self.controller.epoch() { poll.taken } else { 0 };
+                    self.desk.heard(&poll.node, &poll.run, taken);
                     sorted.inputs.push(Input::Sidecar(poll.clone()));
                     sorted.polls.push((poll, reply));
                 }

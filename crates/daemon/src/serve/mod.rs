@@ -9,6 +9,7 @@ mod desk;
 mod driver;
 mod handle;
 mod looks;
+mod narrate;
 mod openapi;
 mod problem;
 mod prometheus;

@@ -151,7 +151,7 @@ async fn faults_are_problems_that_say_what_to_do() {
 async fn a_sidecar_registers_and_gets_orders() {
     let serving = serve().await;
     let poll = json!({
-        "node": "127.0.0.1:9", "uuid": "u", "log_id": null, "epoch": 0, "names_version": 0, "peers": {}, "results": [],
+        "node": "127.0.0.1:9", "uuid": "u", "run": "r", "taken": 0, "log_id": null, "epoch": 0, "names_version": 0, "peers": {}, "results": [],
     });
     let orders: Value = serving.post("/api/v1/sidecar/poll", &poll).await.json().await.expect("orders");
     assert_eq!(orders["epoch"], 1);

@@ -92,6 +92,8 @@ pub enum SidecarError {
 struct Sidecar {
     node: NodeId,
     uuid: String,
+    /// This run of the process, told with every poll.
+    run: String,
     data_dir: PathBuf,
     mysql: Option<String>,
     galera_listen: Option<String>,
@@ -206,6 +208,7 @@ impl Bound {
         let (lanes, queues) = lanes::Lanes::new();
         let sidecar = Arc::new(Sidecar {
             uuid: fence::uuid(&options.dir)?,
+            run: files::random_hex(16)?,
             names: names::Names::open(&options.dir)?,
             fence: fence::Fence::open(&options.dir)?,
             peers: peers::Peers::default(),

@@ -4,8 +4,8 @@ use super::Sidecar;
 use super::controller::ControllerError;
 use super::fence::Refused;
 use crate::shutdown::Shutdown;
-use model::wire::{SidecarOrders, SidecarPoll, TableNameEntry};
-use model::{Command, CommandId, CommandResult, Outcome};
+use model::wire::{Order, SidecarOrders, SidecarPoll, TableNameEntry};
+use model::{Command, CommandId, CommandResult, Epoch, Outcome};
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -30,11 +30,31 @@ pub(super) struct Ledger {
 struct Entries {
     results: Vec<CommandResult>,
     running: BTreeSet<CommandId>,
+    /// The number of the latest command taken, and the epoch it counts in.
+    taken: (Epoch, u64),
 }
 
 impl Ledger {
-    pub(super) fn begin(&self, id: CommandId) {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner).running.insert(id);
+    /// The commands among `orders` that were not taken before; they count as running.
+    fn take(&self, epoch: Epoch, orders: Vec<Order>) -> Vec<Command> {
+        let mut entries = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        if entries.taken.0 < epoch {
+            entries.taken = (epoch, 0);
+        }
+        let mut commands = Vec::new();
+        for order in orders {
+            if entries.taken.0 == epoch && entries.taken.1 < order.number {
+                entries.taken.1 = order.number;
+                entries.running.insert(order.command.id);
+                commands.push(order.command);
+            }
+        }
+        commands
+    }
+
+    fn taken(&self, epoch: Epoch) -> u64 {
+        let entries = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        if entries.taken.0 == epoch { entries.taken.1 } else { 0 }
     }
 
     /// From running to known, in one step: a report must never lack a command in both.
@@ -116,6 +136,8 @@ async fn ask(sidecar: Arc<Sidecar>) -> Asked {
     let poll = SidecarPoll {
         node: sidecar.node.clone(),
         uuid: sidecar.uuid.clone(),
+        run: sidecar.run.clone(),
+        taken: sidecar.ledger.taken(epoch),
         names_version: sidecar.names.version(log_id.as_deref()),
         log_id,
         epoch,
@@ -159,8 +181,7 @@ async fn take(sidecar: &Arc<Sidecar>, orders: SidecarOrders, asked: Instant) -> 
         None => true,
         Some(names) => store(sidecar, orders.log_id, orders.names_version, names).await,
     };
-    for command in orders.commands {
-        sidecar.ledger.begin(command.id);
+    for command in sidecar.ledger.take(orders.epoch, orders.commands) {
         sidecar.lanes.push(&sidecar.ledger, command, asked);
     }
     stored
@@ -179,26 +200,48 @@ async fn store(sidecar: &Arc<Sidecar>, log_id: String, version: u64, names: Vec<
     false
 }
 
-fn refuse(sidecar: &Sidecar, commands: &[Command], refused: &Refused) {
-    for command in commands {
-        sidecar.ledger.finish(command.id, Outcome::Refused { message: refused.to_string() });
+fn refuse(sidecar: &Sidecar, orders: &[Order], refused: &Refused) {
+    for order in orders {
+        sidecar.ledger.finish(order.command.id, Outcome::Refused { message: refused.to_string() });
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use model::{OperationId, StepId};
+    use model::{Action, GroupId, OperationId, StepId};
 
     fn id(step: u64) -> CommandId {
         CommandId { operation: OperationId(1), step: StepId(step), attempt: 1 }
     }
 
+    /// Of step `number - 1`.
+    fn order(number: u64) -> Order {
+        let action = Action::Bootstrap { group: GroupId::new("g").expect("valid") };
+        Order {
+            number,
+            command: Command { id: id(number - 1), epoch: Epoch(1), remaining_ms: 1_000, action },
+        }
+    }
+
+    #[test]
+    fn what_is_handed_over_twice_is_taken_once() {
+        let ledger = Ledger::default();
+        assert_eq!(ledger.taken(Epoch(1)), 0);
+        assert_eq!(ledger.take(Epoch(1), vec![order(1), order(2)]).len(), 2);
+        // Number 3 was not taken before its time was over.
+        let again = ledger.take(Epoch(1), vec![order(1), order(2), order(4)]);
+        assert_eq!(again.iter().map(|command| command.id).collect::<Vec<_>>(), [id(3)]);
+        assert_eq!((ledger.taken(Epoch(1)), ledger.taken(Epoch(2))), (4, 0));
+        // A new leader counts anew, and the one before it is not listened to any more.
+        assert_eq!(ledger.take(Epoch(2), vec![order(1)]).len(), 1);
+        assert!(ledger.take(Epoch(1), vec![order(5)]).is_empty());
+    }
+
     #[test]
     fn an_outcome_is_repeated_until_a_poll_that_carried_it_was_answered() {
         let ledger = Ledger::default();
-        ledger.begin(id(0));
-        ledger.begin(id(1));
+        ledger.take(Epoch(1), vec![order(1), order(2)]);
         ledger.finish(id(0), Outcome::Unknown { message: "x".into() });
         let (results, running) = ledger.report();
         assert_eq!((results.len(), running), (1, vec![id(1)]));

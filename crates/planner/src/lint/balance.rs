@@ -2,7 +2,8 @@
 //!
 //! Where all nodes and all units are the same and nothing else binds: the floor or the ceiling of the average. Else:
 //! no node holds a whole unit more than its part by capacity while another lacks one, with a unit that could move
-//! between them. Plans whose units do not all fit are not judged, nor those whose search ran into its limit, which
+//! between them. Plans whose units do not all fit are not judged, nor those where a node's part is more than its limit
+//! (what it cannot take is spread over others by no simple rule), nor those whose search ran into its limit, which
 //! they tell by their proof.
 
 use super::{Violation, view::View};
@@ -18,7 +19,8 @@ struct Scale {
 
 pub(super) fn check(view: &View, found: &mut Vec<Violation>) {
     let takers = view.takers();
-    let all_fit = view.pairs.iter().all(|p| !p.reported || p.after.len() >= takers.len());
+    let placed = |after: &[usize]| after.iter().filter(|&&i| view.takes(i)).count();
+    let all_fit = view.pairs.iter().all(|p| !p.reported || placed(&p.after) >= takers.len());
     if takers.len() < 2 || view.pairs.is_empty() || !all_fit {
         return;
     }
@@ -57,6 +59,10 @@ fn extremes(view: &View, takers: &[usize], load: &[f64], scale: &Scale) -> (Vec<
     let total: f64 = takers.iter().map(|&i| load[i]).sum();
     let capacity: f64 = takers.iter().map(|&i| view.node(i).capacity / largest).sum();
     let part = |i: usize| total * (view.node(i).capacity / largest) / capacity;
+    let limit = view.problem.options.max_units_per_node.map_or(f64::INFINITY, f64::from);
+    if scale.equal && takers.iter().any(|&i| part(i) > limit) {
+        return (Vec::new(), Vec::new());
+    }
     // A share that is a whole number in truth may come out a little above or below.
     let unit = scale.heaviest + 1e-6 * (total / takers.len() as f64 + scale.heaviest);
     (pick(&|i| load[i] > part(i) + unit), pick(&|i| load[i] < part(i) - unit))

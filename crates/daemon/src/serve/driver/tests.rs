@@ -41,6 +41,8 @@ fn poll() -> (Message, oneshot::Receiver<super::super::desk::Orders>) {
     let poll = SidecarPoll {
         node: NodeId::new("127.0.0.1:9").expect("valid"),
         uuid: "u".to_owned(),
+        run: "r".to_owned(),
+        taken: 0,
         log_id: None,
         epoch: Epoch(0),
         names_version: 0,

@@ -83,15 +83,16 @@ fn asked() -> Value {
             ("if_not_exists", "~boolean"), ("timeout_seconds", "~integer?"),
         ]),
         "SidecarPoll": object(&[
-            ("node", "string"), ("uuid", "string"), ("log_id", "string?"), ("epoch", "integer"),
+            ("node", "string"), ("uuid", "string"), ("run", "string"), ("taken", "integer"), ("log_id", "string?"), ("epoch", "integer"),
             ("names_version", "integer"), ("peers", "{string}"), ("results", "[CommandResult]"),
             ("running", "~[CommandId]"),
         ]),
         "SidecarOrders": object(&[
             ("log_id", "string"), ("epoch", "integer"), ("names_version", "integer"),
-            ("names", "~[TableNameEntry]?"), ("commands", "[Command]"), ("peers", "[string]"),
+            ("names", "~[TableNameEntry]?"), ("commands", "[Order]"), ("peers", "[string]"),
             ("hold_statements_seconds", "integer"),
         ]),
+        "Order": object(&[("number", "integer"), ("command", "Command")]),
         "CommandId": object(&[("operation", "integer"), ("step", "integer"), ("attempt", "integer")]),
         "CommandResult": object(&[("id", "CommandId"), ("outcome", "Outcome")]),
         "Outcome": object(&[("outcome", "string"), ("message", "~string"), ("contents", "~{Content}")]),

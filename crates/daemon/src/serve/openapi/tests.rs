@@ -5,7 +5,7 @@ use model::api::{
     CopyStatus, Dashboard, NodeList, NodeSummary, OperationList, OperationSummary, Problem, ShardPlacement,
     TableList, TableShow, TableSummary,
 };
-use model::wire::{SidecarOrders, SidecarPoll, StatementReply, StatementRequest, TableNameEntry};
+use model::wire::{Order, SidecarOrders, SidecarPoll, StatementReply, StatementRequest, TableNameEntry};
 use model::{
     Action, Command, CommandId, CommandResult, Content, Epoch, GroupId, NodeId, OperationId, Outcome, Reach,
     StepId, TableName,
@@ -154,6 +154,8 @@ fn what_sidecars_exchange_is_as_described() {
     let poll = SidecarPoll {
         node: node.clone(),
         uuid: "u".into(),
+        run: "r".into(),
+        taken: 0,
         log_id: None,
         epoch: Epoch(1),
         names_version: 0,
@@ -169,7 +171,10 @@ fn what_sidecars_exchange_is_as_described() {
         epoch: Epoch(1),
         names_version: 1,
         names: Some(vec![TableNameEntry { table: table.clone(), cluster: None, generation: 1 }]),
-        commands: vec![Command { id, epoch: Epoch(1), remaining_ms: 1, action }],
+        commands: vec![Order {
+            number: 1,
+            command: Command { id, epoch: Epoch(1), remaining_ms: 1, action },
+        }],
         peers: vec![node.clone()],
         hold_statements_seconds: 10,
     };

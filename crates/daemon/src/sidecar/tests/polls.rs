@@ -2,7 +2,7 @@ use super::script::{LOG_ID, Server, Stage, ok, rows, until};
 use axum::extract::State;
 use axum::routing::post;
 use axum::{Json, Router};
-use model::wire::{SidecarOrders, SidecarPoll, TableNameEntry};
+use model::wire::{Order, SidecarOrders, SidecarPoll, TableNameEntry};
 use model::{
     Action, Command, CommandId, Epoch, GroupId, NodeId, OperationId, Outcome, Reach, StepId, TableName,
 };
@@ -56,6 +56,10 @@ fn find(polls: &Mutex<Vec<SidecarPoll>>, step: u64) -> Option<Outcome> {
     results.filter(|result| result.id.step == StepId(step)).map(|result| result.outcome.clone()).next()
 }
 
+fn numbered(commands: impl IntoIterator<Item = Command>) -> Vec<Order> {
+    (1..).zip(commands).map(|(number, command)| Order { number, command }).collect()
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_binds_stores_names_and_then_says_so() {
     let entry = TableNameEntry { table: TableName::new("t").expect("valid"), cluster: None, generation: 1 };
@@ -88,8 +92,9 @@ async fn a_node_binds_stores_names_and_then_says_so() {
 #[tokio::test(flavor = "multi_thread")]
 async fn commands_are_run_once_and_their_outcomes_repeated_until_taken() {
     let (server, polls) = controller(|number, poll| {
-        let commands = if number == 0 {
-            vec![command(1, 3, 60_000), command(2, 3, 0), command(3, 2, 60_000)]
+        // Handed over twice, as when it is not known whether the first time arrived.
+        let commands = if number < 2 {
+            numbered([command(1, 3, 60_000), command(2, 3, 0), command(3, 2, 60_000)])
         } else {
             Vec::new()
         };
@@ -113,6 +118,7 @@ async fn commands_are_run_once_and_their_outcomes_repeated_until_taken() {
     assert!(matches!(find(&polls, 3), Some(Outcome::Refused { message }) if message.contains("deposed")));
     let carried = polls.lock().expect("unpoisoned").iter().filter(|poll| !poll.results.is_empty()).count();
     assert!(carried >= 2, "repeated after the refusal");
+    assert_eq!(polls.lock().expect("unpoisoned").last().map(|poll| poll.taken), Some(3));
     assert!(stage.dir.path().join("data").join(GroupId::from_random(1).as_str()).is_dir());
     assert!(!stage.dir.path().join("data").join(GroupId::from_random(3).as_str()).exists());
 }
@@ -121,7 +127,7 @@ async fn commands_are_run_once_and_their_outcomes_repeated_until_taken() {
 async fn orders_of_another_log_or_of_a_deposed_leader_are_refused_whole() {
     for (log_id, epoch) in [("f".repeat(32), 9), (LOG_ID.to_owned(), 2)] {
         let (server, polls) = controller(move |number, _| {
-            let commands = if number == 0 { vec![command(1, 9, 60_000)] } else { Vec::new() };
+            let commands = if number == 0 { numbered([command(1, 9, 60_000)]) } else { Vec::new() };
             let names = Some(Vec::new());
             (
                 200,
@@ -167,7 +173,7 @@ async fn hold(State(controller): State<Holding>, Json(poll): Json<SidecarPoll>) 
         1 => {
             let mut slow = command(1, 3, 60_000);
             slow.action = Action::Optimize { table: "system.t_s0".to_owned() };
-            Json(SidecarOrders { commands: vec![slow], ..orders() })
+            Json(SidecarOrders { commands: numbered([slow]), ..orders() })
         }
         2 => {
             // Not reached when the sidecar gives the poll up before it brings the outcome.
@@ -193,7 +199,8 @@ async fn an_outcome_does_not_wait_for_a_held_poll() {
     let (release, released) = std::sync::mpsc::channel::<()>();
     let node = Server::start(move |_, _| {
         // The command ends only once the second poll is held.
-        released.recv_timeout(Duration::from_secs(10)).expect("told to end");
+        let told = tokio::task::block_in_place(|| released.recv_timeout(Duration::from_secs(10)));
+        told.expect("told to end");
         ok()
     })
     .await;
