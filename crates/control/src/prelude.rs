@@ -26,6 +26,7 @@ impl Controller {
             {
                 match cluster.status {
                     ClusterState::NonPrimary if cluster.is_whole_survivor() => Action::Bootstrap { group },
+                    ClusterState::RecoveryRequired => Action::DeleteCluster { group },
                     ClusterState::Primary if cluster.size <= 1 => Action::DeleteCluster { group },
                     _ => action,
                 }

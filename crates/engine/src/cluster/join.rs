@@ -28,6 +28,8 @@ pub(super) struct JoinAttempt {
     due: Millis,
     tries: u32,
     returning: bool,
+    /// How many in a row did not know the cluster, or were not there.
+    refusals: usize,
     ticket: Option<Ticket>,
     session: Option<u64>,
     coordinator: Option<NodeId>,
@@ -46,6 +48,7 @@ impl JoinAttempt {
             due,
             tries: 0,
             returning,
+            refusals: 0,
             ticket,
             session: None,
             coordinator: None,
@@ -169,6 +172,9 @@ impl Cluster {
         if join.asked.as_ref() != Some(from) {
             return;
         }
+        if !matches!(answer, JoinAnswer::Unknown) {
+            join.refusals = 0;
+        }
         match answer {
             JoinAnswer::Accepted { session } => {
                 join.session = Some(session);
@@ -192,8 +198,17 @@ impl Cluster {
         if join.ticket.is_some() && join.next + 1 >= join.at.len() {
             let text = format!("cluster '{name}', failed to fetch donor user from any node");
             self.end_join(host, SqlError::new(text));
-        } else {
-            join.pause(now);
+            return;
+        }
+        join.pause(now);
+        join.refusals += 1;
+        let by_all = join.refusals >= join.at.len();
+        if let Phase::Outside { since, returning: true, .. } = self.phase
+            && by_all
+            && now.since(since) >= self.timing.discovery_timeout
+        {
+            self.joining = None;
+            self.ask_anew(host);
         }
     }
 

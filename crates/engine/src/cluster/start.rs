@@ -27,12 +27,17 @@ pub(super) struct Starting {
 /// One broken connection is no proof that nobody is there.
 const UNREACHABLE_ENOUGH: u32 = 2;
 
+impl Starting {
+    fn new(now: Millis, timing: &Timing) -> Self {
+        let until = now + timing.discovery_timeout;
+        Self { until, again: now, answers: BTreeMap::new(), unreachable: BTreeMap::new() }
+    }
+}
+
 impl Cluster {
     /// Opens a remembered cluster after a restart.
     pub fn open(host: &mut dyn Host, me: Member, timing: Timing, desc: Descriptor) -> Result<Self, SqlError> {
-        let now = host.now();
-        let until = now + timing.discovery_timeout;
-        let starting = Starting { until, again: now, answers: BTreeMap::new(), unreachable: BTreeMap::new() };
+        let starting = Starting::new(host.now(), &timing);
         let mut cluster = Self::empty(host, me, timing, desc, Phase::Starting(starting))?;
         if cluster.desc.safe_to_bootstrap {
             cluster.form_alone(host)?;
@@ -40,6 +45,12 @@ impl Cluster {
             cluster.drive_start(host);
         }
         Ok(cluster)
+    }
+
+    /// The members that had answered have none of the cluster any more: everybody is asked once again.
+    pub(super) fn ask_anew(&mut self, host: &mut dyn Host) {
+        self.phase = Phase::Starting(Starting::new(host.now(), &self.timing));
+        self.drive_start(host);
     }
 
     fn remembered(&self) -> Vec<NodeId> {

@@ -156,6 +156,28 @@ fn after_a_total_loss_the_second_starter_wins_however_old_its_copy() {
     assert_eq!(net.status(0), "recovery-required");
 }
 
+/// It would be of no use to anybody otherwise: not a member, and not to be deleted either.
+#[test]
+fn a_node_whose_cluster_went_while_it_came_back_gives_up() {
+    let mut net = Net::cluster(2, 1);
+    net.kill(1);
+    net.until(3_000, "non-primary", |net| net.status(0) == "non-primary");
+    let ticket = net.ticket();
+    net.on(0, |cluster, host| cluster.as_mut().expect("there").bootstrap(host, ticket)).expect("begun");
+    net.outcome(0, ticket).expect("primary");
+    net.start(1);
+    net.run(50);
+    net.cut_off(1);
+    let ticket = net.ticket();
+    net.on(0, |cluster, host| cluster.as_mut().expect("there").delete(host, ticket));
+    net.outcome(0, ticket).expect("deleted");
+    net.cut.clear();
+    net.until(20_000, "giving up", |net| net.status(1) == "recovery-required");
+    let ticket = net.ticket();
+    net.on(1, |cluster, host| cluster.as_mut().expect("there").delete(host, ticket));
+    net.outcome(1, ticket).expect("deleted");
+}
+
 #[test]
 fn both_sides_of_a_partition_can_be_bootstrapped() {
     let mut net = Net::cluster(2, 1);
