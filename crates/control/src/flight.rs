@@ -54,6 +54,13 @@ impl Flights {
         *self.ready_since.entry(key).or_insert(now)
     }
 
+    /// Nothing waits out a pause any more.
+    pub fn try_again_at(&mut self, now: Millis) {
+        for at in self.retry_at.values_mut() {
+            *at = (*at).min(now);
+        }
+    }
+
     pub fn end_step(&mut self, key: StepKey) {
         self.waits.remove(&key);
         self.open.remove(&key);

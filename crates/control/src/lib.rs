@@ -19,7 +19,7 @@
 //! | `saga`, `steps`, `unwind`, `prelude`, `flight`, `proof`, `verify` | running them: recorded before, proven after, undone in reverse |
 //! | `rules` | what must be so before a command is sent |
 //! | `observed`, `detector`, `reconcile`, `moves` | what is seen, and the work that follows from it |
-//! | `statements`, `views` | what clients ask, and what people see |
+//! | `statements`, `orders`, `views` | what clients ask, what operators order, and what people see |
 
 mod catalogue;
 mod detector;
@@ -29,6 +29,7 @@ pub mod io;
 mod moves;
 mod observed;
 pub mod operation;
+mod orders;
 mod prelude;
 mod proof;
 mod reconcile;

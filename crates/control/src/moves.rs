@@ -3,10 +3,11 @@
 use crate::Controller;
 use crate::catalogue;
 use crate::operation::{Kind, Operation, Status, Work};
+use crate::orders::node_state;
 use crate::record::Record;
-use crate::state::{Member, State};
+use crate::state::{Leftover, Member, State};
 use model::{GroupId, Millis, NodeId, OperationId};
-use planner::{Limits, Node, NodeState, Options, Plan, Problem, Unit};
+use planner::{Node, Options, Plan, Problem, Unit};
 use std::collections::BTreeMap;
 
 /// How long the next plan waits after an operation failed.
@@ -20,11 +21,15 @@ impl Controller {
             self.plan_not_before = self.now + PAUSE_AFTER_FAILURE;
         }
         let known = self.planned_at == Some(self.state.last);
-        if self.state.groups.is_empty() || known || self.now < self.plan_not_before || !self.is_settled() {
+        if self.state.hold.is_some()
+            || self.state.groups.is_empty()
+            || known
+            || self.now < self.plan_not_before
+            || !self.is_settled()
+        {
             return;
         }
-        let Some(problem) = self.problem() else { return };
-        let plan = planner::plan(&problem, &Limits::default());
+        let Some((problem, plan)) = self.planned() else { return };
         if let Err(violations) = planner::lint::check(&problem, &plan) {
             self.plan_refused = Some(format!("{violations:?}"));
             self.planned_at = Some(self.state.last);
@@ -61,17 +66,12 @@ impl Controller {
 
     /// The state as the planner reads it. A unit is a group; all weigh the same, for their number of shards is kept
     /// even when tables are made.
-    fn problem(&self) -> Option<Problem> {
+    pub(crate) fn problem(&self) -> Option<Problem> {
         let nodes: Vec<Node> = self
             .state
             .nodes
             .iter()
-            .map(|(id, node)| Node {
-                id: id.to_string(),
-                zone: None,
-                capacity: 1.0,
-                state: if node.lost { NodeState::Down } else { NodeState::Active },
-            })
+            .map(|(id, node)| Node { id: id.to_string(), zone: None, capacity: 1.0, state: node_state(node) })
             .collect();
         let units: Vec<Unit> = self
             .state
@@ -106,6 +106,9 @@ impl Controller {
         for index in order.into_iter().chain(rest) {
             let Some(planned) = plan.moves.get(index) else { continue };
             let Ok(group) = GroupId::new(planned.unit.clone()) else { continue };
+            if self.still_in_a_cluster(&group).is_some() {
+                continue;
+            }
             let node = |id: &Option<String>| id.as_ref().and_then(|id| NodeId::new(id.clone()).ok());
             let (to, from) = (node(&planned.to), node(&planned.from));
             // A copy on a node that is gone is no source and needs no shedding.
@@ -141,16 +144,45 @@ impl Controller {
 
     /// Starts a queued operation when its turn has come.
     pub(crate) fn admit(&mut self, operation: &Operation) {
-        if let Some(group) = operation.group()
-            && !self.state.groups.contains_key(group)
-        {
-            let why = "its group is gone".to_owned();
+        if let Some(why) = self.has_no_sense_any_more(operation) {
             let record = Record::OperationCancelled { operation: operation.id, why, unix: self.unix_now };
             return self.record(record);
         }
         if self.may_begin(operation) {
             let graph = self.graph_of(operation).map(Box::new);
             self.record(Record::OperationStarted { operation: operation.id, graph, unix: self.unix_now });
+        }
+    }
+
+    /// Why an operation that waits for its turn cannot be begun as it was meant, if so.
+    fn has_no_sense_any_more(&self, operation: &Operation) -> Option<String> {
+        if let Some(group) = operation.group()
+            && !self.state.groups.contains_key(group)
+        {
+            return Some("its group is gone".to_owned());
+        }
+        match &operation.kind {
+            Kind::RemoveNode { node } => {
+                let holds = self.state.groups.values().any(|group| group.members.contains_key(node));
+                holds.then(|| format!("{node} holds copies again"))
+            }
+            Kind::Move { group, to, from, .. } if !self.group_is_busy(group, operation.id) => {
+                let members = &self.state.groups.get(group)?.members;
+                let gone = from.as_ref().filter(|from| members.get(*from) != Some(&Member::Serving));
+                if let Some(node) = self.still_in_a_cluster(group) {
+                    return Some(format!(
+                        "{node} may still have the cluster of an earlier move: planned anew"
+                    ));
+                }
+                if !self.state.placing_nodes().any(|node| node == to) {
+                    return Some(format!("{to} takes no copies now: planned anew"));
+                }
+                if members.contains_key(to) {
+                    return Some(format!("{to} has a copy already: planned anew"));
+                }
+                gone.map(|from| format!("{from} has no whole copy any more: planned anew"))
+            }
+            _ => None,
         }
     }
 
@@ -169,13 +201,13 @@ impl Controller {
     }
 
     fn may_begin(&self, operation: &Operation) -> bool {
+        if operation.is_move() && self.state.hold.is_some() {
+            return false;
+        }
         match &operation.kind {
             Kind::Move { group, to, from, .. } => {
                 let Some(known) = self.state.groups.get(group) else { return false };
-                let fits = self.state.is_live(to)
-                    && !known.members.contains_key(to)
-                    && from.as_ref().is_none_or(|from| known.members.get(from) == Some(&Member::Serving));
-                fits && !self.group_is_busy(group, operation.id)
+                !self.group_is_busy(group, operation.id)
                     && self.within_transfer_limits(to, catalogue::donor(known, from.as_ref()))
             }
             Kind::Shed { group, .. } | Kind::Return { group, .. } => !self.group_is_busy(group, operation.id),
@@ -185,8 +217,24 @@ impl Controller {
                 .iter()
                 .filter(|(_, group)| group.shards.iter().any(|shard| shard.table == *table))
                 .all(|(id, _)| !self.group_is_busy(id, operation.id)),
+            // Every node must keep its routes while others are changed.
+            Kind::RemoveNode { .. } => self.state.active().all(|other| other.id == operation.id),
             _ => true,
         }
+    }
+
+    /// A node that may still have the temporary cluster of an earlier move: a new one would have the same name, and
+    /// the two would meet when that node is back.
+    pub(crate) fn still_in_a_cluster(&self, group: &GroupId) -> Option<&NodeId> {
+        let known = self.state.groups.get(group)?;
+        let left = |node: &NodeId| {
+            let leftovers = self.state.leftovers.get(node).into_iter().flatten();
+            leftovers.into_iter().any(|left| matches!(left, Leftover::Group { group: g, .. } if g == group))
+        };
+        let there = |node: &&NodeId| {
+            left(node) || (self.state.is_live(node) && self.observed.cluster(node, group).is_some())
+        };
+        if known.is_clustered() { None } else { self.state.nodes.keys().find(there) }
     }
 
     /// Whether a running operation changes the group's members or tables.

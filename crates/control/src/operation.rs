@@ -70,6 +70,10 @@ pub enum Kind {
     Reroute {
         node: NodeId,
     },
+    /// The node leaves the user's cluster for good.
+    RemoveNode {
+        node: NodeId,
+    },
     /// A statement on every shard: `TRUNCATE`, `OPTIMIZE`, `FLUSH RAMCHUNK`.
     EveryShard {
         table: TableName,
@@ -277,6 +281,7 @@ impl Operation {
             Kind::Return { .. } => "return",
             Kind::Cleanup { .. } => "cleanup",
             Kind::Reroute { .. } => "reroute",
+            Kind::RemoveNode { .. } => "remove node",
             Kind::EveryShard { .. } => "every shard",
         }
     }
@@ -286,12 +291,20 @@ impl Operation {
             Kind::CreateTable { spec, .. } => spec.name.to_string(),
             Kind::DropTable { table } => table.to_string(),
             Kind::EveryShard { table, what } => format!("{what} {table}"),
-            Kind::Failover { node } | Kind::Cleanup { node } | Kind::Reroute { node } => node.to_string(),
+            Kind::Failover { node }
+            | Kind::Cleanup { node }
+            | Kind::Reroute { node }
+            | Kind::RemoveNode { node } => node.to_string(),
             Kind::Move { group, to, from: Some(from), .. } => format!("{group} from {from} to {to}"),
             Kind::Move { group, to, from: None, .. } => format!("{group} to {to}"),
             Kind::Shed { group, from, .. } => format!("{group} from {from}"),
             Kind::Return { group, node } => format!("{group} on {node}"),
         }
+    }
+
+    /// Whether it is part of a rebalance: an operator can hold it back.
+    pub const fn is_move(&self) -> bool {
+        matches!(self.kind, Kind::Move { .. } | Kind::Shed { .. })
     }
 
     /// The table whose state this operation is part of, if it is one table's alone.

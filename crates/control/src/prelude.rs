@@ -35,16 +35,18 @@ impl Controller {
         }
     }
 
-    /// Whether the operation takes the whole group away: the undo of its creation, or the drop of its only table.
+    /// Whether the operation takes the whole cluster away: the undo of its creation, the drop of its only table, the
+    /// end of a temporary one.
     fn is_ended_by(&self, operation: &Operation, group: &GroupId) -> bool {
+        let known = self.state.groups.get(group);
+        let temporary = known.is_some_and(|known| !known.is_clustered());
         match &operation.kind {
+            Kind::Move { group: moved, .. } => moved == group && temporary,
             Kind::CreateTable { .. } => operation.status == Status::Unwinding && operation.makes_group(group),
-            Kind::DropTable { table } => self
-                .state
-                .groups
-                .get(group)
-                .is_some_and(|known| known.shards.iter().all(|shard| shard.table == *table)),
-            Kind::Cleanup { .. } => !self.state.groups.contains_key(group),
+            Kind::DropTable { table } => {
+                known.is_some_and(|known| known.shards.iter().all(|shard| shard.table == *table))
+            }
+            Kind::Cleanup { .. } => temporary || known.is_none(),
             _ => false,
         }
     }

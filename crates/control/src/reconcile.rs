@@ -207,7 +207,9 @@ impl Controller {
             .flatten()
             .collect();
         let mut news = Vec::new();
-        for node in self.state.live_nodes() {
+        let leaves =
+            |node: &NodeId| self.is_busy(|kind| matches!(kind, Kind::RemoveNode { node: n } if n == node));
+        for node in self.state.live_nodes().filter(|node| !leaves(node)) {
             if let Some((began, _)) = self.observed.view(node).and_then(|view| view.tables.as_ref()) {
                 let compared = (self.state.last, *began);
                 if self.routes_compared.get(node) != Some(&compared) {

@@ -3,6 +3,7 @@
 //! Stored as JSON, one record each, so that a person can read a log and a newer version can add fields.
 
 use crate::operation::Operation;
+use crate::state::Hold;
 use model::{Content, Epoch, GroupId, NodeId, OperationId, StepId, TableName};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -37,9 +38,15 @@ pub enum Record {
         node: NodeId,
         unix: u64,
     },
-    /// The node is no member of the user's cluster any more and holds nothing.
-    NodeRemoved {
+    /// An operator's mark: the node's copies go elsewhere and it is given no others.
+    NodeDraining {
         node: NodeId,
+        draining: bool,
+        unix: u64,
+    },
+    /// An operator holds moves back, or lets them go.
+    MovesHeld {
+        hold: Option<Hold>,
         unix: u64,
     },
     /// Work to be done, with its whole graph of steps.
@@ -120,7 +127,8 @@ pub enum Record {
         shard_copies: u64,
         unix: u64,
     },
-    /// A node may still hold these of ours and must be cleaned before it is trusted with their names.
+    /// A node may still hold these of ours and must be cleaned before it is trusted with their names. A group whose
+    /// copies are to go with it loses the member; one without tables is a cluster alone, and the copies stay.
     LeftBehind {
         node: NodeId,
         group: Option<GroupId>,

@@ -110,6 +110,11 @@ fn may_exit(case: &Case<'_>, group: &GroupId) -> Gate {
     if gate != Gate::Go {
         return gate;
     }
+    // Out already: it is only asked again what its copies then held.
+    let view = case.observed.view(case.node);
+    if case.tried && view.is_some_and(|view| view.cluster_since(group, case.since) == Some(None)) {
+        return Gate::Go;
+    }
     let floor = match &case.operation.kind {
         Kind::Move { floor, from: Some(from), .. } if from == case.node => *floor,
         Kind::Shed { floor, .. } => *floor,

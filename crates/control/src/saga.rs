@@ -47,7 +47,7 @@ impl Controller {
     }
 
     fn advance(&mut self, operation: &Operation) {
-        if self.replacement_is_lost(operation) {
+        if self.source_is_needed(operation) {
             return self.keep_source(operation);
         }
         for (id, step) in operation.numbered() {
@@ -65,11 +65,22 @@ impl Controller {
                 _ => {}
             }
         }
-        let Some(now) = self.state.operations.get(&operation.id) else { return };
+        let Some(now) = self.state.operations.get(&operation.id).cloned() else { return };
         if now.status == Status::Running && now.steps.iter().all(|step| step.status.lets_go_on()) {
             self.flights.end_operation(operation.id);
-            self.record(Record::OperationDone { operation: operation.id, unix: self.unix_now });
+            let (operation, unix) = (operation.id, self.unix_now);
+            self.record(match self.is_needed_again(&now.kind) {
+                Some(error) => Record::OperationFailed { operation, error, unix },
+                None => Record::OperationDone { operation, unix },
+            });
         }
+    }
+
+    /// A lost node that was to be given up is back, and its copies with it.
+    fn is_needed_again(&self, kind: &Kind) -> Option<String> {
+        let Kind::RemoveNode { node } = kind else { return None };
+        let holds = self.state.groups.values().any(|group| group.members.contains_key(node));
+        holds.then(|| format!("node {node} is back and holds copies: it was not removed"))
     }
 
     /// Begins a step whose predecessors are over.

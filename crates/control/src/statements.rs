@@ -37,7 +37,13 @@ impl Controller {
             ShardingStatement::TruncateTable { name } => self.every_shard(&name, "TRUNCATE"),
             ShardingStatement::OptimizeTable { name } => self.every_shard(&name, "OPTIMIZE"),
             ShardingStatement::FlushRamchunk { name } => self.every_shard(&name, "FLUSH RAMCHUNK"),
-            look => return self.answer(request, self.show(&look)),
+            ShardingStatement::RemoveNode { node } => {
+                self.remove_node(&node).map(|operation| operation.map(|id| (id, None)))
+            }
+            other => {
+                let reply = self.ordered(other).unwrap_or_else(|message| StatementReply::Error { message });
+                return self.answer(request, reply);
+            }
         };
         match begun {
             Ok(Some((operation, timeout))) => {
@@ -46,6 +52,20 @@ impl Controller {
             }
             Ok(None) => self.answer(request, StatementReply::Ok),
             Err(message) => self.answer(request, StatementReply::Error { message }),
+        }
+    }
+
+    /// What is answered at once.
+    fn ordered(&mut self, statement: ShardingStatement) -> Result<StatementReply, Refusal> {
+        match statement {
+            ShardingStatement::DrainNode { node } => self.drain(&node, true),
+            ShardingStatement::UndrainNode { node } => self.drain(&node, false),
+            ShardingStatement::MoveShard { name, shard, from, to } => {
+                self.move_shard(&name, shard, &from, &to)
+            }
+            ShardingStatement::ExplainShard { name, shard } => self.explain_shard(&name, shard),
+            ShardingStatement::Rebalance { name, order } => self.rebalance_order(&name, order),
+            look => Ok(self.show(&look)),
         }
     }
 
@@ -176,6 +196,9 @@ impl Controller {
     /// The nodes that the table will be on, when there are enough.
     fn nodes_for(&mut self, spec: &TableSpec) -> Result<Vec<NodeId>, Refusal> {
         let Some(cluster) = &spec.cluster else { return self.local_node() };
+        if self.is_busy(|kind| matches!(kind, Kind::RemoveNode { .. })) {
+            return Err("a node is being removed: retry when that is done".to_owned());
+        }
         let nodes: Vec<NodeId> = self.state.nodes.keys().cloned().collect();
         if nodes.len() < 2 {
             return Err(format!(
@@ -183,12 +206,10 @@ impl Controller {
                 nodes.len()
             ));
         }
-        if nodes.len() < spec.rf as usize {
-            return Err(format!(
-                "The node count ({}) is lower than replication factor ({})",
-                nodes.len(),
-                spec.rf
-            ));
+        let placing =
+            nodes.iter().filter(|node| self.state.nodes.get(*node).is_some_and(|n| !n.draining)).count();
+        if placing < spec.rf as usize {
+            return Err(format!("The node count ({placing}) is lower than replication factor ({})", spec.rf));
         }
         Ok(nodes)
     }
@@ -217,7 +238,7 @@ impl Controller {
         }
         let sites: Vec<groups::Site> = self
             .state
-            .live_nodes()
+            .placing_nodes()
             .map(|node| {
                 let count =
                     self.state.groups.values().filter(|group| group.members.contains_key(node)).count()
@@ -271,7 +292,7 @@ impl Controller {
     fn assign_single(&mut self, spec: &TableSpec) -> (Vec<NewGroup>, Vec<GroupId>) {
         let mut load: Vec<(usize, NodeId)> = self
             .state
-            .live_nodes()
+            .placing_nodes()
             .map(|node| {
                 let singles = self.state.groups.values().filter(|group| group.rf == 1);
                 (singles.filter(|group| group.members.contains_key(node)).count(), node.clone())
@@ -295,7 +316,7 @@ impl Controller {
         group.members.len() == group.rf as usize
             && group.members.iter().all(|(node, member)| {
                 *member == Member::Serving
-                    && self.state.is_live(node)
+                    && self.state.nodes.get(node).is_some_and(|node| !node.lost && !node.draining)
                     && self.observed.cluster(node, id).is_some_and(model::ClusterStatus::is_synced)
             })
             // Not even another table's creation: were that taken back, the group would go with it.

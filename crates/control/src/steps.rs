@@ -79,31 +79,51 @@ impl Controller {
             .count() as u32
     }
 
-    /// Whether the verified new copy of a move is gone before the old one left.
-    pub(crate) fn replacement_is_lost(&self, operation: &Operation) -> bool {
-        let Kind::Move { group, to, from: Some(_), .. } = &operation.kind else { return false };
+    /// Whether the old copy of a move is needed after all: since the new one was verified, that or another was lost.
+    pub(crate) fn source_is_needed(&self, operation: &Operation) -> bool {
+        let Kind::Move { group, from: Some(from), floor, .. } = &operation.kind else { return false };
         let verified = !operation.unwinds();
-        let stays = operation.steps.iter().any(|step| {
+        let stays = operation.numbered().any(|(id, step)| {
             matches!(step.work, Work::Command { action: Action::ExitCluster { .. } })
-                && step.status == StepStatus::Pending
+                && self.is_not_done(operation, id, step)
         });
-        let serves =
-            self.state.groups.get(group).is_some_and(|known| known.members.get(to) == Some(&Member::Serving));
-        verified && stays && !serves
+        let Some(known) = self.state.groups.get(group) else { return false };
+        let others = known.serving().filter(|node| *node != from && self.state.is_live(node)).count();
+        verified && stays && self.state.is_live(from) && others < (*floor).max(1) as usize
     }
 
-    /// The new copy is lost before the old one went: the old one stays where it is.
+    /// Whether the step has not happened and cannot happen any more by what was sent.
+    fn is_not_done(&self, operation: &Operation, id: StepId, step: &Step) -> bool {
+        let still_in = || {
+            let group = step.work.action().and_then(Action::group)?;
+            Some(self.observed.cluster(step.node.as_ref()?, group)?.is_synced())
+        };
+        match step.status {
+            StepStatus::Pending => true,
+            // Between two tries: the last one was seen to have failed.
+            StepStatus::Started => {
+                !self.flights.open.contains_key(&(operation.id, id)) && still_in().unwrap_or(false)
+            }
+            _ => false,
+        }
+    }
+
+    /// The old copy stays where it is, and is routed again.
     pub(crate) fn keep_source(&mut self, operation: &Operation) {
         let Kind::Move { group, from: Some(from), .. } = &operation.kind else { return };
         for (id, step) in operation.numbered() {
-            if step.status == StepStatus::Pending {
-                self.step_skipped((operation.id, id), "the new copy was lost: the old one stays");
+            if self.is_not_done(operation, id, step) {
+                self.step_skipped((operation.id, id), "another copy was lost: this one stays");
             }
         }
         let leaving =
             self.state.groups.get(group).and_then(|known| known.members.get(from)) == Some(&Member::Leaving);
         if leaving {
             self.record(Record::MemberServing { group: group.clone(), node: from.clone() });
+        }
+        if self.state.groups.get(group).is_some_and(|known| !known.is_clustered()) {
+            let (node, group) = (from.clone(), Some(group.clone()));
+            self.record(Record::LeftBehind { node, group, tables: Vec::new(), routes: Vec::new() });
         }
     }
 

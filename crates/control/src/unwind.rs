@@ -7,6 +7,7 @@ use crate::operation::{Kind, Operation, Step, StepStatus, Work};
 use crate::prelude::is_prelude;
 use crate::record::Record;
 use crate::saga::Settled;
+use crate::state::{Group, Member};
 use model::{Action, NodeId, StepId};
 
 impl Controller {
@@ -37,8 +38,12 @@ impl Controller {
                 _ => None,
             }) {
                 Some(group) => {
-                    let tables = self.state.groups.get(group).map(crate::state::Group::tables);
-                    let tables = tables.unwrap_or_else(|| operation_tables(operation));
+                    let tables = match self.state.groups.get(group) {
+                        // The only copy is not left behind: it is what everybody waits for.
+                        Some(known) if is_only_copy(known, node) => Vec::new(),
+                        Some(known) => known.tables(),
+                        None => operation_tables(operation),
+                    };
                     (Some(group.clone()), tables, Vec::new())
                 }
                 None => return,
@@ -134,6 +139,11 @@ impl Controller {
             }
         }
     }
+}
+
+fn is_only_copy(group: &Group, node: &NodeId) -> bool {
+    let holds = group.members.get(node).is_some_and(|member| *member != Member::Joining);
+    holds && !group.has_copy_besides(node)
 }
 
 /// All physical tables that an operation makes.

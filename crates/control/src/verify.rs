@@ -48,7 +48,9 @@ impl Controller {
         let donor = known.serving().find(|other| *other != node && self.state.is_live(other)).cloned();
         let clustered = known.is_clustered() || self.observed.cluster(node, group).is_some();
         let Some(donor) = donor else {
-            if synced || !clustered {
+            // The only copy there is came back, perhaps with the cluster of a move that its node did not live to see.
+            let only = !known.is_clustered() && self.is_return(key);
+            if synced || !clustered || only {
                 self.step_done(key, BTreeMap::new());
             }
             return;
@@ -74,6 +76,11 @@ impl Controller {
             return;
         }
         self.ask_round(key);
+    }
+
+    fn is_return(&self, key: StepKey) -> bool {
+        let operation = self.state.operations.get(&key.0);
+        operation.is_some_and(|operation| matches!(operation.kind, crate::operation::Kind::Return { .. }))
     }
 
     /// A table being created is verified alone: the group's others are served already.

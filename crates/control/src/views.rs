@@ -218,6 +218,10 @@ impl Controller {
                     id: id.clone(),
                     state: if node.lost {
                         "lost"
+                    } else if node.draining && held.is_empty() {
+                        "drained"
+                    } else if node.draining {
+                        "draining"
                     } else if self.sidecar_is_ours(id) {
                         "active"
                     } else {

@@ -2,7 +2,7 @@
 
 mod world;
 
-use model::wire::StatementReply;
+use model::wire::{RebalanceOrder, ShardingStatement, StatementReply};
 use world::{World, node};
 
 fn made(world: &mut World, name: &str, shards: u32, rf: u32) {
@@ -139,8 +139,38 @@ fn shards_without_copies_move_too() {
     assert_eq!((plan.copies, plan.lower_bound), (2, 2));
 }
 
+/// Something an operator orders at random; what cannot be done is refused.
+fn meddle(world: &mut World) {
+    let any = |world: &mut World| node(1 + world.random.below(4));
+    let name = world::table("a");
+    let statement = match world.random.below(8) {
+        0 => ShardingStatement::DrainNode { node: any(world) },
+        1 => ShardingStatement::UndrainNode { node: any(world) },
+        2 => ShardingStatement::RemoveNode { node: any(world) },
+        3 => ShardingStatement::MoveShard { name, shard: 0, from: any(world), to: any(world) },
+        4 => ShardingStatement::Rebalance { name, order: RebalanceOrder::Pause },
+        5 => ShardingStatement::Rebalance { name, order: RebalanceOrder::StopNow },
+        6 => ShardingStatement::Rebalance { name, order: RebalanceOrder::Reset },
+        _ => ShardingStatement::Rebalance { name, order: RebalanceOrder::Start },
+    };
+    world.ask(statement);
+}
+
+/// The end of it: nothing is held back, and every node takes copies.
+fn let_go(world: &mut World) {
+    let nodes: Vec<_> = world.state().nodes.keys().cloned().collect();
+    for node in nodes {
+        world.ask(ShardingStatement::UndrainNode { node });
+    }
+    let tables: Vec<_> = world.state().tables.keys().cloned().collect();
+    for name in tables {
+        world.ask(ShardingStatement::Rebalance { name, order: RebalanceOrder::Start });
+    }
+    world.step();
+}
+
 /// The life of a table under a storm of faults, for one seed.
-fn storm(seed: u64) {
+fn storm(seed: u64, meddling: bool) {
     let mut world = warmed_up(seed, 3);
     world.command_faults = 20;
     world.controller_deaths = 3;
@@ -167,10 +197,14 @@ fn storm(seed: u64) {
         if round == 450 {
             world.start(&victim);
         }
+        if meddling && world.random.chance(4) {
+            meddle(&mut world);
+        }
         world.step();
     }
     world.command_faults = 0;
     world.controller_deaths = 0;
+    let_go(&mut world);
     world.settle();
     for name in tables {
         if world.state().tables.contains_key(&world::table(name)) {
@@ -189,6 +223,7 @@ fn nothing_is_lost_or_left_behind_in_a_storm() {
     let seeds = std::env::var("SHARDWRIGHT_SEEDS").unwrap_or_else(|_| "0..11".to_owned());
     let (first, last) = seeds.split_once("..").expect("SHARDWRIGHT_SEEDS is first..last");
     for seed in first.parse().expect("a number")..=last.parse().expect("a number") {
-        storm(seed);
+        storm(seed, false);
+        storm(seed, true);
     }
 }

@@ -4,8 +4,9 @@
 
 use crate::columns::{is_table_option, read_columns, read_value};
 use crate::cursor::{Cursor, TableRef};
-use model::wire::ShardingStatement;
-use model::{GroupId, Schema, TableName, TableSpec};
+use model::sql::TokenKind;
+use model::wire::{RebalanceOrder, ShardingStatement};
+use model::{GroupId, NodeId, Schema, TableName, TableSpec};
 
 /// Seconds a CREATE may take when the statement does not say.
 const TIMEOUT_SECONDS: u64 = 30;
@@ -53,7 +54,94 @@ pub fn read(sql: &str) -> Option<Result<ShardingStatement, Refusal>> {
     if cursor.keywords(&["SHOW", "SHARDING"]) {
         return Some(show(&mut cursor));
     }
+    if let Some(read) = on_nodes(&mut cursor) {
+        return Some(read);
+    }
     on_a_table(&mut cursor).map(Ok)
+}
+
+/// What an operator orders; `None` for statements that begin with other words.
+fn on_nodes(cursor: &mut Cursor<'_>) -> Option<Result<ShardingStatement, Refusal>> {
+    let node: fn(NodeId) -> ShardingStatement = if cursor.keywords(&["DRAIN", "NODE"]) {
+        |node| ShardingStatement::DrainNode { node }
+    } else if cursor.keywords(&["UNDRAIN", "NODE"]) {
+        |node| ShardingStatement::UndrainNode { node }
+    } else if cursor.keywords(&["REMOVE", "NODE"]) {
+        |node| ShardingStatement::RemoveNode { node }
+    } else {
+        return of_shards(cursor);
+    };
+    let read = quoted_node(cursor).map(node);
+    Some(ended(cursor, read))
+}
+
+fn of_shards(cursor: &mut Cursor<'_>) -> Option<Result<ShardingStatement, Refusal>> {
+    let read = if cursor.keywords(&["MOVE", "SHARD"]) {
+        move_shard(cursor)
+    } else if cursor.keywords(&["EXPLAIN", "SHARD"]) {
+        shard(cursor).map(|(name, shard)| ShardingStatement::ExplainShard { name, shard })
+    } else if cursor.keywords(&["REBALANCE", "TABLE"]) {
+        rebalance(cursor)
+    } else {
+        return None;
+    };
+    Some(ended(cursor, read))
+}
+
+fn ended(
+    cursor: &Cursor<'_>,
+    read: Result<ShardingStatement, Refusal>,
+) -> Result<ShardingStatement, Refusal> {
+    let read = read?;
+    if cursor.at_end() { Ok(read) } else { Err(syntax(cursor)) }
+}
+
+fn move_shard(cursor: &mut Cursor<'_>) -> Result<ShardingStatement, Refusal> {
+    let (name, shard) = shard(cursor)?;
+    let mut behind =
+        |word: &str| if cursor.keyword(word) { quoted_node(cursor) } else { Err(syntax(cursor)) };
+    let from = behind("FROM")?;
+    let to = behind("TO")?;
+    Ok(ShardingStatement::MoveShard { name, shard, from, to })
+}
+
+fn rebalance(cursor: &mut Cursor<'_>) -> Result<ShardingStatement, Refusal> {
+    let table = cursor.table().ok_or_else(|| syntax(cursor))?;
+    let (_, name) = checked(table)?;
+    let order = if cursor.keywords(&["DRY", "RUN"]) {
+        RebalanceOrder::DryRun
+    } else if cursor.keyword("PAUSE") {
+        RebalanceOrder::Pause
+    } else if cursor.keyword("RESUME") {
+        RebalanceOrder::Resume
+    } else if cursor.keywords(&["STOP", "NOW"]) {
+        RebalanceOrder::StopNow
+    } else if cursor.keyword("STOP") {
+        RebalanceOrder::Stop
+    } else if cursor.keyword("RESET") {
+        RebalanceOrder::Reset
+    } else {
+        RebalanceOrder::Start
+    };
+    Ok(ShardingStatement::Rebalance { name, order })
+}
+
+/// `[cluster:]t N`.
+fn shard(cursor: &mut Cursor<'_>) -> Result<(TableName, u32), Refusal> {
+    let table = cursor.table().ok_or_else(|| syntax(cursor))?;
+    let (_, name) = checked(table)?;
+    let near = syntax(cursor);
+    let number = cursor.next().and_then(|token| match token.kind {
+        TokenKind::Number(digits) => digits.parse().ok(),
+        _ => None,
+    });
+    number.map(|number| (name, number)).ok_or(near)
+}
+
+fn quoted_node(cursor: &mut Cursor<'_>) -> Result<NodeId, Refusal> {
+    let near = syntax(cursor);
+    let text = cursor.text().ok_or(near)?;
+    NodeId::new(text).map_err(|error| Refusal::Name(error.to_string()))
 }
 
 fn syntax(cursor: &Cursor<'_>) -> Refusal {
@@ -278,6 +366,11 @@ mod tests {
             ("CREATE TABLE t shards='1' rf='1'; DROP TABLE u", "P01: syntax error near '; DROP TABLE u'"),
             ("SHOW SHARDING", "P01: syntax error near ''"),
             ("SHOW SHARDING STATUS t u", "P01: syntax error near 'u'"),
+            ("DRAIN NODE h", "P01: syntax error near 'h'"),
+            ("DRAIN NODE 'h:1' 'h:2'", "P01: syntax error near ''h:2''"),
+            ("MOVE SHARD t x FROM 'h:1' TO 'h:2'", "P01: syntax error near 'x FROM 'h:1' TO 'h:2''"),
+            ("MOVE SHARD t 1 TO 'h:2'", "P01: syntax error near 'TO 'h:2''"),
+            ("REBALANCE TABLE t NOW", "P01: syntax error near 'NOW'"),
         ] {
             let refused = read(sql).expect("of the family").expect_err(sql);
             assert_eq!(refused.to_string(), text, "{sql}");
@@ -323,6 +416,8 @@ mod tests {
     fn the_other_statements_of_the_family_are_read() {
         let name = || TableName::new("t").expect("valid");
         let c = || Some("c".to_owned());
+        let node = |id: &str| NodeId::new(id).expect("valid");
+        let rebalance = |order| ShardingStatement::Rebalance { name: name(), order };
         for (sql, expected) in [
             ("DROP TABLE t", ShardingStatement::DropTable { name: name(), cluster: None, if_exists: false }),
             (
@@ -338,6 +433,21 @@ mod tests {
             ("TRUNCATE TABLE t", ShardingStatement::TruncateTable { name: name() }),
             ("OPTIMIZE TABLE t OPTION sync=1", ShardingStatement::OptimizeTable { name: name() }),
             ("FLUSH RAMCHUNK t", ShardingStatement::FlushRamchunk { name: name() }),
+            ("drain node 'h:1'", ShardingStatement::DrainNode { node: node("h:1") }),
+            ("UNDRAIN NODE 'h:1';", ShardingStatement::UndrainNode { node: node("h:1") }),
+            ("REMOVE NODE 'h:1'", ShardingStatement::RemoveNode { node: node("h:1") }),
+            (
+                "MOVE SHARD t 3 FROM 'h:1' TO 'h:2'",
+                ShardingStatement::MoveShard { name: name(), shard: 3, from: node("h:1"), to: node("h:2") },
+            ),
+            ("EXPLAIN SHARD c:t 0", ShardingStatement::ExplainShard { name: name(), shard: 0 }),
+            ("REBALANCE TABLE t", rebalance(RebalanceOrder::Start)),
+            ("REBALANCE TABLE t DRY RUN", rebalance(RebalanceOrder::DryRun)),
+            ("REBALANCE TABLE t pause", rebalance(RebalanceOrder::Pause)),
+            ("REBALANCE TABLE t RESUME", rebalance(RebalanceOrder::Resume)),
+            ("REBALANCE TABLE t STOP", rebalance(RebalanceOrder::Stop)),
+            ("REBALANCE TABLE t STOP NOW", rebalance(RebalanceOrder::StopNow)),
+            ("REBALANCE TABLE t RESET", rebalance(RebalanceOrder::Reset)),
         ] {
             assert_eq!(read(sql), Some(Ok(expected)), "{sql}");
         }

@@ -113,6 +113,54 @@ pub enum ShardingStatement {
     FlushRamchunk {
         name: TableName,
     },
+    /// `DRAIN NODE 'host:port'`: its copies go elsewhere, and it is given no new ones.
+    DrainNode {
+        node: NodeId,
+    },
+    /// `UNDRAIN NODE 'host:port'`.
+    UndrainNode {
+        node: NodeId,
+    },
+    /// `REMOVE NODE 'host:port'`: a drained node leaves the user's cluster, a lost one is given up.
+    RemoveNode {
+        node: NodeId,
+    },
+    /// `MOVE SHARD t N FROM 'a' TO 'b'`: the shard's whole group moves.
+    MoveShard {
+        name: TableName,
+        shard: u32,
+        from: NodeId,
+        to: NodeId,
+    },
+    /// `EXPLAIN SHARD t N`.
+    ExplainShard {
+        name: TableName,
+        shard: u32,
+    },
+    /// `REBALANCE TABLE t [DRY RUN | PAUSE | RESUME | STOP [NOW] | RESET]`.
+    Rebalance {
+        name: TableName,
+        order: RebalanceOrder,
+    },
+}
+
+/// What is to happen with the moves of all tables that share the table's groups: groups move as a whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RebalanceOrder {
+    /// Plan and tell, do nothing.
+    DryRun,
+    /// Plan and begin; ends a pause.
+    Start,
+    /// Moves under way go on to their end, no other begins. The queue stays.
+    Pause,
+    Resume,
+    /// As `Pause`, and the queue is emptied.
+    Stop,
+    /// As `Stop`, and moves under way are taken back where their new copy is not routed yet.
+    StopNow,
+    /// Forgets the queue, failures and pauses, and plans anew.
+    Reset,
 }
 
 /// The answer to a statement: rows (all values as text, `None` for NULL), or an error text for the client.

@@ -161,9 +161,14 @@ fn open_engine(options: &NodeOptions, uuid: &str, addresses: &Addresses) -> Resu
         timing: options.timing.clone(),
     };
     let seed = random()? as u64;
+    let gated = options.sidecar.is_some();
     Ok(Box::new(move |clock: Clock| {
         let storage = SqliteStorage::open(&data).map_err(|error| OpenError::Storage(error.to_string()))?;
-        let engine = Engine::open(config, Box::new(storage), clock.now(), Clock::unix_now(), seed)?;
+        let mut engine = Engine::open(config, Box::new(storage), clock.now(), Clock::unix_now(), seed)?;
+        if gated {
+            let away = engine.take_routes_away().map_err(|error| OpenError::Storage(error.message))?;
+            tracing::info!(?away, "routing tables wait for the controller's word");
+        }
         Ok(Box::new(engine) as Box<dyn Core>)
     }))
 }

@@ -3,11 +3,13 @@
 mod create;
 mod drop;
 mod moves;
+mod remove;
 mod repair;
 
 pub use create::{Create, create_table};
 pub use drop::drop_table;
 pub use moves::{donor, move_group, shed};
+pub use remove::remove_node;
 pub use repair::{cleanup, every_shard, failover, reroute, returned};
 
 use crate::operation::{Steps, Work};

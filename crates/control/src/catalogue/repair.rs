@@ -63,10 +63,14 @@ pub fn cleanup(
     for left in state.leftovers.get(node)? {
         match left {
             Leftover::Group { group, tables } => {
-                let Some(left) = leave(state, observed, &mut steps, node, group, tables) else { continue };
-                let drop = Action::DropTables { tables: tables.clone() };
-                let dropped = steps.command(node, drop, &left, None);
-                steps.command(node, Action::RemoveDirectory { group: group.clone() }, &[dropped], None);
+                let Some(mut before) = leave(state, observed, &mut steps, node, group, tables) else {
+                    continue;
+                };
+                if !tables.is_empty() {
+                    let drop = Action::DropTables { tables: tables.clone() };
+                    before = vec![steps.command(node, drop, &before, None)];
+                }
+                steps.command(node, Action::RemoveDirectory { group: group.clone() }, &before, None);
             }
             Leftover::Tables { tables } if in_a_cluster(observed, node, tables) => {}
             Leftover::Tables { tables } => {
@@ -96,9 +100,23 @@ fn leave(
     group: &GroupId,
     tables: &[String],
 ) -> Option<Vec<StepId>> {
-    // A group that still has shards and no whole copy left: this stale one may be the best there is.
-    if state.groups.get(group).is_some_and(|group| group.serving().next().is_none()) {
-        return None;
+    if let Some(known) = state.groups.get(group) {
+        let (whole, served) =
+            (known.serving().any(|other| other != node), known.serving().any(|n| n == node));
+        // A group that still has shards and no whole copy elsewhere: this stale one may be the best there is. Its
+        // cluster alone may go once the copy is served, and while nobody moves it.
+        // One that is just being made has nothing to lose.
+        let new = state.active().any(|operation| operation.makes_group(group));
+        let may = if new {
+            true
+        } else if tables.is_empty() {
+            served && state.group_operation(group).is_none()
+        } else {
+            whole
+        };
+        if !may {
+            return None;
+        }
     }
     let view = observed.view(node)?;
     let (_, clusters) = view.status.as_ref()?;
@@ -113,7 +131,7 @@ fn leave(
     }
     // DELETE CLUSTER from a node on its way back dissolves the cluster of the healthy members too: only where
     // there is nobody else, or where searchd has given up by itself.
-    let alone = !elsewhere && !state.groups.contains_key(group);
+    let alone = !elsewhere && state.groups.get(group).is_none_or(|known| !known.is_clustered());
     if cluster.status == ClusterState::RecoveryRequired || alone {
         return Some(vec![steps.command(node, Action::DeleteCluster { group: group.clone() }, &[], None)]);
     }

@@ -40,13 +40,11 @@ impl State {
             Record::NodeAdded { node, uuid, unix } => self.add_node(node, uuid, *unix)?,
             Record::NodeLost { node, unix } => self.lose_node(node, *unix)?,
             Record::NodeReturned { node, unix } => self.return_node(node, *unix)?,
-            Record::NodeRemoved { node, unix } => {
-                if self.groups.values().any(|group| group.members.contains_key(node)) {
-                    return illegal(format!("node {node} is removed while it is a member of a group"));
-                }
-                self.nodes.remove(node);
-                self.note_topology_change(*unix);
-            }
+            Record::NodeDraining { node, draining, .. } => match self.nodes.get_mut(node) {
+                Some(known) => known.draining = *draining,
+                None => return illegal(format!("unknown node {node} is drained")),
+            },
+            Record::MovesHeld { hold, .. } => self.hold = *hold,
             Record::OperationAdded { operation } => self.add_operation(operation)?,
             Record::RebalancePlanned { reason, operations, copies, lower_bound, shard_copies, unix } => {
                 self.rebalance = Some(Rebalance {
@@ -160,7 +158,8 @@ impl State {
         if self.nodes.contains_key(node) {
             return illegal(format!("node {node} is added twice"));
         }
-        self.nodes.insert(node.clone(), Node { uuid: uuid.to_owned(), lost: false, since: unix });
+        self.nodes
+            .insert(node.clone(), Node { uuid: uuid.to_owned(), lost: false, draining: false, since: unix });
         self.note_topology_change(unix);
         Ok(())
     }
@@ -195,6 +194,15 @@ impl State {
                 *member = Member::Returning;
             }
         }
+        self.note_topology_change(unix);
+        Ok(())
+    }
+
+    fn remove_node(&mut self, node: &NodeId, unix: u64) -> Folded {
+        if self.groups.values().any(|group| group.members.contains_key(node)) {
+            return illegal(format!("node {node} is removed while it is a member of a group"));
+        }
+        self.nodes.remove(node);
         self.note_topology_change(unix);
         Ok(())
     }
@@ -345,7 +353,9 @@ impl State {
         match group {
             Some(group) => {
                 left.insert(Leftover::Group { group: group.clone(), tables: tables.to_vec() });
-                if let Some(known) = self.groups.get_mut(group) {
+                if let Some(known) = self.groups.get_mut(group)
+                    && !tables.is_empty()
+                {
                     known.members.remove(node);
                 }
             }
@@ -385,6 +395,7 @@ impl State {
                 }
             }
             (Kind::CreateTable { spec, .. }, _) => self.forget_table(&spec.name),
+            (Kind::RemoveNode { node }, Status::Done) => self.remove_node(&node.clone(), unix)?,
             (Kind::DropTable { table }, Status::Done) => self.forget_table(&table.clone()),
             (Kind::Move { group, to, .. }, Status::Failed | Status::Cancelled) => {
                 if let Some(known) = self.groups.get_mut(group)

@@ -35,6 +35,9 @@ pub struct State {
     /// What nodes may still hold of ours.
     pub leftovers: BTreeMap<NodeId, BTreeSet<Leftover>>,
     pub rebalance: Option<Rebalance>,
+    /// An operator's word on moves; `None`: they run as plans ask for them.
+    #[serde(default)]
+    pub hold: Option<Hold>,
     /// Unix seconds of the latest changes of membership, newest last; at most 1000.
     pub topology_changes: VecDeque<u64>,
     pub operations_completed: u64,
@@ -46,8 +49,21 @@ pub struct State {
 pub struct Node {
     pub uuid: String,
     pub lost: bool,
+    /// Its copies are to go elsewhere.
+    #[serde(default)]
+    pub draining: bool,
     /// Unix seconds of the last change of `lost`.
     pub since: u64,
+}
+
+/// Moves that an operator holds back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Hold {
+    /// The queue waits.
+    Paused,
+    /// There is no queue, and none is made.
+    Stopped,
 }
 
 /// What is placed and moved as one: the shards whose copies live on the same nodes.
@@ -108,9 +124,17 @@ pub enum TableStatus {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Leftover {
-    Group { group: GroupId, tables: Vec<String> },
-    Tables { tables: Vec<String> },
-    Route { table: TableName },
+    /// Its cluster, and these copies of it; without any the cluster alone is too much.
+    Group {
+        group: GroupId,
+        tables: Vec<String>,
+    },
+    Tables {
+        tables: Vec<String>,
+    },
+    Route {
+        table: TableName,
+    },
 }
 
 /// The last plan that was carried out.
@@ -147,6 +171,11 @@ impl Group {
         self.shards.iter().map(Shard::physical).collect()
     }
 
+    /// Whether another node has, or may have, a copy: without one, what `node` holds is the data itself.
+    pub fn has_copy_besides(&self, node: &NodeId) -> bool {
+        self.members.iter().any(|(other, member)| other != node && *member != Member::Joining)
+    }
+
     /// The users' tables with shards in it.
     pub fn table_names(&self) -> BTreeSet<TableName> {
         self.shards.iter().map(|shard| shard.table.clone()).collect()
@@ -157,6 +186,11 @@ impl State {
     /// Nodes that are members and not proven gone.
     pub fn live_nodes(&self) -> impl Iterator<Item = &NodeId> {
         self.nodes.iter().filter(|(_, node)| !node.lost).map(|(id, _)| id)
+    }
+
+    /// Live nodes that are given copies.
+    pub fn placing_nodes(&self) -> impl Iterator<Item = &NodeId> {
+        self.nodes.iter().filter(|(_, node)| !node.lost && !node.draining).map(|(id, _)| id)
     }
 
     pub fn is_live(&self, node: &NodeId) -> bool {

@@ -330,7 +330,20 @@ impl World {
             return String::new();
         };
         let lines = rows.iter().map(|row| row.iter().flatten().cloned().collect::<Vec<_>>().join(" | "));
-        lines.collect::<Vec<_>>().join("\n")
+        let mut lines: Vec<String> = lines.collect();
+        for (id, group) in &self.state().groups {
+            lines.push(format!("{id} {:?}", group.members));
+            for node in self.nodes.live() {
+                let status = self.nodes.status(&node, false).expect("a live node");
+                if let Some(cluster) = status.clusters.get(id) {
+                    lines.push(format!(
+                        "  on {node}: {:?} {:?} {:?}",
+                        cluster.status, cluster.node_state, cluster.nodes_view
+                    ));
+                }
+            }
+        }
+        lines.join("\n")
     }
 
     /// Until nothing is to be done any more, and all that was seen is as it should be.
@@ -354,7 +367,8 @@ impl World {
                 let shard = name.shard_table(number as u32);
                 let group = &state.groups[home];
                 let serving: Vec<NodeId> = group.serving().cloned().collect();
-                let want = (group.rf as usize).min(self.nodes.live().len());
+                let placing = state.placing_nodes().filter(|node| self.nodes.is_live(node)).count();
+                let want = (group.rf as usize).min(placing.max(1));
                 assert_eq!(serving.len(), want, "{shard} has all its copies: {group:?}");
                 for copy in &serving {
                     let rows = self.nodes.rows(copy, &shard).expect("a serving copy exists");
@@ -369,8 +383,10 @@ impl World {
                     );
                     expected.entry(copy.clone()).or_default().insert(shard.clone());
                 }
-                for router in self.nodes.live() {
-                    let route = self.nodes.route(&router, name.as_str()).expect("every node routes");
+                let routers = self.nodes.live().into_iter().filter(|node| state.nodes.contains_key(node));
+                for router in routers {
+                    let route = self.nodes.route(&router, name.as_str());
+                    let route = route.unwrap_or_else(|| panic!("{router} does not route {name}"));
                     assert_eq!(route.shards[number], serving, "{router} routes {shard}");
                 }
             }

@@ -104,11 +104,12 @@ impl Nodes {
         }
     }
 
-    /// The process is started again; its clusters take a while to come back.
+    /// The process is started again; its clusters take a while to come back. The gate has taken its routes away.
     pub fn start(&mut self, id: &NodeId) {
         let rejoins_at = self.now + Millis(6_000);
         if let Some(node) = self.by_id.get_mut(id) {
             node.live = true;
+            node.routes.clear();
             node.rejoins_at = Some(rejoins_at);
         }
     }
@@ -330,6 +331,9 @@ impl Nodes {
             Action::DeleteCluster { group } => {
                 if self.clusters.get(group).is_some_and(|cluster| cluster.view.is_empty()) {
                     self.node(id).member_of.remove(group);
+                    if !self.by_id.values().any(|node| node.member_of.contains(group)) {
+                        self.clusters.remove(group);
+                    }
                     return Ok(contents);
                 }
                 if self.clusters.get(group).is_some_and(|cluster| !cluster.primary) {

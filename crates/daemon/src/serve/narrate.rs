@@ -13,7 +13,8 @@ pub(super) fn narrate(state: &State, record: &Record) {
         Record::NodeAdded { node, .. } => tracing::info!(%node, "a node has joined"),
         Record::NodeLost { node, .. } => tracing::warn!(%node, "a node is lost"),
         Record::NodeReturned { node, .. } => tracing::info!(%node, "a lost node is back"),
-        Record::NodeRemoved { node, .. } => tracing::info!(%node, "a node is gone for good"),
+        Record::NodeDraining { node, draining, .. } => tracing::info!(%node, draining, "an operator's mark"),
+        Record::MovesHeld { hold, .. } => tracing::info!(?hold, "an operator's word on moves"),
         Record::OperationAdded { operation } => tracing::info!(
             operation = %operation.id,
             kind = operation.name(),

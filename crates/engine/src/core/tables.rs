@@ -16,6 +16,30 @@ impl Engine {
         self.routes.contains_key(name) || self.node.storage.schema(name).is_some()
     }
 
+    /// What the gate does before a node starts: the routing tables of sharded tables go, for the node would route by
+    /// them at once, to copies that left their group while it was away. Gives their names.
+    pub fn take_routes_away(&mut self) -> Result<Vec<String>, SqlError> {
+        let ours = |name: &String, route: &Route| {
+            let prefix = format!("system.{name}_s");
+            route
+                .targets
+                .iter()
+                .flat_map(|target| &target.mirrors)
+                .all(|mirror| mirror.table.starts_with(&prefix))
+        };
+        let names: Vec<String> = self
+            .routes
+            .iter()
+            .filter(|(name, route)| ours(name, route))
+            .map(|(name, _)| name.clone())
+            .collect();
+        let changes: Vec<(String, Option<Vec<u8>>)> =
+            names.iter().map(|name| (route_key(name), None)).collect();
+        self.node.storage.set_meta(&changes).map_err(|error| SqlError::new(error.to_string()))?;
+        self.routes.retain(|name, _| !names.contains(name));
+        Ok(names)
+    }
+
     pub(super) fn create_table(&mut self, create: &CreateTable) -> Result<Reply, SqlError> {
         let name = &create.table.name;
         let failed = |reason: &str| SqlError::new(format!("table '{name}': CREATE TABLE failed: {reason}"));

@@ -1,0 +1,352 @@
+//! What an operator orders: nodes drained, taken back and removed; shards moved by hand; moves held and let go.
+
+use crate::Controller;
+use crate::catalogue;
+use crate::operation::{Kind, Operation, Status};
+use crate::record::Record;
+use crate::state::{Hold, Member};
+use model::wire::{RebalanceOrder, StatementReply};
+use model::{GroupId, Millis, NodeId, OperationId, TableName};
+use planner::{Limits, NodeState, Plan, Problem};
+
+type Refusal = String;
+
+impl Controller {
+    /// Marks a node, or takes the mark away. The moves follow by themselves.
+    pub(crate) fn drain(&mut self, node: &NodeId, draining: bool) -> Result<StatementReply, Refusal> {
+        let known = self.known_node(node)?;
+        if self.is_busy(|kind| matches!(kind, Kind::RemoveNode { node: leaving } if leaving == node)) {
+            return Err(format!("node {node} is being removed: its copies are gone already"));
+        }
+        if known == draining {
+            return Ok(StatementReply::Ok);
+        }
+        if draining {
+            self.check_room_without(node)?;
+        }
+        self.record(Record::NodeDraining { node: node.clone(), draining, unix: self.unix_now });
+        Ok(StatementReply::Ok)
+    }
+
+    /// Whether the node is draining; an error when there is no such node.
+    fn known_node(&self, node: &NodeId) -> Result<bool, Refusal> {
+        self.state.nodes.get(node).map(|known| known.draining).ok_or_else(|| {
+            let nodes: Vec<String> = self.state.nodes.keys().map(ToString::to_string).collect();
+            format!("there is no node '{node}': the nodes are {}", nodes.join(", "))
+        })
+    }
+
+    /// A drained node's copies must have somewhere to go.
+    fn check_room_without(&self, node: &NodeId) -> Result<(), Refusal> {
+        let left = self.state.placing_nodes().filter(|other| *other != node).count();
+        let most = self.state.groups.values().map(|group| group.rf).max().unwrap_or(0);
+        if left < most as usize || left == 0 {
+            return Err(format!(
+                "node {node} cannot be drained: {left} nodes would be left for tables of rf {most}; add a node first"
+            ));
+        }
+        Ok(())
+    }
+
+    /// A node leaves for good: a live one when it holds nothing any more, a lost one when nothing needs it.
+    pub(crate) fn remove_node(&mut self, node: &NodeId) -> Result<Option<OperationId>, Refusal> {
+        let draining = self.known_node(node)?;
+        if self.is_busy(|kind| matches!(kind, Kind::RemoveNode { .. })) {
+            return Err("a node is being removed already: retry when that is done".to_owned());
+        }
+        let holds: Vec<GroupId> = self
+            .state
+            .groups
+            .iter()
+            .filter(|(_, group)| group.members.contains_key(node))
+            .map(|(id, _)| id.clone())
+            .collect();
+        if self.state.is_live(node) {
+            if !draining || !holds.is_empty() {
+                return Err(format!(
+                    "node {node} is not drained, it holds copies of {} groups: DRAIN NODE '{node}' first, and wait until SHOW SHARDING STATUS does not name it",
+                    holds.len()
+                ));
+            }
+        } else if let Some(needed) = holds.iter().find(|id| self.state.groups[*id].serving().next().is_none())
+        {
+            return Err(format!(
+                "lost node {node} holds the only copies of group {needed}: bring it back, or restore its tables from a backup first"
+            ));
+        }
+        if !self.state.is_live(node) {
+            self.give_up_node(node, holds);
+        }
+        Ok(self.add(|state, id, unix| catalogue::remove_node(state, id, node, unix)))
+    }
+
+    /// What a lost node may still hold is remembered: it must not come to be trusted if it ever returns.
+    fn give_up_node(&mut self, node: &NodeId, holds: Vec<GroupId>) {
+        let routes = self.state.tables.keys().cloned().collect();
+        self.record(Record::LeftBehind { node: node.clone(), group: None, tables: Vec::new(), routes });
+        for group in holds {
+            let tables = self.state.groups.get(&group).map(crate::state::Group::tables).unwrap_or_default();
+            let (node, routes) = (node.clone(), Vec::new());
+            self.record(Record::LeftBehind { node, group: Some(group), tables, routes });
+        }
+    }
+
+    /// The shard's group goes from one node to another, if the next plan would leave it there.
+    pub(crate) fn move_shard(
+        &mut self,
+        name: &TableName,
+        shard: u32,
+        from: &NodeId,
+        to: &NodeId,
+    ) -> Result<StatementReply, Refusal> {
+        let group = self.home_of(name, shard)?;
+        self.known_node(from)?;
+        if self.known_node(to)? {
+            return Err(format!("node {to} is draining: it is given no copies"));
+        }
+        let members = &self.state.groups[&group].members;
+        if members.get(from) != Some(&Member::Serving) {
+            let holders: Vec<String> = members.keys().map(ToString::to_string).collect();
+            return Err(format!(
+                "node {from} holds no whole copy of shard {shard} of '{name}': it is on {}",
+                holders.join(", ")
+            ));
+        }
+        if members.contains_key(to) {
+            return Err(format!("node {to} holds a copy of shard {shard} of '{name}' already"));
+        }
+        if let Some(node) = self.still_in_a_cluster(&group) {
+            return Err(format!(
+                "node {node} may still have the cluster of an earlier move: retry when it is cleaned"
+            ));
+        }
+        for node in [from, to] {
+            if !self.state.is_live(node) || !self.sidecar_is_ours(node) {
+                return Err(format!("node {node} does not answer: a move needs both nodes"));
+            }
+        }
+        self.check_stays(&group, from, to)?;
+        let tables: Vec<String> =
+            self.state.groups[&group].table_names().iter().map(ToString::to_string).collect();
+        let kind = Kind::Move {
+            group,
+            to: to.clone(),
+            from: Some(from.clone()),
+            floor: 0,
+            reason: "ordered by hand".to_owned(),
+        };
+        let id = self
+            .add(|_, id, unix| Some(Operation::new(id, kind, Vec::new(), unix)))
+            .ok_or("the operation could not be made")?;
+        Ok(row(&[
+            ("operation", id.to_string()),
+            ("status", "queued".to_owned()),
+            ("moves_along", tables.join(",")),
+        ]))
+    }
+
+    fn home_of(&self, name: &TableName, shard: u32) -> Result<GroupId, Refusal> {
+        let table = self.state.tables.get(name).ok_or_else(|| no_table(name))?;
+        table.homes.get(shard as usize).cloned().ok_or_else(|| {
+            format!("table '{name}' has no shard {shard}: its shards are 0 to {}", table.spec.shards - 1)
+        })
+    }
+
+    /// A move that the next plan would take back is refused, unless moves are held and no plan will be made.
+    fn check_stays(&self, group: &GroupId, from: &NodeId, to: &NodeId) -> Result<(), Refusal> {
+        if self.state.hold.is_some() {
+            return Ok(());
+        }
+        let Some(mut problem) = self.problem() else { return Ok(()) };
+        if let Some(unit) = problem.units.iter_mut().find(|unit| unit.id == group.as_str()) {
+            unit.replicas.retain(|node| node != from.as_str());
+            unit.replicas.push(to.to_string());
+        }
+        let plan = planner::plan(&problem, &Limits::default());
+        match plan.moves.first() {
+            None => Ok(()),
+            Some(back) => Err(format!(
+                "the next plan would not leave it there: {} would then go from {} to {} ({}); REBALANCE TABLE … PAUSE first to place by hand",
+                back.unit,
+                back.from.as_deref().unwrap_or("nowhere"),
+                back.to.as_deref().unwrap_or("nowhere"),
+                back.reason
+            )),
+        }
+    }
+
+    /// Why the shard is where it is, what would move it, and what forbids each other node.
+    pub(crate) fn explain_shard(&self, name: &TableName, shard: u32) -> Result<StatementReply, Refusal> {
+        let group = self.home_of(name, shard)?;
+        let problem = self.problem().ok_or_else(|| format!("no shard of '{name}' has a whole copy"))?;
+        let plan = planner::plan(&problem, &Limits::default());
+        let text = plan
+            .explain(group.as_str())
+            .ok_or_else(|| format!("group {group} has no whole copy: it is placed when one is back"))?;
+        let mut found = vec![vec![Some(String::new()), Some(text)]];
+        for (node, why) in planner::explain::other_nodes(&plan, group.as_str()).into_iter().flatten() {
+            found.push(vec![Some(node.to_owned()), Some(why)]);
+        }
+        Ok(StatementReply::Rows { columns: vec!["node".to_owned(), "why".to_owned()], rows: found })
+    }
+
+    pub(crate) fn rebalance_order(
+        &mut self,
+        name: &TableName,
+        order: RebalanceOrder,
+    ) -> Result<StatementReply, Refusal> {
+        if !self.state.tables.contains_key(name) {
+            return Err(no_table(name));
+        }
+        match order {
+            RebalanceOrder::DryRun => Ok(self.dry_run()),
+            RebalanceOrder::Start => {
+                self.hold(None);
+                self.replan();
+                Ok(self.rebalance_state(name))
+            }
+            RebalanceOrder::Resume => {
+                self.hold(None);
+                Ok(self.rebalance_state(name))
+            }
+            RebalanceOrder::Pause => {
+                self.hold(Some(Hold::Paused));
+                Ok(self.rebalance_state(name))
+            }
+            RebalanceOrder::Stop | RebalanceOrder::StopNow => {
+                self.hold(Some(Hold::Stopped));
+                self.cancel_moves("stopped by an operator");
+                if order == RebalanceOrder::StopNow {
+                    self.take_moves_back();
+                }
+                Ok(self.rebalance_state(name))
+            }
+            RebalanceOrder::Reset => {
+                self.cancel_moves("reset by an operator");
+                self.hold(None);
+                self.flights.try_again_at(self.now);
+                self.replan();
+                Ok(self.rebalance_state(name))
+            }
+        }
+    }
+
+    fn hold(&mut self, hold: Option<Hold>) {
+        if self.state.hold != hold {
+            self.record(Record::MovesHeld { hold, unix: self.unix_now });
+        }
+    }
+
+    /// The next tick plans even if nothing has changed.
+    fn replan(&mut self) {
+        self.planned_at = None;
+        self.plan_not_before = Millis::ZERO;
+    }
+
+    fn cancel_moves(&mut self, why: &str) {
+        let queued: Vec<OperationId> = self
+            .state
+            .active()
+            .filter(|operation| operation.status == Status::Queued && operation.is_move())
+            .map(|operation| operation.id)
+            .collect();
+        for operation in queued {
+            let why = why.to_owned();
+            self.record(Record::OperationCancelled { operation, why, unix: self.unix_now });
+        }
+    }
+
+    /// Those whose new copy serves already go on: taking that away would need the same steps again.
+    fn take_moves_back(&mut self) {
+        let running: Vec<OperationId> = self
+            .state
+            .active()
+            .filter(|operation| operation.status == Status::Running)
+            .filter(|operation| operation.is_move() && operation.unwinds())
+            .map(|operation| operation.id)
+            .collect();
+        for operation in running {
+            let error = "stopped by an operator".to_owned();
+            self.record(Record::UnwindStarted { operation, error });
+        }
+    }
+
+    fn dry_run(&self) -> StatementReply {
+        let columns = ["group", "tables", "from", "to", "reason"].map(str::to_owned).to_vec();
+        let Some((_, plan)) = self.planned() else {
+            return StatementReply::Rows { columns, rows: Vec::new() };
+        };
+        let found = plan
+            .moves
+            .iter()
+            .map(|planned| {
+                let group = GroupId::new(planned.unit.clone()).ok();
+                let known = group.and_then(|group| self.state.groups.get(&group));
+                let tables = known.map(|group| {
+                    let names: Vec<String> = group.table_names().iter().map(ToString::to_string).collect();
+                    names.join(",")
+                });
+                vec![
+                    Some(planned.unit.clone()),
+                    tables,
+                    planned.from.clone(),
+                    planned.to.clone(),
+                    Some(planned.reason.to_string()),
+                ]
+            })
+            .collect();
+        StatementReply::Rows { columns, rows: found }
+    }
+
+    /// What a plan made now would be.
+    pub(crate) fn planned(&self) -> Option<(Problem, Plan)> {
+        let problem = self.problem()?;
+        let plan = planner::plan(&problem, &Limits::default());
+        Some((problem, plan))
+    }
+
+    fn rebalance_state(&self, name: &TableName) -> StatementReply {
+        let moves = |wanted: bool| {
+            let of_kind = self.state.active().filter(|operation| operation.is_move());
+            of_kind.filter(|operation| (operation.status == Status::Queued) == wanted).count().to_string()
+        };
+        row(&[
+            ("table", name.to_string()),
+            ("status", self.rebalance_status().to_owned()),
+            ("running", moves(false)),
+            ("queued", moves(true)),
+        ])
+    }
+
+    /// `paused`, `stopped`, `running`, `queued` or `idle`.
+    pub(crate) fn rebalance_status(&self) -> &'static str {
+        let mut moves = self.state.active().filter(|operation| operation.is_move()).peekable();
+        match self.state.hold {
+            Some(Hold::Paused) => "paused",
+            Some(Hold::Stopped) => "stopped",
+            None if moves.peek().is_none() => "idle",
+            None if moves.any(|operation| operation.status != Status::Queued) => "running",
+            None => "queued",
+        }
+    }
+}
+
+/// How the planner is to see a node.
+pub(crate) fn node_state(node: &crate::state::Node) -> NodeState {
+    match (node.lost, node.draining) {
+        (true, _) => NodeState::Down,
+        (false, true) => NodeState::Draining,
+        (false, false) => NodeState::Active,
+    }
+}
+
+fn no_table(name: &TableName) -> String {
+    format!("table '{name}' is missing: there is no sharded table of this name")
+}
+
+fn row(fields: &[(&str, String)]) -> StatementReply {
+    StatementReply::Rows {
+        columns: fields.iter().map(|(name, _)| (*name).to_owned()).collect(),
+        rows: vec![fields.iter().map(|(_, value)| Some(value.clone())).collect()],
+    }
+}

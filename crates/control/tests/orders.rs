@@ -1,0 +1,159 @@
+//! What operators order, in the small world.
+
+mod world;
+
+use control::operation::{Kind, Status};
+use control::state::Hold;
+use model::wire::{RebalanceOrder, ShardingStatement, StatementReply};
+use world::{World, node, table};
+
+fn warmed_up(seed: u64, nodes: usize) -> World {
+    let mut world = World::new(seed, nodes);
+    world.until("all members", |world| world.state().nodes.len() == nodes);
+    let request = world.create("t", 12, 2);
+    world.until("the table", |world| world.answers.contains_key(&request));
+    assert_eq!(world.answers[&request], StatementReply::Ok);
+    world.settle();
+    world
+}
+
+fn told(world: &mut World, statement: ShardingStatement) -> StatementReply {
+    let request = world.ask(statement);
+    world.until("an answer", |world| world.answers.contains_key(&request));
+    world.answers[&request].clone()
+}
+
+fn refused(world: &mut World, statement: ShardingStatement) -> String {
+    match told(world, statement) {
+        StatementReply::Error { message } => message,
+        other => panic!("not refused: {other:?}"),
+    }
+}
+
+fn order(world: &mut World, order: RebalanceOrder) {
+    let reply = told(world, ShardingStatement::Rebalance { name: table("t"), order });
+    assert!(matches!(reply, StatementReply::Rows { .. }), "{reply:?}");
+}
+
+fn holds(world: &World, n: usize) -> usize {
+    world.state().groups.values().filter(|group| group.members.contains_key(&node(n))).count()
+}
+
+/// Writes all along; at rest.
+fn settled_under_writes(world: &mut World) {
+    for _ in 0..400 {
+        world.write("t");
+        world.step();
+    }
+    world.settle();
+}
+
+#[test]
+fn a_drained_node_is_emptied_removed_and_may_come_again() {
+    let mut world = warmed_up(1, 4);
+    let before = refused(&mut world, ShardingStatement::RemoveNode { node: node(2) });
+    assert!(before.contains("DRAIN NODE"), "{before}");
+    assert_eq!(told(&mut world, ShardingStatement::DrainNode { node: node(2) }), StatementReply::Ok);
+    settled_under_writes(&mut world);
+    assert_eq!(holds(&world, 2), 0, "it is empty");
+    assert_eq!(told(&mut world, ShardingStatement::RemoveNode { node: node(2) }), StatementReply::Ok);
+    world.settle();
+    assert!(!world.state().nodes.contains_key(&node(2)));
+    assert!(world.nodes.clusters(&node(2)).is_empty(), "it left the user's cluster");
+    assert!(world.nodes.route(&node(2), "t").is_none(), "it routes nothing");
+    let unknown = refused(&mut world, ShardingStatement::DrainNode { node: node(2) });
+    assert!(unknown.contains("there is no node"), "{unknown}");
+}
+
+#[test]
+fn a_node_taken_back_is_filled_again() {
+    let mut world = warmed_up(2, 3);
+    assert_eq!(told(&mut world, ShardingStatement::DrainNode { node: node(1) }), StatementReply::Ok);
+    settled_under_writes(&mut world);
+    assert_eq!(holds(&world, 1), 0);
+    let last = refused(&mut world, ShardingStatement::DrainNode { node: node(2) });
+    assert!(last.contains("add a node first"), "{last}");
+    assert_eq!(told(&mut world, ShardingStatement::UndrainNode { node: node(1) }), StatementReply::Ok);
+    settled_under_writes(&mut world);
+    assert!(holds(&world, 1) > 0);
+}
+
+#[test]
+fn a_lost_node_is_given_up_and_not_trusted_when_it_is_back() {
+    let mut world = warmed_up(3, 4);
+    world.kill(&node(3));
+    world.until("the loss", |world| world.state().nodes[&node(3)].lost);
+    settled_under_writes(&mut world);
+    assert_eq!(told(&mut world, ShardingStatement::RemoveNode { node: node(3) }), StatementReply::Ok);
+    assert!(!world.state().nodes.contains_key(&node(3)));
+    world.start(&node(3));
+    settled_under_writes(&mut world);
+    assert!(world.state().nodes.contains_key(&node(3)), "still a member of the user's cluster: a node again");
+}
+
+#[test]
+fn a_move_by_hand_stays_or_is_refused() {
+    let mut world = warmed_up(4, 3);
+    let state = world.state();
+    let (group, from, to) = state
+        .groups
+        .iter()
+        .find_map(|(id, group)| {
+            let to = state.nodes.keys().find(|node| !group.members.contains_key(*node))?;
+            Some((id.clone(), group.serving().next()?.clone(), to.clone()))
+        })
+        .expect("a group to move");
+    let shard =
+        state.tables[&table("t")].homes.iter().position(|home| *home == group).expect("a shard") as u32;
+    let ordered =
+        ShardingStatement::MoveShard { name: table("t"), shard, from: from.clone(), to: to.clone() };
+    let back = refused(&mut world, ordered.clone());
+    assert!(back.contains("PAUSE"), "the loads are even: {back}");
+    order(&mut world, RebalanceOrder::Pause);
+    let reply = told(&mut world, ordered.clone());
+    assert!(matches!(reply, StatementReply::Rows { .. }), "{reply:?}");
+    for _ in 0..200 {
+        world.step();
+    }
+    assert!(world.state().operations.values().all(|operation| operation.started_at.is_none()), "paused");
+    order(&mut world, RebalanceOrder::Resume);
+    world.until("the move", |world| {
+        world.state().finished.iter().any(|operation| {
+            let by_hand = matches!(&operation.kind, Kind::Move { reason, .. } if reason == "ordered by hand");
+            by_hand && operation.status == Status::Done
+        })
+    });
+    // With the pause over, the next plan evens the loads again.
+    world.settle();
+}
+
+#[test]
+fn a_stop_ends_the_queue_and_a_start_goes_on() {
+    for now in [RebalanceOrder::Stop, RebalanceOrder::StopNow] {
+        let mut world = warmed_up(5, 3);
+        world.add_node(4);
+        world.until("a move", |world| world.is_under_way(&node(4), "JOIN CLUSTER"));
+        order(&mut world, now);
+        world.until("quiet", |world| world.state().operations.is_empty());
+        assert_eq!(world.state().hold, Some(Hold::Stopped));
+        let there = holds(&world, 4);
+        for _ in 0..400 {
+            world.step();
+        }
+        assert_eq!(holds(&world, 4), there, "{now:?}: nothing more comes");
+        assert!(there < 6, "{now:?}: {there} groups of 6 came before the stop");
+        order(&mut world, RebalanceOrder::Start);
+        settled_under_writes(&mut world);
+        assert_eq!(holds(&world, 4), 6, "{now:?}");
+    }
+}
+
+#[test]
+fn explanations_name_the_holders_and_every_other_node() {
+    let mut world = warmed_up(6, 3);
+    let reply = told(&mut world, ShardingStatement::ExplainShard { name: table("t"), shard: 0 });
+    let StatementReply::Rows { rows, .. } = reply else { panic!("{reply:?}") };
+    assert_eq!(rows.len(), 2, "a text, and the one node that has no copy: {rows:?}");
+    let missing = refused(&mut world, ShardingStatement::ExplainShard { name: table("t"), shard: 12 });
+    assert!(missing.contains("0 to 11"), "{missing}");
+}
