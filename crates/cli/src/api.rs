@@ -2,7 +2,10 @@
 
 use crate::dev::{ClusterFile, DEFAULT_DIR};
 use crate::output::{CommandError, Failure};
-use model::api::{CreateTableBody, Dashboard, NodeList, OperationList, Problem, TableList, TableShow};
+use model::api::{
+    CreateTableBody, Dashboard, MoveBody, NodeList, OperationList, Problem, RebalanceBody, TableList,
+    TableShow, Told,
+};
 use reqwest::{Method, StatusCode};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -83,6 +86,37 @@ impl Api {
     pub async fn drop_table(&self, name: &str) -> Result<(), CommandError> {
         let path = format!("/api/v1/tables/{}", segment(name));
         self.send(Method::DELETE, &path, None::<&()>, ANSWER_TIMEOUT).await.map(drop)
+    }
+
+    /// `drain` or `undrain`.
+    pub async fn node_order(&self, id: &str, order: &str) -> Result<(), CommandError> {
+        let path = format!("/api/v1/nodes/{}/{order}", segment(id));
+        self.send(Method::POST, &path, None::<&()>, ANSWER_TIMEOUT).await.map(drop)
+    }
+
+    pub async fn remove_node(&self, id: &str) -> Result<(), CommandError> {
+        let path = format!("/api/v1/nodes/{}", segment(id));
+        self.send(Method::DELETE, &path, None::<&()>, ANSWER_TIMEOUT).await.map(drop)
+    }
+
+    pub async fn rebalance_status(&self, name: &str) -> Result<Told, CommandError> {
+        self.get(&format!("/api/v1/tables/{}/rebalance", segment(name))).await
+    }
+
+    pub async fn rebalance(&self, name: &str, body: RebalanceBody) -> Result<Told, CommandError> {
+        let path = format!("/api/v1/tables/{}/rebalance", segment(name));
+        let bytes = self.send(Method::POST, &path, Some(&body), ANSWER_TIMEOUT).await?;
+        self.read(&bytes)
+    }
+
+    pub async fn move_shard(&self, name: &str, body: &MoveBody) -> Result<Told, CommandError> {
+        let path = format!("/api/v1/tables/{}/move", segment(name));
+        let bytes = self.send(Method::POST, &path, Some(body), ANSWER_TIMEOUT).await?;
+        self.read(&bytes)
+    }
+
+    pub async fn explain(&self, name: &str, shard: u32) -> Result<Told, CommandError> {
+        self.get(&format!("/api/v1/tables/{}/explain/{shard}", segment(name))).await
     }
 
     /// Whether somebody answers there at all.

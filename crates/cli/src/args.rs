@@ -67,6 +67,9 @@ pub enum Command {
     Sidecar(SidecarArgs),
     #[command(subcommand)]
     Table(TableCommand),
+    #[command(subcommand)]
+    Rebalance(RebalanceCommand),
+    Move(MoveArgs),
     /// What the cluster is doing: health, operations, queue, alerts
     #[command(after_help = "Example: shardwright status --output json | jq .overall_status")]
     Status,
@@ -190,6 +193,21 @@ pub struct NodeArgs {
 pub enum NodeCommand {
     /// The nodes that the controller knows, with what they hold
     List,
+    /// Moves a node's copies elsewhere and gives it no others; `node list` tells when it is drained
+    Drain {
+        /// The node's id, HOST:PORT
+        id: String,
+    },
+    /// Lets a node take copies again
+    Undrain {
+        /// The node's id, HOST:PORT
+        id: String,
+    },
+    /// Takes a drained node out of the cluster, or gives up a lost one
+    Remove {
+        /// The node's id, HOST:PORT
+        id: String,
+    },
 }
 
 #[derive(Clone, Debug, Args)]
@@ -324,6 +342,55 @@ pub enum TableCommand {
         /// [CLUSTER:]NAME
         name: String,
     },
+    /// Why a shard is where it is, and what forbids each other node
+    Explain {
+        /// [CLUSTER:]NAME
+        name: String,
+        /// The shard's number, from 0
+        shard: u32,
+    },
+}
+
+/// Moves groups until every node has its share: by itself when nodes come and go, and by these orders.
+///
+/// What moves is the group, so an order for one table holds for all tables that share its groups.
+#[derive(Clone, Debug, Subcommand)]
+pub enum RebalanceCommand {
+    /// What a plan made now would move, and why; nothing is done
+    Plan { name: String },
+    /// Plans and begins; ends a pause or a stop
+    Start { name: String },
+    /// Whether moves run, wait, or are held
+    Status { name: String },
+    /// Lets running moves end and begins no other; the queue stays
+    Pause { name: String },
+    /// Goes on after a pause
+    Resume { name: String },
+    /// Lets running moves end and empties the queue; nothing moves by itself until a start
+    Stop {
+        name: String,
+        /// Takes running moves back where their new copy is not used yet
+        #[arg(long)]
+        now: bool,
+    },
+    /// Forgets the queue, pauses and waiting times after failures, and plans anew
+    Reset { name: String },
+}
+
+/// Moves a shard, with its group, from one node to another.
+#[derive(Clone, Debug, Args)]
+#[command(after_help = "Example: shardwright move products 3 --from 127.0.0.1:9308 --to 127.0.0.1:9318")]
+pub struct MoveArgs {
+    /// [CLUSTER:]NAME
+    pub name: String,
+    /// The shard's number, from 0
+    pub shard: u32,
+    /// The node that gives its copy up
+    #[arg(long, value_name = "HOST:PORT")]
+    pub from: String,
+    /// The node that gets it
+    #[arg(long, value_name = "HOST:PORT")]
+    pub to: String,
 }
 
 /// Shows and checks settings.

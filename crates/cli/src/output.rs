@@ -148,6 +148,19 @@ impl TextTable {
         Self { rows: vec![headings.map(str::to_owned).to_vec()] }
     }
 
+    /// Under headings that are known only as the rows are.
+    pub fn of(headings: &[String]) -> Self {
+        Self { rows: vec![headings.to_vec()] }
+    }
+
+    /// As many cells as there are headings: what lacks is empty, what is too much is left out.
+    pub fn row_of(&mut self, cells: impl Iterator<Item = String>) {
+        let columns = self.rows.first().map_or(0, Vec::len);
+        let mut row: Vec<String> = cells.take(columns).collect();
+        row.resize(columns, String::new());
+        self.rows.push(row);
+    }
+
     pub fn row<const N: usize>(&mut self, cells: [String; N]) {
         self.rows.push(Vec::from(cells));
     }

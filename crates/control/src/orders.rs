@@ -200,6 +200,7 @@ impl Controller {
         }
         match order {
             RebalanceOrder::DryRun => Ok(self.dry_run()),
+            RebalanceOrder::Status => Ok(self.rebalance_state(name)),
             RebalanceOrder::Start => {
                 self.hold(None);
                 self.replan();

@@ -76,6 +76,10 @@ fn a_node_taken_back_is_filled_again() {
     assert_eq!(told(&mut world, ShardingStatement::UndrainNode { node: node(1) }), StatementReply::Ok);
     settled_under_writes(&mut world);
     assert!(holds(&world, 1) > 0);
+    let dropped = world.drop("t");
+    world.until("the drop", |world| world.answers.contains_key(&dropped));
+    assert_eq!(world.answers[&dropped], StatementReply::Ok);
+    world.settle();
 }
 
 #[test]

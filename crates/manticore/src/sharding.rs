@@ -110,6 +110,8 @@ fn rebalance(cursor: &mut Cursor<'_>) -> Result<ShardingStatement, Refusal> {
     let (_, name) = checked(table)?;
     let order = if cursor.keywords(&["DRY", "RUN"]) {
         RebalanceOrder::DryRun
+    } else if cursor.keyword("STATUS") {
+        RebalanceOrder::Status
     } else if cursor.keyword("PAUSE") {
         RebalanceOrder::Pause
     } else if cursor.keyword("RESUME") {
@@ -443,6 +445,7 @@ mod tests {
             ("EXPLAIN SHARD c:t 0", ShardingStatement::ExplainShard { name: name(), shard: 0 }),
             ("REBALANCE TABLE t", rebalance(RebalanceOrder::Start)),
             ("REBALANCE TABLE t DRY RUN", rebalance(RebalanceOrder::DryRun)),
+            ("REBALANCE TABLE t STATUS", rebalance(RebalanceOrder::Status)),
             ("REBALANCE TABLE t pause", rebalance(RebalanceOrder::Pause)),
             ("REBALANCE TABLE t RESUME", rebalance(RebalanceOrder::Resume)),
             ("REBALANCE TABLE t STOP", rebalance(RebalanceOrder::Stop)),

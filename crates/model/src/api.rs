@@ -2,6 +2,7 @@
 //!
 //! Field names are fixed; times are Unix seconds.
 
+use crate::wire::RebalanceOrder;
 use crate::{NodeId, TableName};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -146,6 +147,29 @@ pub struct Alert {
     pub labels: BTreeMap<String, String>,
     /// `firing` or `resolved`.
     pub state: String,
+}
+
+/// `POST /tables/{t}/rebalance`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RebalanceBody {
+    pub order: RebalanceOrder,
+}
+
+/// `POST /tables/{t}/move`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MoveBody {
+    pub shard: u32,
+    pub from: NodeId,
+    pub to: NodeId,
+}
+
+/// What an order is answered with: the rows that the same statement gives over SQL.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Told {
+    pub columns: Vec<String>,
+    pub rows: Vec<Vec<Option<String>>>,
 }
 
 /// `POST /api/v1/tables`.

@@ -137,7 +137,7 @@ pub enum ShardingStatement {
         name: TableName,
         shard: u32,
     },
-    /// `REBALANCE TABLE t [DRY RUN | PAUSE | RESUME | STOP [NOW] | RESET]`.
+    /// `REBALANCE TABLE t [DRY RUN | STATUS | PAUSE | RESUME | STOP [NOW] | RESET]`.
     Rebalance {
         name: TableName,
         order: RebalanceOrder,
@@ -150,6 +150,8 @@ pub enum ShardingStatement {
 pub enum RebalanceOrder {
     /// Plan and tell, do nothing.
     DryRun,
+    /// Tell how far it is.
+    Status,
     /// Plan and begin; ends a pause.
     Start,
     /// Moves under way go on to their end, no other begins. The queue stays.

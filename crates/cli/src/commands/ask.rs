@@ -3,11 +3,11 @@
 use crate::api::Api;
 use crate::args::{Common, TableCommand};
 use crate::output::{self, CommandError, TextTable};
-use model::api::{CreateTableBody, Dashboard, NodeList, TableList, TableShow};
+use model::api::{CreateTableBody, Dashboard, NodeList, TableList, TableShow, Told};
 use serde_json::json;
 use std::fmt::Write;
 
-fn api(common: &Common) -> Result<Api, CommandError> {
+pub fn api(common: &Common) -> Result<Api, CommandError> {
     Api::find(common.url.as_deref(), common.token_file.as_deref())
 }
 
@@ -23,6 +23,9 @@ pub async fn table(common: &Common, command: TableCommand) -> Result<(), Command
     let api = api(common)?;
     match command {
         TableCommand::List => output::print(common.output, &api.tables().await?, tables_text),
+        TableCommand::Explain { name, shard } => {
+            output::print(common.output, &api.explain(&name, shard).await?, told_text)
+        }
         TableCommand::Show { name } => output::print(common.output, &api.table(&name).await?, table_text),
         TableCommand::Create { name, columns, shards, rf, timeout, if_not_exists } => {
             let body = CreateTableBody { name, columns, shards, rf, if_not_exists, timeout_seconds: timeout };
@@ -33,6 +36,15 @@ pub async fn table(common: &Common, command: TableCommand) -> Result<(), Command
             output::print(common.output, &json!({ "dropped": name }), |_| format!("table {name} is dropped"))
         }
     }
+}
+
+/// Rows as a table.
+pub fn told_text(told: &Told) -> String {
+    let mut table = TextTable::of(&told.columns);
+    for row in &told.rows {
+        table.row_of(row.iter().map(|value| or_dash(value.clone())));
+    }
+    table.to_string()
 }
 
 fn or_dash<T: ToString>(value: Option<T>) -> String {

@@ -3,6 +3,7 @@
 mod ask;
 mod bench;
 mod config;
+mod orders;
 mod plan;
 mod processes;
 
@@ -31,6 +32,7 @@ pub async fn run(cli: Cli) -> Result<(), CommandError> {
             dev::run(&run.dir, options, common.output).await
         }
         Command::Node(NodeArgs { command: Some(NodeCommand::List), .. }) => ask::nodes(&common).await,
+        Command::Node(NodeArgs { command: Some(order), .. }) => orders::node(&common, order).await,
         Command::Node(NodeArgs { command: None, run: Some(run) }) => processes::node(run).await,
         Command::Node(NodeArgs { command: None, run: None }) => {
             Err(CommandError::usage("`node` needs --dir, --mysql and --http", "or ask for `node list`"))
@@ -38,6 +40,8 @@ pub async fn run(cli: Cli) -> Result<(), CommandError> {
         Command::Serve(args) => processes::serve(args, common.config).await,
         Command::Sidecar(args) => processes::sidecar(args, common.token_file).await,
         Command::Table(command) => ask::table(&common, command).await,
+        Command::Rebalance(command) => orders::rebalance(&common, command).await,
+        Command::Move(args) => orders::move_shard(&common, &args).await,
         Command::Status => ask::status(&common).await,
         Command::Config(command) => config::run(command, common.config, common.output),
         Command::Plan(args) => plan::run(&args, common.output),

@@ -2,13 +2,13 @@
 
 use super::handle::Handle;
 use super::problem::{ApiError, Kind};
-use super::{auth, openapi, prometheus, sidecars, tables};
+use super::{auth, openapi, orders, prometheus, sidecars, tables};
 use crate::config::ConfigShow;
 use axum::body::to_bytes;
 use axum::extract::{FromRequest, Request, State};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{MethodRouter, get, post};
+use axum::routing::{MethodRouter, delete, get, post};
 use axum::{Json, Router};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -41,6 +41,12 @@ pub(super) fn routes() -> Vec<(&'static str, MethodRouter<Shared>)> {
         ("/api/v1/sidecar/statement", post(sidecars::statement)),
         ("/api/v1/tables", get(tables::list).post(tables::create)),
         ("/api/v1/tables/{table}", get(tables::show).delete(tables::drop)),
+        ("/api/v1/tables/{table}/rebalance", get(orders::rebalance_status).post(orders::rebalance)),
+        ("/api/v1/tables/{table}/move", post(orders::move_shard)),
+        ("/api/v1/tables/{table}/explain/{shard}", get(orders::explain)),
+        ("/api/v1/nodes/{node}", delete(orders::remove)),
+        ("/api/v1/nodes/{node}/drain", post(orders::drain)),
+        ("/api/v1/nodes/{node}/undrain", post(orders::undrain)),
         ("/api/v1/nodes", get(|shared| view(shared, |controller, _, _| controller.nodes()))),
         ("/api/v1/operations", get(|shared| view(shared, |controller, _, _| controller.operations()))),
         ("/api/v1/dashboard", get(|shared| view(shared, control::Controller::dashboard))),

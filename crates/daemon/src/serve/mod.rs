@@ -11,6 +11,7 @@ mod handle;
 mod looks;
 mod narrate;
 mod openapi;
+mod orders;
 mod problem;
 mod prometheus;
 mod sidecars;

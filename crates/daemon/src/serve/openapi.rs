@@ -35,6 +35,16 @@ const fn reads(path: &'static str, summary: &'static str, gives: Option<&'static
     Endpoint { method: "get", path, summary, takes: None, gives, status: 200 }
 }
 
+const fn changes(
+    path: &'static str,
+    summary: &'static str,
+    takes: Option<&'static str>,
+    gives: Option<&'static str>,
+) -> Endpoint {
+    let status = if gives.is_some() { 200 } else { 204 };
+    Endpoint { method: "post", path, summary, takes, gives, status }
+}
+
 const ENDPOINTS: &[Endpoint] = &[
     reads("/api/v1/tables", "The sharded tables", Some("TableList")),
     Endpoint {
@@ -54,6 +64,34 @@ const ENDPOINTS: &[Endpoint] = &[
         gives: None,
         status: 204,
     },
+    reads("/api/v1/tables/{table}/rebalance", "How far the moves are", Some("StatementRows")),
+    changes(
+        "/api/v1/tables/{table}/rebalance",
+        "Plan, begin, pause, resume, stop or reset the moves of the table's groups",
+        Some("RebalanceBody"),
+        Some("StatementRows"),
+    ),
+    changes(
+        "/api/v1/tables/{table}/move",
+        "Move a shard with its group from one node to another",
+        Some("MoveBody"),
+        Some("StatementRows"),
+    ),
+    reads(
+        "/api/v1/tables/{table}/explain/{shard}",
+        "Why a shard is where it is, and what forbids each other node",
+        Some("StatementRows"),
+    ),
+    Endpoint {
+        method: "delete",
+        path: "/api/v1/nodes/{node}",
+        summary: "Remove a drained node, or give a lost one up",
+        takes: None,
+        gives: None,
+        status: 204,
+    },
+    changes("/api/v1/nodes/{node}/drain", "Move a node's copies elsewhere and give it no others", None, None),
+    changes("/api/v1/nodes/{node}/undrain", "Let a node take copies again", None, None),
     reads("/api/v1/nodes", "The nodes and what they hold", Some("NodeList")),
     reads("/api/v1/operations", "Operations, running and finished", Some("OperationList")),
     reads("/api/v1/dashboard", "Status in one object", Some("Dashboard")),

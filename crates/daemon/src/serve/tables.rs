@@ -58,7 +58,7 @@ async fn find(shared: &Shared, name: TableName) -> Result<TableShow, ApiError> {
     })
 }
 
-fn accept(reply: StatementReply) -> Result<(), ApiError> {
+pub(super) fn accept(reply: StatementReply) -> Result<(), ApiError> {
     match reply {
         StatementReply::Error { message } => Err(ApiError::of_statement(message)),
         StatementReply::Ok | StatementReply::Rows { .. } => Ok(()),
@@ -66,7 +66,7 @@ fn accept(reply: StatementReply) -> Result<(), ApiError> {
 }
 
 /// `cluster:name` or `name`, checked.
-fn qualified(text: &str) -> Result<(Option<String>, TableName), ApiError> {
+pub(super) fn qualified(text: &str) -> Result<(Option<String>, TableName), ApiError> {
     let invalid = |error: model::InvalidName| {
         ApiError::new(Kind::Invalid, error.to_string(), "write it as `name` or `cluster:name`")
     };

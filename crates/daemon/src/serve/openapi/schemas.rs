@@ -82,6 +82,8 @@ fn asked() -> Value {
             ("name", "string"), ("columns", "string"), ("shards", "integer"), ("rf", "integer"),
             ("if_not_exists", "~boolean"), ("timeout_seconds", "~integer?"),
         ]),
+        "RebalanceBody": object(&[("order", "string")]),
+        "MoveBody": object(&[("shard", "integer"), ("from", "string"), ("to", "string")]),
         "SidecarPoll": object(&[
             ("node", "string"), ("uuid", "string"), ("run", "string"), ("taken", "integer"), ("log_id", "string?"), ("epoch", "integer"),
             ("names_version", "integer"), ("peers", "{string}"), ("results", "[CommandResult]"),

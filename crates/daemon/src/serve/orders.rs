@@ -1,0 +1,87 @@
+//! What operators order over HTTP: the statements of `DRAIN NODE` and its family, through the same path as over SQL.
+
+use super::api::{JsonBody, Shared};
+use super::problem::{ApiError, Kind};
+use super::sidecars::ask;
+use super::tables::{accept, qualified};
+use axum::Json;
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use model::NodeId;
+use model::api::{MoveBody, RebalanceBody, Told};
+use model::wire::{RebalanceOrder, ShardingStatement, StatementReply};
+
+pub(super) async fn drain(
+    State(shared): State<Shared>,
+    Path(node): Path<String>,
+) -> Result<StatusCode, ApiError> {
+    done(&shared, ShardingStatement::DrainNode { node: node_id(node)? }).await
+}
+
+pub(super) async fn undrain(
+    State(shared): State<Shared>,
+    Path(node): Path<String>,
+) -> Result<StatusCode, ApiError> {
+    done(&shared, ShardingStatement::UndrainNode { node: node_id(node)? }).await
+}
+
+pub(super) async fn remove(
+    State(shared): State<Shared>,
+    Path(node): Path<String>,
+) -> Result<StatusCode, ApiError> {
+    done(&shared, ShardingStatement::RemoveNode { node: node_id(node)? }).await
+}
+
+pub(super) async fn rebalance(
+    State(shared): State<Shared>,
+    Path(table): Path<String>,
+    JsonBody(body): JsonBody<RebalanceBody>,
+) -> Result<Json<Told>, ApiError> {
+    let (_, name) = qualified(&table)?;
+    told(&shared, ShardingStatement::Rebalance { name, order: body.order }).await
+}
+
+pub(super) async fn rebalance_status(
+    State(shared): State<Shared>,
+    Path(table): Path<String>,
+) -> Result<Json<Told>, ApiError> {
+    let (_, name) = qualified(&table)?;
+    told(&shared, ShardingStatement::Rebalance { name, order: RebalanceOrder::Status }).await
+}
+
+pub(super) async fn move_shard(
+    State(shared): State<Shared>,
+    Path(table): Path<String>,
+    JsonBody(body): JsonBody<MoveBody>,
+) -> Result<Json<Told>, ApiError> {
+    let (_, name) = qualified(&table)?;
+    let MoveBody { shard, from, to } = body;
+    told(&shared, ShardingStatement::MoveShard { name, shard, from, to }).await
+}
+
+pub(super) async fn explain(
+    State(shared): State<Shared>,
+    Path((table, number)): Path<(String, u32)>,
+) -> Result<Json<Told>, ApiError> {
+    let (_, name) = qualified(&table)?;
+    told(&shared, ShardingStatement::ExplainShard { name, shard: number }).await
+}
+
+fn node_id(text: String) -> Result<NodeId, ApiError> {
+    NodeId::new(text).map_err(|error| {
+        ApiError::new(Kind::Invalid, error.to_string(), "`GET /api/v1/nodes` lists the nodes")
+    })
+}
+
+async fn done(shared: &Shared, statement: ShardingStatement) -> Result<StatusCode, ApiError> {
+    accept(ask(shared, statement).await?)?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+async fn told(shared: &Shared, statement: ShardingStatement) -> Result<Json<Told>, ApiError> {
+    match ask(shared, statement).await? {
+        StatementReply::Rows { columns, rows } => Ok(Json(Told { columns, rows })),
+        StatementReply::Ok => Ok(Json(Told::default())),
+        StatementReply::Error { message } => Err(ApiError::of_statement(message)),
+    }
+}
