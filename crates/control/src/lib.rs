@@ -19,8 +19,9 @@
 //! | `saga`, `steps`, `unwind`, `prelude`, `flight`, `proof`, `verify` | running them: recorded before, proven after, undone in reverse |
 //! | `rules` | what must be so before a command is sent |
 //! | `observed`, `detector`, `reconcile`, `moves` | what is seen, and the work that follows from it |
-//! | `statements`, `orders`, `views` | what clients ask, what operators order, and what people see |
+//! | `statements`, `orders`, `views`, `alerts` | what clients ask, what operators order, what people see and must know |
 
+mod alerts;
 mod catalogue;
 mod detector;
 mod flight;
@@ -99,6 +100,8 @@ pub struct Controller {
     /// After a move that failed the next plan waits a little, or it would fail again at once.
     plan_not_before: Millis,
     failures_planned_with: u64,
+    /// Since when a serving copy's replication is seen to have stopped.
+    closed_since: BTreeMap<(GroupId, NodeId), Millis>,
     /// Per node, the state and the look that its routes were last compared with.
     routes_compared: BTreeMap<NodeId, (LogIndex, Millis)>,
     plan_refused: Option<String>,
@@ -152,6 +155,7 @@ impl Controller {
             planned_at: None,
             plan_not_before: Millis::ZERO,
             failures_planned_with: 0,
+            closed_since: BTreeMap::new(),
             routes_compared: BTreeMap::new(),
             plan_refused: None,
             next_token: 0,

@@ -14,6 +14,9 @@ use std::collections::{BTreeMap, BTreeSet};
 /// A group without quorum that no operation looks after is taken up again after this long.
 const REGAIN_AGAIN: Millis = Millis(3_000);
 
+/// A copy that says so for this long will not recover by itself.
+const CLOSED_FOR: Millis = Millis(2_000);
+
 impl Controller {
     /// Who is a member, who is gone, who is back.
     pub(crate) fn watch_membership(&mut self) {
@@ -133,6 +136,7 @@ impl Controller {
     /// Work that the state and the nodes ask for and nobody does yet.
     pub(crate) fn reconcile(&mut self) {
         self.regain_again();
+        self.retire_closed();
         self.take_returns_up();
         self.clean_up();
         self.mend_routes();
@@ -162,6 +166,32 @@ impl Controller {
         {
             self.regain_not_before = self.now + REGAIN_AGAIN;
             self.add(|state, id, unix| Some(catalogue::failover(state, id, &node, &stuck, unix)));
+        }
+    }
+
+    /// A copy whose replication has stopped for good (a full disk, a broken file) falls behind: while another one is
+    /// whole it is not routed any more, and made anew.
+    fn retire_closed(&mut self) {
+        let mut closed = Vec::new();
+        for (id, group) in self.state.groups.iter().filter(|(id, _)| self.state.group_operation(id).is_none())
+        {
+            for node in group.serving().filter(|node| self.state.is_live(node)) {
+                let another = group.serving().filter(|other| *other != node).any(|other| {
+                    self.answers(other)
+                        && self.observed.cluster(other, id).is_some_and(model::ClusterStatus::is_synced)
+                });
+                if another && self.is_closed_on(id, node) {
+                    closed.push((id.clone(), node.clone(), group.tables()));
+                }
+            }
+        }
+        self.closed_since
+            .retain(|key, _| closed.iter().any(|(group, node, _)| (group, node) == (&key.0, &key.1)));
+        for (group, node, tables) in closed {
+            let since = *self.closed_since.entry((group.clone(), node.clone())).or_insert(self.now);
+            if self.now.since(since) >= CLOSED_FOR {
+                self.record(Record::LeftBehind { node, group: Some(group), tables, routes: Vec::new() });
+            }
         }
     }
 

@@ -8,8 +8,7 @@ use model::api::{
     QueueMetrics, RebalancingMetrics, ShardPlacement, TableList, TableShow, TableSummary,
 };
 use model::wire::{ShardingStatement, StatementReply};
-use model::{Millis, NodeId, TableName};
-use std::collections::BTreeMap;
+use model::{GroupId, Millis, NodeId, TableName};
 
 type Row = Vec<Option<String>>;
 
@@ -68,7 +67,7 @@ impl Controller {
             }
             for (number, home) in table.homes.iter().enumerate() {
                 let Some(group) = self.state.groups.get(home) else { continue };
-                let rf_status = self.rf_status(group);
+                let rf_status = self.rf_status(home, group);
                 for (node, member) in &group.members {
                     let row = [
                         table_name.to_string(),
@@ -99,8 +98,9 @@ impl Controller {
     }
 
     /// `ok` with all copies whole, `degraded` with some, `broken` with none.
-    fn rf_status(&self, group: &Group) -> &'static str {
-        match group.serving().filter(|node| self.state.is_live(node)).count() {
+    pub(crate) fn rf_status(&self, id: &GroupId, group: &Group) -> &'static str {
+        let usable = |node: &&NodeId| self.state.is_live(node) && !self.is_closed_on(id, node);
+        match group.serving().filter(usable).count() {
             0 => "broken",
             whole if whole < group.rf as usize => "degraded",
             _ => "ok",
@@ -276,7 +276,7 @@ impl Controller {
         }
     }
 
-    fn rebalancing(&self, unix_now: u64) -> RebalancingMetrics {
+    pub(crate) fn rebalancing(&self, unix_now: u64) -> RebalancingMetrics {
         let total = self.state.tables.len() as u64;
         let idle =
             self.state.tables.values().filter(|table| self.table_state(table) == "idle").count() as u64;
@@ -306,7 +306,7 @@ impl Controller {
         }
     }
 
-    fn queue(&self, unix_now: u64) -> QueueMetrics {
+    pub(crate) fn queue(&self, unix_now: u64) -> QueueMetrics {
         let mut metrics = QueueMetrics::default();
         let mut waited = 0;
         for operation in self.state.active() {
@@ -329,9 +329,9 @@ impl Controller {
         metrics
     }
 
-    fn cluster_metrics(&self, unix_now: u64) -> ClusterMetrics {
+    pub(crate) fn cluster_metrics(&self, unix_now: u64) -> ClusterMetrics {
         let total = self.state.nodes.len() as u64;
-        let active = self.state.live_nodes().count() as u64;
+        let active = self.state.nodes.keys().filter(|node| self.answers(node)).count() as u64;
         let hour_ago = unix_now.saturating_sub(3600);
         ClusterMetrics {
             total_nodes: total,
@@ -347,84 +347,6 @@ impl Controller {
                 .filter(|at| **at >= hour_ago)
                 .count() as u64,
         }
-    }
-
-    /// What an operator must know now.
-    fn alerts(&self) -> Vec<model::api::Alert> {
-        let mut alerts = Vec::new();
-        for (name, table) in &self.state.tables {
-            for (number, home) in table.homes.iter().enumerate() {
-                let Some(group) = self.state.groups.get(home) else { continue };
-                if table.status == TableStatus::Active && self.rf_status(group) == "broken" {
-                    let holders: Vec<String> = group.members.keys().map(ToString::to_string).collect();
-                    let labels = [("table", name.to_string()), ("shard", number.to_string())]
-                        .map(|(k, v)| (k.to_owned(), v));
-                    alerts.push(alert(
-                        "critical",
-                        "data_unavailable",
-                        format!("shard {number} of {name} has no live copy"),
-                        format!("bring back one of its last holders: {}", holders.join(", ")),
-                        labels.into(),
-                    ));
-                }
-            }
-        }
-        for operation in self.state.active() {
-            if let Some(step) = operation
-                .steps
-                .iter()
-                .find(|step| step.attempts >= crate::saga::ATTEMPTS_STUCK && operation.is_open(step))
-            {
-                let node = step.node.as_ref().map(ToString::to_string).unwrap_or_default();
-                let labels = [("operation", operation.id.to_string()), ("node", node.clone())]
-                    .map(|(k, v)| (k.to_owned(), v));
-                alerts.push(alert(
-                    "warning",
-                    "stuck_undo",
-                    format!(
-                        "operation {} ({} {}): {} on {node} does not succeed: {}",
-                        operation.id,
-                        operation.name(),
-                        operation.subject(),
-                        step.work.class(),
-                        step.error.clone().unwrap_or_default()
-                    ),
-                    "look at the node's log and at SHOW SHARDING QUEUE; it is tried on".to_owned(),
-                    labels.into(),
-                ));
-            }
-        }
-        if let Some(why) = &self.plan_refused {
-            alerts.push(alert(
-                "critical",
-                "plan_refused",
-                format!("the planner made a plan that breaks a rule: {why}"),
-                "nothing was moved; report this with the output of `status`".to_owned(),
-                BTreeMap::new(),
-            ));
-        }
-        for alert in &mut alerts {
-            alert.since = self.unix_now;
-        }
-        alerts
-    }
-}
-
-fn alert(
-    level: &str,
-    kind: &str,
-    message: String,
-    action: String,
-    labels: BTreeMap<String, String>,
-) -> model::api::Alert {
-    model::api::Alert {
-        level: level.to_owned(),
-        kind: kind.to_owned(),
-        message,
-        action,
-        since: 0,
-        labels,
-        state: "firing".to_owned(),
     }
 }
 

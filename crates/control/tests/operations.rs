@@ -95,6 +95,28 @@ fn a_join_that_dies_with_its_node_holds_nothing_up() {
     }
 }
 
+/// The node goes on answering, so nothing else would tell that its copies fall behind.
+#[test]
+fn copies_whose_replication_stopped_are_not_routed_and_made_anew() {
+    let mut world = warmed_up(6, 3);
+    made(&mut world, "t", 12, 2);
+    for _ in 0..100 {
+        world.write("t");
+        world.step();
+    }
+    world.settle();
+    world.nodes.fill_disk(&node(1));
+    let began = world.now;
+    world.until("its copies to be given up", |world| world.state().leftovers.contains_key(&node(1)));
+    assert!(world.now.since(began).0 < 5_000, "{:?}", world.now.since(began));
+    for _ in 0..400 {
+        world.write("t");
+        world.step();
+    }
+    world.settle();
+    assert!(world.state().groups.values().any(|group| group.members.contains_key(&node(1))));
+}
+
 #[test]
 fn the_last_copy_there_is_stays_however_old() {
     let mut world = warmed_up(5, 4);

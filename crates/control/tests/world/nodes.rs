@@ -29,6 +29,8 @@ struct Node {
     directories: BTreeSet<GroupId>,
     /// Clusters in its configuration.
     member_of: BTreeSet<GroupId>,
+    /// Of those, the ones whose replication stopped here for good.
+    closed: BTreeSet<GroupId>,
 }
 
 #[derive(Debug, Default)]
@@ -104,6 +106,20 @@ impl Nodes {
         }
     }
 
+    /// The disk is full: replication stops in all groups of the node, which goes on answering.
+    pub fn fill_disk(&mut self, id: &NodeId) {
+        let user = user_cluster();
+        let groups: Vec<GroupId> =
+            self.by_id[id].member_of.iter().filter(|group| **group != user).cloned().collect();
+        for group in groups {
+            if let Some(cluster) = self.clusters.get_mut(&group) {
+                cluster.view.remove(id);
+                cluster.nodes_set.remove(id);
+            }
+            self.node(id).closed.insert(group);
+        }
+    }
+
     /// The process is started again; its clusters take a while to come back. The gate has taken its routes away.
     pub fn start(&mut self, id: &NodeId) {
         let rejoins_at = self.now + Millis(6_000);
@@ -167,7 +183,7 @@ impl Nodes {
         let Some(cluster) = self.clusters.get(group) else {
             return ClusterStatus { status: ClusterState::RecoveryRequired, ..ClusterStatus::default() };
         };
-        if cluster.view.is_empty() {
+        if cluster.view.is_empty() || self.by_id[id].closed.contains(group) {
             return ClusterStatus { status: ClusterState::RecoveryRequired, ..ClusterStatus::default() };
         }
         let joined = cluster.view.contains(id);
@@ -329,6 +345,10 @@ impl Nodes {
                 }
             }
             Action::DeleteCluster { group } => {
+                if self.node(id).closed.remove(group) {
+                    self.node(id).member_of.remove(group);
+                    return Ok(contents);
+                }
                 if self.clusters.get(group).is_some_and(|cluster| cluster.view.is_empty()) {
                     self.node(id).member_of.remove(group);
                     if !self.by_id.values().any(|node| node.member_of.contains(group)) {
