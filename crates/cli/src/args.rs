@@ -270,7 +270,7 @@ fn key_value(text: &str) -> Result<(String, String), String> {
 #[derive(Clone, Debug, Args)]
 #[command(after_help = "In searchd's configuration:\n  \
     buddy_path = shardwright sidecar --controller http://127.0.0.1:9380 --token-file /etc/shardwright/token \
-    --dir /var/lib/shardwright/sidecar --data-dir /var/lib/manticore")]
+    --dir /var/lib/shardwright/sidecar --data-dir /var/lib/manticore --mysql 127.0.0.1:9306")]
 pub struct SidecarArgs {
     /// The node's own HTTP address, as searchd gives it
     #[arg(long, value_name = "http://HOST:PORT")]

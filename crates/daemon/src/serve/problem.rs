@@ -59,7 +59,7 @@ impl ApiError {
         } else if message.ends_with("must exist") || message.contains("does not exist") {
             (Kind::NotFound, "`GET /api/v1/tables` lists what there is")
         } else if message.contains("timeout exceeded") {
-            (Kind::Timeout, "everything begun is undone; raise timeout_seconds or look at /api/v1/operations")
+            (Kind::Timeout, "a CREATE is undone, anything else goes on: look at /api/v1/operations")
         } else {
             (Kind::Refused, "see the message; nothing half-made stays")
         };

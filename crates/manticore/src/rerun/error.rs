@@ -32,13 +32,14 @@ const REFUSALS: [&str; 7] = [
 ];
 
 /// Words after which nothing is certain, even beside a refusal.
-const OPEN: [&str; 8] = [
+const OPEN: [&str; 9] = [
     "timed out",
     "timeout",
     "PostRollback",
     "connection",
     "connect",
-    "closed",
+    "closed by",
+    "closed before",
     "retries limit",
     "no response",
 ];
