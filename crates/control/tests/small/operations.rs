@@ -1,9 +1,7 @@
 //! Operations in the small world: calm, with every kind of fault, and with the controller dying in between.
 
-mod world;
-
+use super::world::{World, node};
 use model::wire::{RebalanceOrder, ShardingStatement, StatementReply};
-use world::{World, node};
 
 fn made(world: &mut World, name: &str, shards: u32, rf: u32) {
     let request = world.create(name, shards, rf);
@@ -164,7 +162,7 @@ fn shards_without_copies_move_too() {
 /// Something an operator orders at random; what cannot be done is refused.
 fn meddle(world: &mut World) {
     let any = |world: &mut World| node(1 + world.random.below(4));
-    let name = world::table("a");
+    let name = super::world::table("a");
     let statement = match world.random.below(8) {
         0 => ShardingStatement::DrainNode { node: any(world) },
         1 => ShardingStatement::UndrainNode { node: any(world) },
@@ -229,7 +227,7 @@ fn storm(seed: u64, meddling: bool) {
     let_go(&mut world);
     world.settle();
     for name in tables {
-        if world.state().tables.contains_key(&world::table(name)) {
+        if world.state().tables.contains_key(&super::world::table(name)) {
             let request = world.drop(name);
             world.until("the drop", |world| world.answers.contains_key(&request));
             assert_eq!(world.answers[&request], StatementReply::Ok, "drop of {name}");

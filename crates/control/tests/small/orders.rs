@@ -1,11 +1,9 @@
 //! What operators order, in the small world.
 
-mod world;
-
+use super::world::{World, node, table};
 use control::operation::{Kind, Status};
 use control::state::Hold;
 use model::wire::{RebalanceOrder, ShardingStatement, StatementReply};
-use world::{World, node, table};
 
 fn warmed_up(seed: u64, nodes: usize) -> World {
     let mut world = World::new(seed, nodes);
