@@ -5,6 +5,7 @@ mod bench;
 mod config;
 mod plan;
 mod processes;
+mod sim;
 
 use crate::args::{Cli, Command, DevArgs, DevChange, NodeArgs, NodeCommand};
 use crate::demo;
@@ -42,6 +43,7 @@ pub async fn run(cli: Cli) -> Result<(), CommandError> {
         Command::Config(command) => config::run(command, common.config, common.output),
         Command::Plan(args) => plan::run(&args, common.output),
         Command::Bench(command) => bench::run(command, common.output),
+        Command::Sim(args) => sim::run(&args, common.output),
     }
 }
 
