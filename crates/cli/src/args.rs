@@ -4,6 +4,7 @@ use crate::dev::DEFAULT_DIR;
 use crate::output::Output;
 use clap::{Args, Parser, Subcommand};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
 /// Keeps the sharded tables of a Manticore Search cluster complete, balanced and reachable.
@@ -78,6 +79,7 @@ pub enum Command {
     Plan(PlanArgs),
     #[command(subcommand)]
     Bench(BenchCommand),
+    Sim(SimArgs),
 }
 
 /// Shows the main job from nothing: load, kill -9 under traffic, failover, growth, verification.
@@ -414,6 +416,45 @@ pub struct PlanArgs {
     /// The problem as JSON; - reads stdin
     #[arg(long, value_name = "FILE|-")]
     pub input: PathBuf,
+}
+
+/// Runs whole clusters in virtual time under faults drawn from a seed, and checks the invariants.
+///
+/// The controller, the planner and the engine are the very same code as in production. Exit code 1 when an invariant
+/// was violated; each violation comes with the command line that replays it.
+#[derive(Clone, Debug, Args)]
+#[command(after_help = "Examples:\n  shardwright sim --seeds 1..1000\n  shardwright sim --seed 7\n  \
+                        shardwright sim --scenario sweep-failover --seed 1\n  \
+                        shardwright sim --seeds 1..200 --break stale-leader")]
+pub struct SimArgs {
+    /// The seeds, both ends included
+    #[arg(long, value_name = "A..B", default_value = "1..100", value_parser = seeds)]
+    pub seeds: RangeInclusive<u64>,
+    /// One seed alone
+    #[arg(long, value_name = "N", conflicts_with = "seeds")]
+    pub seed: Option<u64>,
+    /// all, quiet, crashes, partitions, controllers, changes, or sweep-create, -failover, -growth, -drop
+    #[arg(long, value_name = "SCENARIO", default_value = "all")]
+    pub scenario: ::sim::Scenario,
+    /// Re-introduces a known bug, which must then be found; stops at the first seed that finds it
+    #[arg(long = "break", value_name = "BUG", value_parser = bug)]
+    pub bug: Option<::sim::Bug>,
+    /// The known bugs
+    #[arg(long)]
+    pub list_bugs: bool,
+}
+
+fn seeds(text: &str) -> Result<RangeInclusive<u64>, String> {
+    let ends = text.split_once("..").and_then(|(from, to)| Some((from.parse().ok()?, to.parse().ok()?)));
+    match ends {
+        Some((from, to)) if from <= to => Ok(from..=to),
+        _ => Err("it must be A..B with A no greater than B".to_owned()),
+    }
+}
+
+fn bug(name: &str) -> Result<::sim::Bug, String> {
+    ::sim::Bug::from_name(name)
+        .ok_or_else(|| "no such bug: `shardwright sim --list-bugs` names them".to_owned())
 }
 
 /// The benchmarks behind the figures of the README.

@@ -214,7 +214,7 @@ pub fn survivor(state: &State, observed: &Observed, group: &GroupId, since: Mill
         return Err(Gate::Refuse(format!("unknown group {group}")));
     };
     let mut best: Option<(i64, NodeId)> = None;
-    let (mut reachable, mut view_size) = (0, 0);
+    let mut view = BTreeSet::new();
     for node in known.serving() {
         let cluster = match observed.view(node).map(|view| view.cluster_since(group, since)) {
             Some(Some(Some(cluster))) => cluster,
@@ -227,8 +227,7 @@ pub fn survivor(state: &State, observed: &Observed, group: &GroupId, since: Mill
         if cluster.status != ClusterState::NonPrimary || !cluster.is_whole_survivor() {
             continue;
         }
-        reachable += 1;
-        view_size = view_size.max(cluster.nodes_view.len());
+        view.extend(cluster.nodes_view.iter().cloned());
         // The lowest name wins among equals, whatever the order of members.
         if best.as_ref().is_none_or(|(committed, _)| cluster.last_committed > *committed) {
             best = Some((cluster.last_committed, node.clone()));
@@ -237,6 +236,20 @@ pub fn survivor(state: &State, observed: &Observed, group: &GroupId, since: Mill
     let Some((_, node)) = best else {
         return Err(Gate::Wait(format!("no member of {group} is fit to be the survivor")));
     };
+    // The view can have grown since the group was last primary, by members that came back: they count like those
+    // that served throughout, or nobody would ever be enough.
+    let mut reachable = 0;
+    for member in view.iter().filter(|member| state.is_live(member)) {
+        match observed.view(member).map(|view| view.cluster_since(group, since)) {
+            Some(Some(Some(cluster))) if cluster.status == ClusterState::Primary => {
+                return Err(Gate::Wait(format!("{group} is primary on {member}")));
+            }
+            Some(Some(Some(_))) => reachable += 1,
+            Some(Some(None)) => {}
+            _ => return Err(Gate::Look(vec![member.clone()])),
+        }
+    }
+    let view_size = view.len();
     if reachable * 2 < view_size {
         return Err(Gate::Wait(format!(
             "only {reachable} of the {view_size} last members of {group} are reachable: an operator must decide"

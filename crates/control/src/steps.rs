@@ -5,7 +5,7 @@ use crate::operation::{Kind, Operation, Step, StepStatus, Work};
 use crate::record::Record;
 use crate::route::{self, Desired};
 use crate::rules::{self, Case, Gate};
-use crate::state::Member;
+use crate::state::{Member, TableStatus};
 use model::{Action, Millis, NodeId, StepId, TableName};
 use std::collections::BTreeMap;
 
@@ -142,6 +142,12 @@ impl Controller {
         };
         let (mut write, mut remove) = (Vec::new(), Vec::new());
         for table in tables {
+            let creating =
+                self.state.tables.get(table).is_some_and(|known| known.status == TableStatus::Creating);
+            if creating && operation.table() != Some(table) {
+                // Its shards are not all there yet; its own creation writes the route when they are.
+                continue;
+            }
             let there = seen.routes.get(table.as_str());
             match route::desired(&self.state, table) {
                 Desired::Routed(spec) => {

@@ -6,6 +6,7 @@ mod config;
 mod orders;
 mod plan;
 mod processes;
+mod sim;
 
 use crate::args::{Cli, Command, DevArgs, DevChange, NodeArgs, NodeCommand};
 use crate::demo;
@@ -46,6 +47,7 @@ pub async fn run(cli: Cli) -> Result<(), CommandError> {
         Command::Config(command) => config::run(command, common.config, common.output),
         Command::Plan(args) => plan::run(&args, common.output),
         Command::Bench(command) => bench::run(command, common.output),
+        Command::Sim(args) => sim::run(&args, common.output),
     }
 }
 

@@ -4,7 +4,7 @@ use super::route_everywhere;
 use crate::observed::Observed;
 use crate::operation::{Kind, Operation, Steps, Work};
 use crate::state::{Leftover, State, Table};
-use model::{Action, ClusterState, GroupId, NodeId, OperationId, StepId, TableName};
+use model::{Action, ClusterState, GroupId, NodeId, OperationId, TableName};
 use std::collections::BTreeSet;
 
 /// Makes `groups`, which lost members (the one on `node`, mostly), writable again, then routes without those.
@@ -63,9 +63,17 @@ pub fn cleanup(
     for left in state.leftovers.get(node)? {
         match left {
             Leftover::Group { group, tables } => {
-                let Some(mut before) = leave(state, observed, &mut steps, node, group, tables) else {
-                    continue;
+                let Some(way) = way_out(state, observed, node, group, tables) else { continue };
+                // A node that was away routes by what it has stored: what it still sends here would be acknowledged
+                // by a copy that is about to be dropped.
+                let routed = route_everywhere(state, &mut steps, &tables_of(tables), &[]);
+                let leave = match way {
+                    Way::Out => None,
+                    Way::Exit => Some(Action::ExitCluster { group: group.clone(), tables: tables.clone() }),
+                    Way::Delete => Some(Action::DeleteCluster { group: group.clone() }),
                 };
+                let mut before =
+                    leave.map(|leave| vec![steps.command(node, leave, &routed, None)]).unwrap_or(routed);
                 if !tables.is_empty() {
                     let drop = Action::DropTables { tables: tables.clone() };
                     before = vec![steps.command(node, drop, &before, None)];
@@ -91,51 +99,54 @@ fn in_a_cluster(observed: &Observed, node: &NodeId, tables: &[String]) -> bool {
     })
 }
 
-/// How `node` gets out of `group`'s cluster; `None`: not now.
-fn leave(
+/// The users' tables that these shards are of.
+fn tables_of(shards: &[String]) -> Vec<TableName> {
+    let names = shards.iter().filter_map(|shard| Some(model::parse_shard_table(shard)?.0));
+    names.collect::<BTreeSet<TableName>>().into_iter().collect()
+}
+
+/// How `node` gets out of a group's cluster.
+enum Way {
+    /// It is in none.
+    Out,
+    Exit,
+    Delete,
+}
+
+/// `None`: not now.
+fn way_out(
     state: &State,
     observed: &Observed,
-    steps: &mut Steps,
     node: &NodeId,
     group: &GroupId,
     tables: &[String],
-) -> Option<Vec<StepId>> {
+) -> Option<Way> {
     if let Some(known) = state.groups.get(group) {
         let (whole, served) =
             (known.serving().any(|other| other != node), known.serving().any(|n| n == node));
-        // A group that still has shards and no whole copy elsewhere: this stale one may be the best there is. Its
-        // cluster alone may go once the copy is served, and while nobody moves it.
         // One that is just being made has nothing to lose.
         let new = state.active().any(|operation| operation.makes_group(group));
-        let may = if new {
-            true
-        } else if tables.is_empty() {
-            served && state.group_operation(group).is_none()
-        } else {
-            whole
-        };
-        if !may {
+        // A group that still has shards and no whole copy elsewhere: this stale one may be the best there is. Its
+        // cluster alone may go once the copy is served, and while nobody moves it.
+        let spare = if tables.is_empty() { served && state.group_operation(group).is_none() } else { whole };
+        if !new && !spare {
             return None;
         }
     }
     let view = observed.view(node)?;
     let (_, clusters) = view.status.as_ref()?;
-    let Some(cluster) = clusters.get(group) else { return Some(Vec::new()) };
+    let Some(cluster) = clusters.get(group) else { return Some(Way::Out) };
     let elsewhere = observed
         .nodes
         .iter()
         .any(|(other, view)| other != node && state.is_live(other) && view.cluster(group).is_some());
     if cluster.is_synced() && elsewhere {
-        let exit = Action::ExitCluster { group: group.clone(), tables: tables.to_vec() };
-        return Some(vec![steps.command(node, exit, &[], None)]);
+        return Some(Way::Exit);
     }
     // DELETE CLUSTER from a node on its way back dissolves the cluster of the healthy members too: only where
     // there is nobody else, or where searchd has given up by itself.
     let alone = !elsewhere && state.groups.get(group).is_none_or(|known| !known.is_clustered());
-    if cluster.status == ClusterState::RecoveryRequired || alone {
-        return Some(vec![steps.command(node, Action::DeleteCluster { group: group.clone() }, &[], None)]);
-    }
-    None
+    (cluster.status == ClusterState::RecoveryRequired || alone).then_some(Way::Delete)
 }
 
 /// Writes these tables' routes on one node.

@@ -109,9 +109,14 @@ impl Cluster {
     }
 
     pub(super) fn on_alive(&mut self, host: &mut dyn Host, from: &NodeId, alive: Alive) {
-        if matches!(self.phase, Phase::Closed | Phase::Starting(_) | Phase::Gone)
-            || !self.related().contains(from)
-        {
+        if matches!(self.phase, Phase::Closed | Phase::Starting(_) | Phase::Gone) {
+            return;
+        }
+        if !self.related().contains(from) {
+            // It was struck off while it was away. Without a word it would stay without a primary view for ever.
+            if alive.probe && matches!(self.phase, Phase::Member) && alive.uuid == self.view.uuid {
+                self.send_alive(host, from, &BTreeSet::new(), false);
+            }
             return;
         }
         let now = host.now();

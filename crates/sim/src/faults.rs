@@ -1,0 +1,384 @@
+//! What goes wrong, and when: drawn from the seed, and only what the cluster is meant to survive. The last whole copy
+//! of a shard is never taken while it is the last; everything else may go at any moment, two at once.
+
+use crate::invariants;
+use crate::net::Place;
+use crate::play;
+use crate::wire::{Owner, Task};
+use crate::world::{Event, World};
+use model::NodeId;
+use std::collections::BTreeSet;
+
+/// One thing that happens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Turn {
+    Strike(Fault),
+    StartNode { at: usize },
+    StartController { at: usize },
+    Thaw { at: usize },
+    Reconnect { at: usize },
+    ReconnectController { at: usize },
+    Calm,
+}
+
+/// A kind of fault, or of something that people do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Fault {
+    NodeCrash,
+    NodeLongGone,
+    SidecarCrash,
+    ControllerCrash,
+    ControllerCrashes,
+    ControllerFreeze,
+    ControllerCutOff,
+    LogUnknown,
+    LogFails,
+    Partition,
+    OneWay,
+    BetweenNodes,
+    SidecarFreeze,
+    LogCutOff,
+    SlowNetwork,
+    LostReplies,
+    BrokenConnections,
+    RouteDroppedByHand,
+    NodeAdded,
+    TableCreated,
+    TableDropped,
+}
+
+impl Fault {
+    pub const ALL: [Self; 21] = [
+        Self::NodeCrash,
+        Self::NodeLongGone,
+        Self::SidecarCrash,
+        Self::ControllerCrash,
+        Self::ControllerCrashes,
+        Self::ControllerFreeze,
+        Self::ControllerCutOff,
+        Self::LogUnknown,
+        Self::LogFails,
+        Self::Partition,
+        Self::OneWay,
+        Self::BetweenNodes,
+        Self::SidecarFreeze,
+        Self::LogCutOff,
+        Self::SlowNetwork,
+        Self::LostReplies,
+        Self::BrokenConnections,
+        Self::RouteDroppedByHand,
+        Self::NodeAdded,
+        Self::TableCreated,
+        Self::TableDropped,
+    ];
+
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::NodeCrash => "node crash",
+            Self::NodeLongGone => "node long gone",
+            Self::SidecarCrash => "sidecar crash",
+            Self::ControllerCrash => "controller crash",
+            Self::ControllerCrashes => "controller crashes between steps",
+            Self::ControllerFreeze => "controller frozen",
+            Self::ControllerCutOff => "controller cut off",
+            Self::LogUnknown => "log append unknown",
+            Self::LogFails => "log append fails",
+            Self::Partition => "partition",
+            Self::OneWay => "one-way partition",
+            Self::BetweenNodes => "partition between nodes",
+            Self::SidecarFreeze => "sidecar frozen",
+            Self::LogCutOff => "log cut off",
+            Self::SlowNetwork => "slow network",
+            Self::LostReplies => "lost replies",
+            Self::BrokenConnections => "broken connections",
+            Self::RouteDroppedByHand => "route dropped by hand",
+            Self::NodeAdded => "node added",
+            Self::TableCreated => "table created",
+            Self::TableDropped => "table dropped",
+        }
+    }
+}
+
+/// Lets one thing happen now.
+pub fn happen(world: &mut World, turn: Turn) {
+    match turn {
+        Turn::Strike(fault) => strike(world, fault),
+        Turn::StartNode { at } => {
+            if !world.machines[at].is_up() {
+                world.start_node(at);
+            }
+        }
+        Turn::StartController { at } => {
+            if world.seats[at].process.is_none() {
+                world.start_controller(at);
+            }
+        }
+        Turn::Thaw { at } => world.thaw(at),
+        Turn::Reconnect { at } => {
+            world.machines[at].disturbed = world.now;
+            world.machines[at].cut_off = false;
+            world.net.mend(Place::Node(at));
+        }
+        Turn::ReconnectController { at } => {
+            world.net.mend(Place::Controller(at));
+            world.store.cut_off(at as u64, false);
+        }
+        Turn::Calm => {
+            world.net.delay_max = 2;
+            world.net.breaks = 0;
+            world.net.lost_replies = 0;
+            world.net.duplicates = 0;
+            world.controller_crashes = 0;
+        }
+    }
+    refresh_live(world);
+}
+
+/// Tells the clients which nodes answer.
+pub fn refresh_live(world: &mut World) {
+    let live: Vec<NodeId> =
+        world.machines.iter().filter(|machine| machine.is_up()).map(|m| m.node.clone()).collect();
+    world.play.borrow_mut().live = live;
+}
+
+/// Everything works again from now on.
+pub fn end(world: &mut World) {
+    world.net.heal();
+    world.store.end_faults();
+    world.controller_crashes = 0;
+    for at in 0..world.machines.len() {
+        world.machines[at].cut_off = false;
+        world.machines[at].sidecar_frozen_until = world.now;
+        if !world.machines[at].is_up() {
+            world.start_node(at);
+        }
+    }
+    for at in 0..world.seats.len() {
+        if world.seats[at].process.is_none() {
+            world.start_controller(at);
+        }
+        if world.seats[at].frozen {
+            world.thaw(at);
+        }
+    }
+    refresh_live(world);
+}
+
+fn strike(world: &mut World, fault: Fault) {
+    if happens(world, fault) {
+        world.count_fault(fault.name());
+        let running: BTreeSet<&'static str> = world.leader().map_or(BTreeSet::new(), |leader| {
+            leader.controller.state().active().map(control::operation::Operation::name).collect()
+        });
+        world.cover(fault.name(), &running);
+    }
+}
+
+/// `false` when there is nothing it could befall.
+fn happens(world: &mut World, fault: Fault) -> bool {
+    match fault {
+        Fault::NodeCrash | Fault::NodeLongGone => {
+            let Some(at) = victim(world) else { return false };
+            world.machines[at].disturbed = world.now;
+            world.kill_node(at);
+            let down = if fault == Fault::NodeLongGone {
+                world.chance.between(120_000, 400_000)
+            } else if world.chance.hits(300) {
+                world.chance.between(100, 3_000)
+            } else {
+                world.chance.between(3_000, 60_000)
+            };
+            later(world, down, Turn::StartNode { at });
+        }
+        Fault::SidecarCrash => {
+            let up: Vec<usize> = (0..world.machines.len()).filter(|at| world.machines[*at].is_up()).collect();
+            let Some(at) = world.chance.pick(&up).copied() else { return false };
+            world.kill_sidecar(at);
+            world.start_sidecar(at);
+        }
+        Fault::SidecarFreeze => {
+            let up: Vec<usize> = (0..world.machines.len()).filter(|at| world.machines[*at].is_up()).collect();
+            let Some(at) = world.chance.pick(&up).copied() else { return false };
+            world.machines[at].sidecar_frozen_until = world.now + world.chance.between(1_000, 40_000);
+        }
+        Fault::ControllerCrash | Fault::ControllerFreeze | Fault::ControllerCutOff | Fault::LogCutOff => {
+            return strike_controller(world, fault);
+        }
+        Fault::ControllerCrashes => {
+            world.controller_crashes = 60;
+            later(world, 15_000, Turn::Calm);
+        }
+        Fault::LogUnknown => {
+            let applied = world.chance.hits(500);
+            let fault = if applied {
+                store::memory::Fault::UnknownApplied
+            } else {
+                store::memory::Fault::UnknownLost
+            };
+            world.store.inject(fault);
+        }
+        Fault::LogFails => world.store.inject(store::memory::Fault::AppendFails),
+        Fault::Partition | Fault::OneWay | Fault::BetweenNodes => {
+            let Some(at) = victim(world) else { return false };
+            cut_off(world, at, fault);
+            let lasts = world.chance.between(500, 40_000);
+            later(world, lasts, Turn::Reconnect { at });
+        }
+        Fault::SlowNetwork => {
+            world.net.delay_max = world.chance.between(20, 400);
+            later(world, 15_000, Turn::Calm);
+        }
+        Fault::LostReplies => {
+            world.net.lost_replies = world.chance.between(10, 100);
+            world.net.duplicates = 100;
+            later(world, 15_000, Turn::Calm);
+        }
+        Fault::BrokenConnections => {
+            world.net.breaks = world.chance.between(1, 10);
+            for machine in &mut world.machines {
+                machine.disturbed = world.now + 10_000;
+            }
+            later(world, 10_000, Turn::Calm);
+        }
+        Fault::RouteDroppedByHand | Fault::NodeAdded | Fault::TableCreated | Fault::TableDropped => {
+            return people(world, fault);
+        }
+    }
+    true
+}
+
+fn later(world: &mut World, after: u64, turn: Turn) {
+    world.push(world.now + after, Event::Fault(turn));
+}
+
+fn strike_controller(world: &mut World, fault: Fault) -> bool {
+    let up: Vec<usize> = (0..world.seats.len())
+        .filter(|at| world.seats[*at].process.is_some() && !world.seats[*at].frozen)
+        .collect();
+    // Mostly the one that leads.
+    let leads: Vec<usize> = up
+        .iter()
+        .copied()
+        .filter(|at| world.seats[*at].process.as_ref().is_some_and(|process| process.epoch().is_some()))
+        .collect();
+    let from = if leads.is_empty() || world.chance.hits(200) { &up } else { &leads };
+    let Some(at) = world.chance.pick(from).copied() else { return false };
+    match fault {
+        Fault::ControllerCrash => {
+            world.kill_controller(at);
+            let down = world.chance.between(100, 15_000);
+            later(world, down, Turn::StartController { at });
+        }
+        Fault::ControllerFreeze => {
+            world.freeze(at);
+            let lasts = world.chance.between(500, 40_000);
+            later(world, lasts, Turn::Thaw { at });
+        }
+        _ => {
+            // Without its log, and alone; the nodes may still hear it.
+            let from_nodes = fault == Fault::ControllerCutOff;
+            for node in (0..world.machines.len()).filter(|_| from_nodes) {
+                world.net.cut(Place::Controller(at), Place::Node(node));
+                world.net.cut(Place::Node(node), Place::Controller(at));
+            }
+            if !from_nodes || world.chance.hits(500) {
+                world.store.cut_off(at as u64, true);
+                for other in 0..world.seats.len() {
+                    world.net.cut(Place::Controller(at), Place::Controller(other));
+                    world.net.cut(Place::Controller(other), Place::Controller(at));
+                }
+            }
+            let lasts = world.chance.between(500, 30_000);
+            later(world, lasts, Turn::ReconnectController { at });
+        }
+    }
+    true
+}
+
+/// A node whose loss the cluster is meant to survive: each of its groups has another whole member that can be reached,
+/// and its user's cluster keeps a majority. A shard of one copy is away with its node, and comes back with it.
+fn victim(world: &mut World) -> Option<usize> {
+    let nodes = world.machines.len();
+    let fine: Vec<usize> =
+        (0..nodes).filter(|at| world.machines[*at].is_up() && !world.machines[*at].cut_off).collect();
+    if fine.len() * 2 <= nodes + 1 {
+        return None;
+    }
+    let at = world.chance.pick(&fine).copied()?;
+    let own = invariants::clusters(world, at);
+    for (group, cluster) in own {
+        let others = fine.iter().filter(|other| **other != at).filter(|other| {
+            invariants::clusters(world, **other).get(&group).is_some_and(model::ClusterStatus::is_synced)
+        });
+        let others = others.count();
+        // The user's own cluster is not ours to bootstrap.
+        let enough = if group.as_str() == "c" { others * 2 > cluster.nodes_view.len() } else { others > 0 };
+        if !enough {
+            return None;
+        }
+    }
+    Some(at)
+}
+
+fn cut_off(world: &mut World, at: usize, fault: Fault) {
+    let one_way = fault == Fault::OneWay;
+    world.machines[at].disturbed = world.now;
+    world.machines[at].cut_off = true;
+    let hears = one_way && world.chance.hits(500);
+    let others = (0..world.machines.len()).filter(|other| *other != at).map(Place::Node);
+    // Between nodes alone, the controllers see all of them.
+    let cut = if fault == Fault::BetweenNodes { 0 } else { world.seats.len() };
+    let controllers = (0..cut).map(Place::Controller);
+    for other in others.chain(controllers).collect::<Vec<_>>() {
+        if !hears {
+            world.net.cut(other, Place::Node(at));
+        }
+        if hears || !one_way {
+            world.net.cut(Place::Node(at), other);
+        }
+    }
+}
+
+fn people(world: &mut World, what: Fault) -> bool {
+    let play = world.play.clone();
+    let there: Vec<String> = play
+        .borrow()
+        .tables
+        .iter()
+        .filter(|(_, table)| table.is == play::TableIs::There)
+        .map(|(name, _)| name.clone())
+        .collect();
+    match what {
+        Fault::RouteDroppedByHand => {
+            let (Some(name), true) = (world.chance.pick(&there).cloned(), !world.machines.is_empty()) else {
+                return false;
+            };
+            let at = world.chance.index(world.machines.len());
+            world.peek(at, &format!("DROP TABLE {name} OPTION force=1")).is_some()
+        }
+        Fault::NodeAdded => {
+            if world.machines.len() >= 6 {
+                return false;
+            }
+            let at = world.add_node();
+            let node = world.machines[at].node.clone();
+            let up = (0..at).find(|other| world.machines[*other].is_up() && !world.machines[*other].cut_off);
+            let Some(first) = up.map(|first| world.machines[first].node.clone()) else { return true };
+            world.spawn(Task::new(Owner::Client, |wire| play::join_user_cluster(wire, play, node, first)));
+            true
+        }
+        Fault::TableCreated => {
+            let number = world.chance.below(4);
+            let (shards, rf) = (world.chance.between(1, 3) as u32, world.chance.between(1, 3) as u32);
+            world.spawn(Task::new(Owner::Client, |wire| {
+                play::create(wire, play, format!("t{number}"), shards, rf)
+            }));
+            true
+        }
+        _ => {
+            let Some(name) = world.chance.pick(&there).cloned() else { return false };
+            world.spawn(Task::new(Owner::Client, |wire| play::drop(wire, play, name)));
+            true
+        }
+    }
+}

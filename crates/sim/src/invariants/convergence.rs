@@ -1,0 +1,64 @@
+//! Invariant 8: when faults stop, everything becomes what it should be in bounded time, and stays so.
+
+use super::{documents, leftovers, routes};
+use crate::world::World;
+use model::wire::{ShardingStatement, StatementReply};
+
+/// Nothing to do for this long counts as rest.
+const REST: u64 = 15_000;
+/// By then everything must be at rest: the longest deadline of a command, twice, and the graces of a failure.
+const LIMIT: u64 = 900_000;
+/// What is wrong at rest stays wrong after this.
+const PATIENCE: u64 = 120_000;
+const LOOK_INTERVAL: u64 = 500;
+
+/// Runs until all is at rest, then checks what holds only there.
+pub fn reach(world: &mut World) {
+    let limit = world.now + LIMIT;
+    let mut quiet_since = world.now;
+    let mut last = None;
+    while world.violations.is_empty() {
+        world.run_to(world.now + LOOK_INTERVAL);
+        let at = world.leader().map(|leader| {
+            let state = leader.controller.state();
+            (state.last, state.operations.is_empty())
+        });
+        let quiet = at.is_some_and(|(_, idle)| idle) && world.play.borrow().asking == 0;
+        if !quiet || at != last {
+            quiet_since = world.now;
+            last = at;
+        }
+        if world.now >= quiet_since + REST {
+            match wrong(world) {
+                None => return,
+                // Leftovers of a node that gives its old group up only after a while.
+                Some(_) if world.now < quiet_since + PATIENCE => {}
+                Some((invariant, detail)) => return world.violate(invariant, detail),
+            }
+        }
+        if world.now >= limit {
+            let open = open_operations(world);
+            return world.violate("8 convergence", format!("not at rest after {} s: {open}", LIMIT / 1_000));
+        }
+    }
+}
+
+fn wrong(world: &mut World) -> Option<(&'static str, String)> {
+    if let Some(detail) = routes::converged(world) {
+        return Some(("3 routes", detail));
+    }
+    if let Some(detail) = documents::converged(world) {
+        return Some(("1 documents", detail));
+    }
+    leftovers::converged(world).map(|detail| ("6 leftovers", detail))
+}
+
+/// What the controller itself says of its queue.
+fn open_operations(world: &World) -> String {
+    let Some(leader) = world.leader() else { return "nobody leads".to_owned() };
+    let StatementReply::Rows { rows, .. } = leader.controller.show(&ShardingStatement::ShowQueue) else {
+        return "no queue is shown".to_owned();
+    };
+    let row = |row: Vec<Option<String>>| row.into_iter().flatten().collect::<Vec<_>>().join(" | ");
+    rows.into_iter().map(row).collect::<Vec<_>>().join("; ")
+}

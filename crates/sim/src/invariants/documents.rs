@@ -1,0 +1,121 @@
+//! Invariant 1: no acknowledged document is lost or changed.
+
+use super::routes;
+use crate::play::{Found, TableIs};
+use crate::read;
+use crate::world::World;
+use engine::Value;
+use engine::routing::shard_of;
+use std::collections::BTreeMap;
+
+/// Ids of this shard that certainly are there: acknowledged at least `age` ago and not being written.
+pub fn acknowledged(world: &World, table: &str, shard: u32, age: u64) -> Vec<i64> {
+    let play = world.play.borrow();
+    let Some(known) = play.tables.get(table) else { return Vec::new() };
+    let certain = known.documents.iter().filter(|(id, document)| {
+        document.settled
+            && document.at + age <= world.now
+            && document.allowed.iter().all(Option::is_some)
+            && shard_of(**id, known.shards as usize) == shard as usize
+    });
+    certain.map(|(id, _)| *id).collect()
+}
+
+/// Whether every acknowledged document still is on some disk.
+pub fn check_kept(world: &mut World, _at: usize) {
+    let tables: Vec<(String, u32)> = world
+        .play
+        .borrow()
+        .tables
+        .iter()
+        .filter(|(_, table)| table.is == TableIs::There)
+        .map(|(name, table)| (name.clone(), table.shards))
+        .collect();
+    for (name, shards) in tables {
+        for shard in 0..shards {
+            let table = format!("system.{name}_s{shard}");
+            let mut wanted = acknowledged(world, &name, shard, 0);
+            for machine in &mut world.machines {
+                if let Some(found) =
+                    machine.storage().and_then(|storage| storage.existing(&table, &wanted).ok())
+                {
+                    wanted.retain(|id| !found.contains(id));
+                }
+            }
+            if !wanted.is_empty() {
+                world.violate(
+                    "1 documents",
+                    format!("no disk holds the acknowledged documents {wanted:?} of {table}"),
+                );
+            }
+        }
+    }
+}
+
+/// At convergence every copy that is routed holds what its writers were told, and nothing else. `None`: it does.
+pub fn converged(world: &mut World) -> Option<String> {
+    let tables: Vec<(String, u32)> = world
+        .play
+        .borrow()
+        .tables
+        .iter()
+        .filter(|(_, table)| table.is == TableIs::There)
+        .map(|(name, table)| (name.clone(), table.shards))
+        .collect();
+    for (name, shards) in tables {
+        let route = routes::shown(world, 0, &name)?;
+        for (number, copies) in route.shards.iter().enumerate() {
+            let table = format!("system.{name}_s{number}");
+            let found: Vec<(String, BTreeMap<i64, i64>)> = copies
+                .iter()
+                .filter_map(|copy| Some((copy.to_string(), content(world, copy, &table)?)))
+                .collect();
+            if found.len() != copies.len() {
+                return Some(format!("a copy of {table} cannot be read: {copies:?}"));
+            }
+            for (copy, rows) in &found {
+                if let Some(wrong) = compare(world, &name, number, shards as usize, rows) {
+                    return Some(format!("{table} on {copy}: {wrong}"));
+                }
+                if *rows != found[0].1 {
+                    return Some(format!("{table} differs between {copy} and {}", found[0].0));
+                }
+            }
+        }
+    }
+    None
+}
+
+fn content(world: &mut World, copy: &model::NodeId, table: &str) -> Option<BTreeMap<i64, i64>> {
+    let at = world.machines.iter().position(|machine| machine.node == *copy)?;
+    let sql = format!("SELECT id, v FROM {table} ORDER BY id ASC LIMIT 100000 OPTION max_matches=100000");
+    let reply = world.peek(at, &sql)?.ok()?;
+    let row = |row: &Vec<Value>| match row.as_slice() {
+        [Value::Int(id), Value::Int(value)] => Some((*id, *value)),
+        _ => None,
+    };
+    read::rows(&reply)?.rows.iter().map(row).collect()
+}
+
+fn compare(
+    world: &World,
+    name: &str,
+    number: usize,
+    shards: usize,
+    rows: &BTreeMap<i64, i64>,
+) -> Option<String> {
+    let play = world.play.borrow();
+    let known = play.tables.get(name)?;
+    for (id, document) in known.documents.iter().filter(|(id, _)| shard_of(**id, shards) == number) {
+        let found: Found = rows.get(id).copied();
+        if !document.allowed.contains(&found) {
+            let allowed = &document.allowed;
+            return Some(format!(
+                "id {id} is {found:?}, its writer was told {allowed:?} at {} ms",
+                document.at
+            ));
+        }
+    }
+    let stranger = rows.keys().find(|id| !known.documents.contains_key(id));
+    stranger.map(|id| format!("id {id} was written by nobody"))
+}

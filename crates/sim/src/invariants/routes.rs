@@ -1,0 +1,131 @@
+//! Invariant 3: when a routing table is written, and at convergence, it names all shards and only whole copies; at
+//! convergence those of all nodes mean the same.
+
+use super::{clusters, documents, is_steady};
+use crate::play::TableIs;
+use crate::read;
+use crate::world::World;
+use model::sql::Ident;
+use model::{NodeId, Route, parse_shard_table};
+
+/// An acknowledgement is seen on every copy by then.
+const APPLIED_AFTER: u64 = 3_000;
+
+/// A routing table is about to be created on a node.
+pub fn check_written(world: &mut World, at: usize, sql: &str) {
+    let own = world.machines[at].node.clone();
+    let Some(route) = read::route(sql, &own) else {
+        return world
+            .violate("3 routes", format!("{own} is given a route that does not name all shards: {sql}"));
+    };
+    let there =
+        world.play.borrow().tables.get(route.table.as_str()).is_some_and(|table| table.is == TableIs::There);
+    for (number, nodes) in route.shards.iter().enumerate() {
+        for node in nodes {
+            if let Some(why) = unwhole(world, &route, number as u32, node, there) {
+                world.violate(
+                    "3 routes",
+                    format!("{own} is given a route of {} to {node}: {why}", route.table),
+                );
+            }
+        }
+    }
+}
+
+/// Why the copy that a route names is not whole. A node that was disturbed is not judged.
+fn unwhole(world: &mut World, route: &Route, number: u32, node: &NodeId, filled: bool) -> Option<String> {
+    let at = world.machines.iter().position(|machine| machine.node == *node)?;
+    if !is_steady(world, at) {
+        return None;
+    }
+    let table = route.table.shard_table(number);
+    let storage = world.machines[at].storage()?;
+    storage.schema(&table).map_or_else(|| Some(format!("it has no {table}")), |_| None).or_else(|| {
+        let wanted = documents::acknowledged(world, route.table.as_str(), number, APPLIED_AFTER);
+        let found = world.machines[at].storage()?.existing(&table, &wanted).ok()?;
+        (filled && found.len() < wanted.len())
+            .then(|| format!("its {table} has {} of {} acknowledged documents", found.len(), wanted.len()))
+    })
+}
+
+/// A node is about to leave a group: from then on its copy misses every write, so nobody may route to it.
+pub fn check_unrouted(world: &mut World, at: usize, group: &str) {
+    let leaver = world.machines[at].node.clone();
+    let own = clusters(world, at);
+    let Some((_, cluster)) = own.iter().find(|(id, _)| id.as_str() == group) else { return };
+    for table in cluster.tables.clone() {
+        let Some((name, number)) = parse_shard_table(&table) else { continue };
+        for router in 0..world.machines.len() {
+            let route = if is_steady(world, router) { shown(world, router, name.as_str()) } else { None };
+            let named = route.and_then(|route| Some(route.shards.get(number as usize)?.contains(&leaver)));
+            if named == Some(true) {
+                let router = world.machines[router].node.clone();
+                world.violate(
+                    "3 routes",
+                    format!("{leaver} leaves {group} while {router} routes {table} to it"),
+                );
+            }
+        }
+    }
+}
+
+/// The route of this table as a node shows it.
+pub fn shown(world: &mut World, at: usize, table: &str) -> Option<Route> {
+    let own = world.machines[at].node.clone();
+    let sql = format!("SHOW CREATE TABLE {} OPTION force=1", Ident(table));
+    let reply = world.peek(at, &sql)?.ok()?;
+    read::route(&read::pairs(&reply).first()?.1, &own)
+}
+
+/// At convergence; `None`: all is as it should be.
+pub fn converged(world: &mut World) -> Option<String> {
+    let tables: Vec<(String, u32, u32)> = world
+        .play
+        .borrow()
+        .tables
+        .iter()
+        .filter(|(_, table)| table.is == TableIs::There)
+        .map(|(name, table)| (name.clone(), table.shards, table.rf))
+        .collect();
+    let nodes = world.machines.len();
+    for (name, shards, rf) in tables {
+        let Some(first) = shown(world, 0, &name) else {
+            return Some(format!("{} has no route of {name}", world.machines[0].node));
+        };
+        for at in 1..nodes {
+            if shown(world, at, &name).is_none_or(|other| other.shards != first.shards) {
+                return Some(format!(
+                    "{} routes {name} in another way than the first node",
+                    world.machines[at].node
+                ));
+            }
+        }
+        if first.shards.len() != shards as usize {
+            return Some(format!("the route of {name} names {} of {shards} shards", first.shards.len()));
+        }
+        for (number, copies) in first.shards.iter().enumerate() {
+            let table = format!("system.{name}_s{number}");
+            if copies.len() != (rf as usize).min(nodes) {
+                return Some(format!("{table} has {} copies, rf is {rf}", copies.len()));
+            }
+            for copy in copies {
+                let Some(at) = world.machines.iter().position(|machine| machine.node == *copy) else {
+                    return Some(format!("{table} is routed to {copy}, which is no node"));
+                };
+                let of: Vec<_> = clusters(world, at)
+                    .into_iter()
+                    .filter(|(_, cluster)| cluster.tables.contains(&table))
+                    .collect();
+                let whole = match of.as_slice() {
+                    [] => rf == 1,
+                    [(_, cluster)] => cluster.is_synced() && rf > 1,
+                    _ => false,
+                };
+                if !whole {
+                    return Some(format!("{table} is routed to {copy}, which shows its clusters as {of:?}"));
+                }
+            }
+        }
+    }
+    None
+}

@@ -1,0 +1,113 @@
+//! What is asked of a node to see it: its clusters, its tables and routes, the content of copies. Scripts.
+
+use crate::read;
+use crate::say;
+use crate::wire::{Answer, Finish, Wire};
+use control::PollAnswer;
+use engine::Reply;
+use model::sql::Ident;
+use model::{ClusterStatus, GroupId, Measurement, Millis, NodeId, NodeStatus, Reach, TablesStatus};
+use std::collections::BTreeMap;
+
+pub const SHOW_CLUSTERS: &str = "SHOW STATUS LIKE 'cluster%'";
+
+/// A reply, or how the node was out of reach.
+async fn show(wire: &Wire, node: &NodeId, sql: String, until: Millis) -> Result<Reply, Reach> {
+    let left = until.since(wire.now()).0;
+    if left == 0 {
+        return Err(Reach::Silent);
+    }
+    match wire.sql(node, sql, left).await {
+        Answer::Sql(Ok(reply)) => Ok(reply),
+        Answer::Refused => Err(Reach::Refused),
+        // What cannot be read counts as silence: nothing may be concluded from it.
+        _ => Err(Reach::Silent),
+    }
+}
+
+pub async fn clusters(
+    wire: &Wire,
+    node: &NodeId,
+    until: Millis,
+) -> Result<BTreeMap<GroupId, ClusterStatus>, Reach> {
+    Ok(read::clusters(&show(wire, node, SHOW_CLUSTERS.to_owned(), until).await?))
+}
+
+/// One look, for the controller.
+pub async fn poll(wire: Wire, node: NodeId, token: u64, tables: bool, time_max: u64) -> Finish {
+    let until = wire.now() + Millis(time_max);
+    let seen = status(&wire, &node, tables, until).await;
+    let (reach, status) = match seen {
+        Ok(status) => (Reach::Answered, Some(status)),
+        Err(reach) => (reach, None),
+    };
+    Finish::Look(PollAnswer { node, token, reach, status })
+}
+
+async fn status(wire: &Wire, node: &NodeId, with_tables: bool, until: Millis) -> Result<NodeStatus, Reach> {
+    let clusters = clusters(wire, node, until).await?;
+    if !with_tables {
+        return Ok(NodeStatus { clusters, tables: None });
+    }
+    let mut tables = TablesStatus::default();
+    let system = show(wire, node, "SHOW TABLES FROM SYSTEM".to_owned(), until).await?;
+    tables.shards = read::pairs(&system).into_iter().map(|(name, _)| name).collect();
+    let shown = show(wire, node, "SHOW TABLES".to_owned(), until).await?;
+    for (name, kind) in read::pairs(&shown) {
+        let route = if kind == "shard" { declared(wire, node, &name, until).await? } else { None };
+        match route {
+            Some(route) => {
+                tables.routes.insert(name, route);
+            }
+            None => {
+                tables.plain.insert(name);
+            }
+        }
+    }
+    Ok(NodeStatus { clusters, tables: Some(tables) })
+}
+
+async fn declared(
+    wire: &Wire,
+    node: &NodeId,
+    name: &str,
+    until: Millis,
+) -> Result<Option<model::Route>, Reach> {
+    let left = until.since(wire.now()).0.max(1);
+    let sql = format!("SHOW CREATE TABLE {} OPTION force=1", Ident(name));
+    match wire.sql(node, sql, left).await {
+        Answer::Sql(Ok(reply)) => {
+            Ok(read::pairs(&reply).first().and_then(|(_, declaration)| read::route(declaration, node)))
+        }
+        // Dropped between the list and this.
+        Answer::Sql(Err(_)) => Ok(None),
+        Answer::Refused => Err(Reach::Refused),
+        _ => Err(Reach::Silent),
+    }
+}
+
+/// Rows, sum and extremes of ids, and how far each of the node's clusters was before; for the controller.
+pub async fn measure(wire: Wire, node: NodeId, token: u64, tables: Vec<String>) -> Finish {
+    let until = wire.now() + Millis(60_000);
+    let measured = measured(&wire, &node, &tables, until).await;
+    Finish::Measured { node, token, measured }
+}
+
+pub async fn measured(
+    wire: &Wire,
+    node: &NodeId,
+    tables: &[String],
+    until: Millis,
+) -> Result<Measurement, String> {
+    let out_of_reach = |reach: Reach| format!("{reach:?}");
+    let clusters = clusters(wire, node, until).await.map_err(out_of_reach)?;
+    let last_committed = clusters.into_iter().map(|(group, status)| (group, status.last_committed)).collect();
+    let mut measurement = Measurement { last_committed, ..Measurement::default() };
+    for table in tables {
+        let reply = show(wire, node, say::content(table), until).await.map_err(out_of_reach)?;
+        let content =
+            read::content(&reply).ok_or_else(|| format!("the content of {table} cannot be read"))?;
+        measurement.contents.insert(table.clone(), content);
+    }
+    Ok(measurement)
+}

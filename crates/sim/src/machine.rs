@@ -1,0 +1,123 @@
+//! One host: the node's process over its durable storage, and its sidecar.
+
+use crate::bugs::Bug;
+use crate::sidecar::{Shared, Sidecar};
+use engine::storage::{SqliteStorage, Storage};
+use engine::{Engine, EngineConfig, Timing};
+use model::{CommandId, Millis, NodeId};
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::rc::Rc;
+
+/// How long a started process takes until it answers clients.
+const START: u64 = 500;
+
+/// A node's host.
+pub struct Machine {
+    pub node: NodeId,
+    pub engine: Option<Engine>,
+    /// What the last process left behind.
+    pub storage: Option<Box<dyn Storage>>,
+    /// Counts processes.
+    pub life: u64,
+    pub sidecar: Shared,
+    pub sidecar_life: u64,
+    /// The sidecar stands still until then; what comes meanwhile waits.
+    pub sidecar_frozen_until: u64,
+    /// When the engine wants a tick.
+    pub wake: u64,
+    pub started: u64,
+    /// When it last was killed, started, cut off or reached again.
+    pub disturbed: u64,
+    /// Whether a partition has it on the smaller side.
+    pub cut_off: bool,
+    /// Commands under way: whether each is in the lane of clusters.
+    pub lane_of: BTreeMap<CommandId, bool>,
+    /// Peers that the sidecar looks at.
+    pub watched: BTreeSet<NodeId>,
+    /// Sessions that the sidecar holds open.
+    pub sessions: BTreeSet<u64>,
+    /// Peers to which a connection is known to be broken.
+    pub broken_to: BTreeSet<usize>,
+    number: usize,
+}
+
+impl Machine {
+    pub fn new(at: usize, controllers: usize, bug: Option<Bug>) -> Self {
+        let node = NodeId::new(format!("10.0.0.{}:9308", at + 1)).expect("host and port");
+        let uuid = format!("{:032x}", at + 1);
+        let sidecar = Sidecar::new(node.clone(), uuid, controllers, bug);
+        Self {
+            node,
+            engine: None,
+            storage: None,
+            life: 0,
+            sidecar: Rc::new(RefCell::new(sidecar)),
+            sidecar_life: 0,
+            sidecar_frozen_until: 0,
+            wake: u64::MAX,
+            started: 0,
+            disturbed: 0,
+            cut_off: false,
+            lane_of: BTreeMap::new(),
+            watched: BTreeSet::new(),
+            sessions: BTreeSet::new(),
+            broken_to: BTreeSet::new(),
+            number: at + 1,
+        }
+    }
+
+    fn config(&self) -> EngineConfig {
+        EngineConfig {
+            node: self.node.clone(),
+            replication_address: format!("10.0.0.{}:9320:replication", self.number),
+            uuid: format!("{:032x}", self.number),
+            server_id: self.number as u8,
+            version: "29.0.2-embedded".to_owned(),
+            data_dir: format!("/data/{}", self.number),
+            timing: Timing::default(),
+        }
+    }
+
+    /// Starts a process on what the last one left behind.
+    pub fn open(&mut self, now: u64, seed: u64) -> Result<(), String> {
+        let storage: Box<dyn Storage> = match self.storage.take() {
+            Some(storage) => storage,
+            None => Box::new(SqliteStorage::memory().map_err(|error| error.to_string())?),
+        };
+        let engine = Engine::open(self.config(), storage, Millis(now), 1_700_000_000 + now / 1_000, seed)
+            .map_err(|error| error.to_string())?;
+        self.wake = engine.next_wake().map_or(u64::MAX, |wake| wake.0);
+        self.engine = Some(engine);
+        self.life += 1;
+        self.started = now;
+        self.disturbed = now;
+        self.broken_to.clear();
+        Ok(())
+    }
+
+    pub const fn is_up(&self) -> bool {
+        self.engine.is_some()
+    }
+
+    /// Whether clients are answered.
+    pub const fn listens(&self, now: u64) -> bool {
+        self.engine.is_some() && now >= self.started + START
+    }
+
+    /// What the node keeps, whether it runs or not; `None` only while it was never started.
+    pub fn storage(&mut self) -> Option<&mut dyn Storage> {
+        match (&mut self.engine, &mut self.storage) {
+            (Some(engine), _) => Some(engine.storage()),
+            (None, Some(storage)) => Some(&mut **storage),
+            (None, None) => None,
+        }
+    }
+}
+
+impl fmt::Debug for Machine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Machine").field("node", &self.node).field("life", &self.life).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,79 @@
+//! The network: who can hear whom, how long it takes, what is lost.
+
+use crate::chance::Chance;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Somewhere a message can come from or go to. Clients sit beside the node they ask and are never cut off from it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Place {
+    Node(usize),
+    Controller(usize),
+    Client,
+}
+
+/// One network for everybody.
+#[derive(Debug)]
+pub struct Network {
+    /// From the first the second hears nothing.
+    cut: BTreeSet<(Place, Place)>,
+    pub delay_max: u64,
+    /// In a thousand messages between nodes, so many break their connection.
+    pub breaks: u64,
+    /// In a thousand replies, so many are lost with their connection.
+    pub lost_replies: u64,
+    /// In a thousand polls of sidecars, so many arrive twice.
+    pub duplicates: u64,
+    /// Messages keep their order between two places.
+    last: BTreeMap<(Place, Place), u64>,
+}
+
+impl Network {
+    pub fn new() -> Self {
+        Self {
+            cut: BTreeSet::new(),
+            delay_max: 2,
+            breaks: 0,
+            lost_replies: 0,
+            duplicates: 0,
+            last: BTreeMap::new(),
+        }
+    }
+
+    /// Nothing is cut, lost or slow any more.
+    pub fn heal(&mut self) {
+        *self = Self { last: std::mem::take(&mut self.last), ..Self::new() };
+    }
+
+    pub fn cut(&mut self, from: Place, to: Place) {
+        self.cut.insert((from, to));
+    }
+
+    pub fn mend(&mut self, place: Place) {
+        self.cut.retain(|(from, to)| *from != place && *to != place);
+    }
+
+    pub fn hears(&self, from: Place, to: Place) -> bool {
+        !self.cut.contains(&(from, to))
+    }
+
+    /// When a message sent now arrives.
+    pub fn arrival(&mut self, now: u64, from: Place, to: Place, chance: &mut Chance) -> u64 {
+        if from == to {
+            return now;
+        }
+        let at = now + 1 + chance.below(self.delay_max);
+        // Clients are many and independent of each other.
+        if from == Place::Client || to == Place::Client {
+            return at;
+        }
+        let last = self.last.entry((from, to)).or_default();
+        *last = at.max(*last);
+        *last
+    }
+}
+
+impl Default for Network {
+    fn default() -> Self {
+        Self::new()
+    }
+}

@@ -1,0 +1,249 @@
+//! The people: clients that write and remember what was acknowledged, and an operator who creates and drops tables.
+//! Each is a script with chance of its own.
+
+use crate::chance::Chance;
+use crate::wire::{Answer, Ask, Finish, Wire};
+use engine::Reply;
+use model::wire::{ShardingStatement, StatementReply};
+use model::{ColumnSpec, NodeId, Schema, TableName, TableSpec};
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
+
+/// A client gives up here.
+const WRITE_TIME_MAX: u64 = 30_000;
+const STATEMENT_TIME_MAX: u64 = 120_000;
+const IDS: u64 = 40;
+
+/// What a client may find under an id: a value, or nothing.
+pub type Found = Option<i64>;
+
+/// One document as its writer knows it.
+#[derive(Clone, Debug, Default)]
+pub struct Document {
+    /// What may be there: one entry when the last write was acknowledged, more after one with unknown outcome.
+    pub allowed: BTreeSet<Found>,
+    /// Being written, or written with unknown outcome: left alone from then on.
+    pub settled: bool,
+    /// When the last acknowledgement came.
+    pub at: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TableIs {
+    /// Asked for; it may come to be.
+    Maybe,
+    /// Its creation was acknowledged.
+    There,
+    /// Its drop was asked for; it may still be there.
+    Leaving,
+    /// Creation failed or drop was acknowledged: nothing of it may be left.
+    Gone,
+}
+
+#[derive(Clone, Debug)]
+pub struct Table {
+    pub is: TableIs,
+    pub shards: u32,
+    pub rf: u32,
+    pub documents: BTreeMap<i64, Document>,
+}
+
+/// What scripts and the world share.
+#[derive(Debug, Default)]
+pub struct Play {
+    pub tables: BTreeMap<String, Table>,
+    /// Nodes that answer clients.
+    pub live: Vec<NodeId>,
+    /// Clients and operator stop.
+    pub over: bool,
+    pub controllers: usize,
+    pub acknowledged: u64,
+    pub refused: u64,
+    pub unknown: u64,
+    /// Statements of the operator under way.
+    pub asking: u32,
+}
+
+pub type SharedPlay = Rc<RefCell<Play>>;
+
+impl Play {
+    pub fn shared() -> SharedPlay {
+        Rc::default()
+    }
+}
+
+pub fn schema() -> Schema {
+    let column = |name: &str, kind: &str| ColumnSpec { name: name.to_owned(), kind: kind.to_owned() };
+    Schema { columns: vec![column("title", "text"), column("v", "int")], options: Vec::new() }
+}
+
+/// Writes until the play is over, one statement at a time, through a routing table of any live node.
+pub async fn client(wire: Wire, play: SharedPlay, number: i64, seed: u64, pause_max: u64) -> Finish {
+    let mut chance = Chance::new(seed);
+    let mut value = number;
+    loop {
+        wire.sleep(chance.between(5, pause_max)).await;
+        if play.borrow().over {
+            return Finish::Nothing;
+        }
+        value += 16;
+        let Some(write) = choose(&play, &mut chance, number, value) else { continue };
+        let ask = Ask::Sql { to: write.node, session: None, sql: write.sql, time_max: WRITE_TIME_MAX };
+        let answer = wire.ask(ask).await;
+        let mut play = play.borrow_mut();
+        // A mirror that had not applied the last write yet finds nothing to delete, and says so.
+        let missed = write.wants.is_none() && matches!(answer, Answer::Sql(Ok(Reply::Done { affected: 0 })));
+        let acknowledged = matches!(answer, Answer::Sql(Ok(_))) && !missed;
+        match answer {
+            Answer::Sql(Ok(_)) => play.acknowledged += 1,
+            Answer::Refused => play.refused += 1,
+            _ => play.unknown += 1,
+        }
+        let never_arrived = matches!(answer, Answer::Refused);
+        let table = play.tables.get_mut(&write.table);
+        let Some(document) = table.and_then(|table| table.documents.get_mut(&write.id)) else { continue };
+        if acknowledged {
+            document.allowed = BTreeSet::from([write.wants]);
+            document.settled = true;
+            document.at = wire.now().0;
+        } else if never_arrived {
+            document.allowed.remove(&write.wants);
+            document.allowed.insert(write.had);
+            document.settled = true;
+        }
+    }
+}
+
+struct Write {
+    table: String,
+    node: NodeId,
+    id: i64,
+    sql: String,
+    had: Found,
+    wants: Found,
+}
+
+fn choose(play: &SharedPlay, chance: &mut Chance, number: i64, value: i64) -> Option<Write> {
+    let mut play = play.borrow_mut();
+    let node = chance.pick(&play.live)?.clone();
+    let there: Vec<String> = play
+        .tables
+        .iter()
+        .filter(|(_, table)| table.is == TableIs::There)
+        .map(|(name, _)| name.clone())
+        .collect();
+    let name = chance.pick(&there)?.clone();
+    let table = play.tables.get_mut(&name)?;
+    // Ids of this client alone; new ones take the place of those left in doubt.
+    let in_doubt = table.documents.values().filter(|document| !document.settled).count() as u64;
+    let id = 1 + number + 16 * chance.below(IDS + in_doubt) as i64;
+    let document = table.documents.entry(id).or_insert_with(|| Document {
+        allowed: BTreeSet::from([None]),
+        settled: true,
+        at: 0,
+    });
+    if !document.settled {
+        return None;
+    }
+    let had = *document.allowed.first()?;
+    let kind = chance.below(10);
+    let (sql, wants) = match had {
+        None => (format!("INSERT INTO {name} (id,title,v) VALUES ({id},'w{value}',{value})"), Some(value)),
+        Some(_) if kind < 2 => (format!("DELETE FROM {name} WHERE id={id}"), None),
+        Some(_) => {
+            (format!("REPLACE INTO {name} (id,title,v) VALUES ({id},'w{value}',{value})"), Some(value))
+        }
+    };
+    document.allowed.insert(wants);
+    document.settled = false;
+    Some(Write { table: name, node, id, sql, had, wants })
+}
+
+/// Asks the controllers in turn until one leads; the reply, or `None` when the outcome is unknown.
+pub async fn ask_leader(
+    wire: &Wire,
+    play: &SharedPlay,
+    statement: &ShardingStatement,
+) -> Option<StatementReply> {
+    let controllers = play.borrow().controllers.max(1);
+    for at in 0..200 {
+        let ask = Ask::Statement {
+            controller: at % controllers,
+            statement: Box::new(statement.clone()),
+            time_max: STATEMENT_TIME_MAX,
+        };
+        match wire.ask(ask).await {
+            Answer::Statement(reply) => return Some(reply),
+            Answer::NotLeader | Answer::Refused => {}
+            _ => return None,
+        }
+        wire.sleep(200).await;
+    }
+    None
+}
+
+/// Creates a table and waits for the answer.
+pub async fn create(wire: Wire, play: SharedPlay, name: String, shards: u32, rf: u32) -> Finish {
+    let Ok(table) = TableName::new(name.clone()) else { return Finish::Nothing };
+    let before = play.borrow().tables.get(&name).map(|table| table.is);
+    if matches!(before, Some(TableIs::Maybe | TableIs::There | TableIs::Leaving)) {
+        return Finish::Nothing;
+    }
+    let entry = Table { is: TableIs::Maybe, shards, rf, documents: BTreeMap::new() };
+    play.borrow_mut().tables.insert(name.clone(), entry);
+    play.borrow_mut().asking += 1;
+    let spec = TableSpec { name: table, cluster: Some("c".to_owned()), schema: schema(), shards, rf };
+    let statement = ShardingStatement::CreateTable { spec, if_not_exists: false, timeout_seconds: 60 };
+    let reply = ask_leader(&wire, &play, &statement).await;
+    let mut play = play.borrow_mut();
+    play.asking -= 1;
+    if let Some(table) = play.tables.get_mut(&name) {
+        match reply {
+            Some(StatementReply::Ok) => table.is = TableIs::There,
+            // A time-out names a table that is still being undone; then it is not there for clients either.
+            Some(_) | None => table.is = TableIs::Maybe,
+        }
+    }
+    Finish::Nothing
+}
+
+/// Drops a table once no client writes to it.
+pub async fn drop(wire: Wire, play: SharedPlay, name: String) -> Finish {
+    let Ok(table) = TableName::new(name.clone()) else { return Finish::Nothing };
+    match play.borrow_mut().tables.get_mut(&name) {
+        Some(table) if table.is == TableIs::There => table.is = TableIs::Leaving,
+        _ => return Finish::Nothing,
+    }
+    play.borrow_mut().asking += 1;
+    let statement =
+        ShardingStatement::DropTable { name: table, cluster: Some("c".to_owned()), if_exists: false };
+    let reply = ask_leader(&wire, &play, &statement).await;
+    let mut play = play.borrow_mut();
+    play.asking -= 1;
+    if let (Some(StatementReply::Ok), Some(table)) = (&reply, play.tables.get_mut(&name)) {
+        table.is = TableIs::Gone;
+        table.documents.clear();
+    }
+    Finish::Nothing
+}
+
+/// Makes the user's own cluster: the first node creates it, or the others join it.
+pub async fn join_user_cluster(wire: Wire, play: SharedPlay, node: NodeId, first: NodeId) -> Finish {
+    play.borrow_mut().asking += 1;
+    user_cluster(wire, node, first).await;
+    play.borrow_mut().asking -= 1;
+    Finish::Nothing
+}
+
+async fn user_cluster(wire: Wire, node: NodeId, first: NodeId) {
+    let sql =
+        if node == first { "CREATE CLUSTER c".to_owned() } else { format!("JOIN CLUSTER c AT '{first}'") };
+    for _ in 0..100 {
+        match wire.sql(&node, sql.clone(), 60_000).await {
+            Answer::Sql(Ok(_)) => return,
+            Answer::Sql(Err(error)) if error.message.contains("already exists") => return,
+            _ => wire.sleep(500).await,
+        }
+    }
+}

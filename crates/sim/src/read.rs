@@ -1,0 +1,177 @@
+//! What nodes show, read back: rows of statuses, lists and declarations.
+
+use engine::{Reply, ResultSet, Value};
+use model::{
+    ClusterState, ClusterStatus, Content, GroupId, MemberState, NodeId, Route, TableName, parse_shard_table,
+};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// A value as the MySQL protocol sends it; NULL is empty.
+pub fn text(value: &Value) -> String {
+    match value {
+        Value::Null => String::new(),
+        Value::Int(value) => value.to_string(),
+        Value::Float(value) => value.to_string(),
+        Value::Text(text) => text.clone(),
+    }
+}
+
+pub const fn rows(reply: &Reply) -> Option<&ResultSet> {
+    match reply {
+        Reply::Rows(rows) => Some(rows),
+        Reply::Done { .. } => None,
+    }
+}
+
+/// The first and second column.
+pub fn pairs(reply: &Reply) -> Vec<(String, String)> {
+    let pair = |row: &Vec<Value>| Some((text(row.first()?), text(row.get(1)?)));
+    rows(reply).map_or(Vec::new(), |rows| rows.rows.iter().filter_map(pair).collect())
+}
+
+fn nodes(value: &str) -> BTreeSet<NodeId> {
+    value
+        .split(',')
+        .filter(|part| !part.ends_with(":replication"))
+        .filter_map(|part| NodeId::new(part.trim()).ok())
+        .collect()
+}
+
+/// `SHOW STATUS LIKE 'cluster%'`. No cluster's name here is another's beginning.
+pub fn clusters(reply: &Reply) -> BTreeMap<GroupId, ClusterStatus> {
+    let pairs = pairs(reply);
+    let mut clusters = BTreeMap::new();
+    for (counter, value) in &pairs {
+        let Some((name, field)) = counter.strip_prefix("cluster_").and_then(|rest| rest.split_once('_'))
+        else {
+            continue;
+        };
+        let Ok(group) = GroupId::new(name) else { continue };
+        let empty = || ClusterStatus { last_committed: -1, conf_id: -1, ..ClusterStatus::default() };
+        let status: &mut ClusterStatus = clusters.entry(group).or_insert_with(empty);
+        let number = || value.parse::<i64>().unwrap_or(-1);
+        match field {
+            "status" => {
+                status.status = match value.as_str() {
+                    "primary" => ClusterState::Primary,
+                    "non-primary" => ClusterState::NonPrimary,
+                    "recovery-required" => ClusterState::RecoveryRequired,
+                    _ => ClusterState::Disconnected,
+                }
+            }
+            "node_state" => {
+                status.node_state = match value.as_str() {
+                    "synced" => MemberState::Synced,
+                    "joining" => MemberState::Joining,
+                    "joined" => MemberState::Joined,
+                    "donor" => MemberState::Donor,
+                    "destroyed" => MemberState::Destroyed,
+                    _ => MemberState::Closed,
+                }
+            }
+            "size" => status.size = number().max(0) as u32,
+            "nodes_set" => status.nodes_set = nodes(value),
+            "nodes_view" => status.nodes_view = nodes(value),
+            "indexes" => {
+                let names = value.split(',').map(str::trim).filter(|name| !name.is_empty());
+                status.tables = names.map(str::to_owned).collect();
+            }
+            "state_uuid" => status.state_uuid.clone_from(value),
+            "conf_id" => status.conf_id = number(),
+            "last_committed" => status.last_committed = number(),
+            "local_recv_queue" => status.recv_queue = number().max(0) as u64,
+            _ => {}
+        }
+    }
+    clusters
+}
+
+/// The four figures of a copy's content.
+pub fn content(reply: &Reply) -> Option<Content> {
+    let row = rows(reply)?.rows.first()?;
+    let figure = |at: usize| match row.get(at) {
+        Some(Value::Int(value)) => Some(*value),
+        Some(Value::Null) => Some(0),
+        Some(other) => text(other).parse().ok(),
+        None => None,
+    };
+    let rows = figure(0)? as u64;
+    if rows == 0 {
+        return Some(Content::default());
+    }
+    Some(Content { rows, id_sum: figure(1)?, id_min: figure(2)?, id_max: figure(3)? })
+}
+
+/// A routing table from its declaration, as `own` shows it; `None` when it is none.
+pub fn route(declaration: &str, own: &NodeId) -> Option<Route> {
+    let name = declaration.strip_prefix("CREATE TABLE ")?.split([' ', '(']).next()?;
+    let table = TableName::new(name.trim_matches('`')).ok()?;
+    if !declaration.contains("type='shard'") {
+        return None;
+    }
+    let mut shards: BTreeMap<u32, Vec<NodeId>> = BTreeMap::new();
+    let mut own_as_local = false;
+    for (key, value) in quoted(declaration) {
+        match key {
+            "local" => {
+                own_as_local = true;
+                shards.insert(parse_shard_table(value)?.1, vec![own.clone()]);
+            }
+            "agent" => {
+                let (mirrors, options) = value.split_at(value.find('[').unwrap_or(value.len()));
+                own_as_local |= options != "[retry_count=2,ha_strategy=noerrors]";
+                let mut named = Vec::new();
+                let mut number = 0;
+                for mirror in mirrors.split('|') {
+                    let (node, shard) = mirror.rsplit_once(':')?;
+                    number = parse_shard_table(shard)?.1;
+                    named.push(NodeId::new(node).ok()?);
+                }
+                named.sort();
+                shards.insert(number, named);
+            }
+            _ => {}
+        }
+    }
+    let whole = shards.keys().copied().eq(0..shards.len() as u32) && !shards.is_empty();
+    whole.then(|| Route { table, shards: shards.into_values().collect(), own_as_local })
+}
+
+/// The `key='value'` pairs of a declaration.
+fn quoted(declaration: &str) -> Vec<(&str, &str)> {
+    let mut found = Vec::new();
+    let mut rest = declaration;
+    while let Some(at) = rest.find("='") {
+        let key = rest[..at].rsplit([' ', '\n', ')']).next().unwrap_or_default();
+        let value = &rest[at + 2..];
+        let end = value.find('\'').unwrap_or(value.len());
+        found.push((key, &value[..end]));
+        rest = &value[(end + 1).min(value.len())..];
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::say;
+    use model::{ColumnSpec, Schema};
+
+    #[test]
+    fn a_route_that_is_written_reads_back_as_itself() {
+        let node = |n: u16| NodeId::new(format!("10.0.0.{n}:9308")).expect("valid");
+        let schema = Schema {
+            columns: vec![ColumnSpec { name: "v".into(), kind: "int".into() }],
+            options: Vec::new(),
+        };
+        for shards in [vec![vec![node(1)], vec![node(2)]], vec![vec![node(1), node(2)], vec![node(3)]]] {
+            for own_as_local in [true, false] {
+                let table = TableName::new("t").expect("valid");
+                let wanted = Route { table, shards: shards.clone(), own_as_local };
+                let text = say::create_route(&wanted, &schema, &node(1));
+                assert_eq!(route(&text, &node(1)), Some(wanted), "{text}");
+            }
+        }
+        assert_eq!(route("CREATE TABLE t (v int)", &node(1)), None);
+    }
+}

@@ -1,0 +1,163 @@
+//! What can be run, by name: which faults a run draws from, and the sweeps.
+
+use crate::bugs::Bug;
+use crate::faults::Fault;
+use crate::report::{Report, RunReport};
+use crate::run::{Plan, run};
+use crate::sweep::{self, Operation};
+
+/// What a seed is run with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scenario {
+    /// Every fault.
+    All,
+    /// None: the machinery alone.
+    Quiet,
+    Crashes,
+    Partitions,
+    Controllers,
+    /// Membership and tables change under faults of nodes.
+    Changes,
+    /// The controller dies at every step boundary of one operation after the other; with a number only at that one.
+    Sweep(Operation, Option<u64>),
+}
+
+/// A name that no scenario has.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "there is no scenario '{0}': take all, quiet, crashes, partitions, controllers, changes, sweep-create, \
+         sweep-failover, sweep-growth or sweep-drop, a sweep also with @POINT"
+)]
+pub struct UnknownScenario(pub String);
+
+impl std::str::FromStr for Scenario {
+    type Err = UnknownScenario;
+
+    fn from_str(name: &str) -> Result<Self, UnknownScenario> {
+        let unknown = || UnknownScenario(name.to_owned());
+        if let Some(sweep) = name.strip_prefix("sweep-") {
+            let (operation, point) = match sweep.split_once('@') {
+                Some((operation, point)) => (operation, Some(point.parse().map_err(|_| unknown())?)),
+                None => (sweep, None),
+            };
+            let operation = Operation::ALL.into_iter().find(|known| known.name() == operation);
+            return operation.map(|operation| Self::Sweep(operation, point)).ok_or_else(unknown);
+        }
+        let plain =
+            [Self::All, Self::Quiet, Self::Crashes, Self::Partitions, Self::Controllers, Self::Changes];
+        plain.into_iter().find(|known| known.name() == name).ok_or_else(unknown)
+    }
+}
+
+impl Scenario {
+    pub fn name(self) -> String {
+        match self {
+            Self::All => "all".to_owned(),
+            Self::Quiet => "quiet".to_owned(),
+            Self::Crashes => "crashes".to_owned(),
+            Self::Partitions => "partitions".to_owned(),
+            Self::Controllers => "controllers".to_owned(),
+            Self::Changes => "changes".to_owned(),
+            Self::Sweep(operation, None) => format!("sweep-{}", operation.name()),
+            Self::Sweep(operation, Some(point)) => format!("sweep-{}@{point}", operation.name()),
+        }
+    }
+
+    fn faults(self) -> Vec<Fault> {
+        use Fault as F;
+        match self {
+            Self::All => F::ALL.to_vec(),
+            Self::Quiet | Self::Sweep(..) => Vec::new(),
+            Self::Crashes => {
+                vec![F::NodeCrash, F::NodeLongGone, F::SidecarCrash, F::ControllerCrash, F::LostReplies]
+            }
+            Self::Partitions => {
+                vec![F::Partition, F::OneWay, F::BetweenNodes, F::BrokenConnections, F::SlowNetwork]
+            }
+            Self::Controllers => vec![
+                F::ControllerCrash,
+                F::ControllerCrashes,
+                F::ControllerFreeze,
+                F::ControllerCutOff,
+                F::LogCutOff,
+                F::LogFails,
+                F::LogUnknown,
+                F::SidecarFreeze,
+                F::TableCreated,
+                F::TableDropped,
+                F::NodeAdded,
+            ],
+            Self::Changes => {
+                vec![F::NodeAdded, F::TableCreated, F::TableDropped, F::NodeCrash, F::RouteDroppedByHand]
+            }
+        }
+    }
+
+    /// Runs one seed, or the whole sweep under it.
+    pub fn run(self, seed: u64, bug: Option<Bug>) -> Vec<(Self, RunReport)> {
+        match self {
+            Self::Sweep(operation, None) => {
+                let whole = sweep::run(seed, operation, None, bug);
+                let points = whole.crash_points;
+                let mut reports = vec![(self, whole)];
+                for point in 1..=points {
+                    let one = Self::Sweep(operation, Some(point));
+                    reports.extend(one.run(seed, bug));
+                }
+                reports
+            }
+            Self::Sweep(operation, point) => vec![(self, sweep::run(seed, operation, point, bug))],
+            plain => vec![(plain, run(&Plan { seed, faults: plain.faults(), bug }))],
+        }
+    }
+
+    /// The command line that runs it again.
+    pub fn replay(self, seed: u64, bug: Option<Bug>) -> String {
+        let scenario = if self == Self::All { String::new() } else { format!(" --scenario {}", self.name()) };
+        let bug = bug.map_or(String::new(), |bug| format!(" --break {}", bug.name()));
+        format!("shardwright sim --seed {seed}{scenario}{bug}")
+    }
+
+    /// Runs the seeds one after the other; `heard` is told of each and may stop by `false`.
+    pub fn run_all(
+        self,
+        seeds: std::ops::RangeInclusive<u64>,
+        bug: Option<Bug>,
+        mut heard: impl FnMut(u64, &Report) -> bool,
+    ) -> Report {
+        let mut report = Report { seeds: format!("{}..{}", seeds.start(), seeds.end()), ..Report::default() };
+        for seed in seeds {
+            for (scenario, run) in self.run(seed, bug) {
+                report.add(&run, &scenario.replay(seed, bug));
+            }
+            if !heard(seed, &report) {
+                break;
+            }
+        }
+        report
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_scenario_is_found_by_its_name() {
+        for name in [
+            "all",
+            "quiet",
+            "crashes",
+            "partitions",
+            "controllers",
+            "changes",
+            "sweep-create",
+            "sweep-drop@7",
+        ] {
+            assert_eq!(name.parse::<Scenario>().expect(name).name(), name);
+        }
+        for name in ["", "sweep-", "sweep-create@x", "sweep-nothing"] {
+            assert!(name.parse::<Scenario>().is_err(), "{name}");
+        }
+    }
+}

@@ -1,0 +1,265 @@
+//! One node's sidecar: what it keeps on disk, what it knows, and its talk with the controllers. Only the state; the
+//! world runs its scripts.
+
+use crate::bugs::Bug;
+use crate::execute;
+use crate::wire::{Answer, Ask, Finish, Wire};
+use model::wire::{SidecarOrders, SidecarPoll};
+use model::{
+    Action, Command, CommandId, CommandResult, Epoch, GroupId, Millis, NodeId, Outcome, Reach, Route,
+    TableName,
+};
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::rc::Rc;
+
+/// A poll that was not answered by then is asked again, of another controller.
+const POLL_TIME_MAX: u64 = 3_000;
+/// One look at each peer per interval, and how long it may take.
+const PEER_INTERVAL: u64 = 500;
+pub const PEER_TIME_MAX: u64 = 1_500;
+
+/// What outlives the process: the fence, the name list, the node's identity, the directories of groups.
+#[derive(Clone, Debug, Default)]
+pub struct Disk {
+    pub uuid: String,
+    pub log_id: Option<String>,
+    pub epoch: Epoch,
+    pub names_version: u64,
+    pub directories: BTreeSet<GroupId>,
+}
+
+/// A command and when the poll was sent that brought it.
+#[derive(Clone, Debug)]
+pub struct Item {
+    pub command: Command,
+    pub asked: Millis,
+}
+
+/// One lane: one command at a time.
+#[derive(Debug, Default)]
+pub struct Lane {
+    pub queue: VecDeque<Item>,
+    pub busy: bool,
+}
+
+/// A sidecar's process and its disk.
+#[derive(Debug)]
+pub struct Sidecar {
+    pub node: NodeId,
+    pub disk: Disk,
+    /// Counts its starts.
+    pub run: u64,
+    /// The controller asked last.
+    pub controller: usize,
+    pub controllers: usize,
+    pub clusters: Lane,
+    pub tables: Lane,
+    pub results: Vec<CommandResult>,
+    pub running: BTreeSet<CommandId>,
+    taken: (Epoch, u64),
+    pub peers: BTreeMap<NodeId, Option<Reach>>,
+    pub polls_under_way: u32,
+    pub bug: Option<Bug>,
+    /// What the controller last wanted of each route.
+    pub told: BTreeMap<TableName, Option<Route>>,
+    /// Tables that were routed here by some command.
+    pub written: BTreeSet<TableName>,
+    /// Clusters that a bug pretends to have deleted.
+    pub hidden: BTreeSet<GroupId>,
+}
+
+/// A sidecar that scripts share with the world.
+pub type Shared = Rc<RefCell<Sidecar>>;
+
+impl Sidecar {
+    pub fn new(node: NodeId, uuid: String, controllers: usize, bug: Option<Bug>) -> Self {
+        Self {
+            node,
+            disk: Disk { uuid, ..Disk::default() },
+            run: 0,
+            controller: 0,
+            controllers,
+            clusters: Lane::default(),
+            tables: Lane::default(),
+            results: Vec::new(),
+            running: BTreeSet::new(),
+            taken: (Epoch(0), 0),
+            peers: BTreeMap::new(),
+            polls_under_way: 0,
+            bug,
+            told: BTreeMap::new(),
+            written: BTreeSet::new(),
+            hidden: BTreeSet::new(),
+        }
+    }
+
+    /// The same disk under a new process.
+    pub fn restart(&mut self) {
+        let disk = self.disk.clone();
+        let mut next = Self::new(self.node.clone(), String::new(), self.controllers, self.bug);
+        next.disk = disk;
+        next.told = std::mem::take(&mut self.told);
+        next.written = std::mem::take(&mut self.written);
+        next.hidden = std::mem::take(&mut self.hidden);
+        next.run = self.run + 1;
+        *self = next;
+    }
+
+    fn report(&self) -> SidecarPoll {
+        SidecarPoll {
+            node: self.node.clone(),
+            uuid: self.disk.uuid.clone(),
+            run: self.run.to_string(),
+            taken: if self.taken.0 == self.disk.epoch { self.taken.1 } else { 0 },
+            log_id: self.disk.log_id.clone(),
+            epoch: self.disk.epoch,
+            names_version: self.disk.names_version,
+            peers: self.peers.iter().filter_map(|(node, reach)| Some((node.clone(), (*reach)?))).collect(),
+            results: self.results.clone(),
+            running: self.running.iter().copied().collect(),
+        }
+    }
+
+    /// Takes one answer: epoch, then names, then commands.
+    fn take(&mut self, orders: SidecarOrders, asked: Millis) -> bool {
+        let other_log = self.disk.log_id.as_ref().is_some_and(|log| *log != orders.log_id);
+        let deposed = orders.epoch < self.disk.epoch && self.bug != Some(Bug::StaleLeader);
+        if other_log || deposed {
+            return false;
+        }
+        self.disk.log_id = Some(orders.log_id);
+        self.disk.epoch = self.disk.epoch.max(orders.epoch);
+        let peers: BTreeMap<NodeId, Option<Reach>> = orders
+            .peers
+            .into_iter()
+            .map(|node| {
+                let known = self.peers.get(&node).copied().flatten();
+                (node, known)
+            })
+            .collect();
+        self.peers = peers;
+        if orders.names.is_some() {
+            self.disk.names_version = orders.names_version;
+        }
+        if self.taken.0 < orders.epoch {
+            self.taken = (orders.epoch, 0);
+        }
+        for order in orders.commands {
+            let news = self.taken.0 == orders.epoch && self.taken.1 < order.number;
+            if news || (self.bug == Some(Bug::StaleLeader) && orders.epoch < self.taken.0) {
+                self.taken.1 = self.taken.1.max(order.number);
+                self.running.insert(order.command.id);
+                let lane =
+                    if of_clusters(&order.command.action) { &mut self.clusters } else { &mut self.tables };
+                lane.queue.push_back(Item { command: order.command, asked });
+            }
+        }
+        true
+    }
+
+    /// Whether `command` may begin now.
+    pub fn check(&self, item: &Item, now: Millis) -> Result<Millis, Outcome> {
+        let Item { command, asked } = item;
+        let refused = |message: &str| Outcome::Refused { message: message.to_owned() };
+        if command.epoch < self.disk.epoch && self.bug != Some(Bug::StaleLeader) {
+            return Err(refused("its leader is deposed"));
+        }
+        let deadline = *asked + Millis(command.remaining_ms);
+        if now >= deadline && self.bug != Some(Bug::LateCommand) {
+            return Err(refused("the command's time is over: it was not begun"));
+        }
+        Ok(deadline.max(now + Millis(1)))
+    }
+
+    /// From running to known.
+    pub fn finish(&mut self, id: CommandId, outcome: Outcome) {
+        self.running.remove(&id);
+        self.results.push(CommandResult { id, outcome });
+    }
+}
+
+/// Whether the action shares a node's one lock for clusters, or works on what a group leaves behind.
+fn of_clusters(action: &Action) -> bool {
+    action.group().is_some()
+        || matches!(
+            action,
+            Action::MakeDirectory { .. } | Action::RemoveDirectory { .. } | Action::DropCopies { .. }
+        )
+}
+
+/// One poll and what follows from its answer. `false` when the next one should wait a little.
+async fn ask(wire: &Wire, sidecar: &Shared) -> bool {
+    let (poll, controller) = {
+        let mut sidecar = sidecar.borrow_mut();
+        sidecar.polls_under_way += 1;
+        (sidecar.report(), sidecar.controller)
+    };
+    let asked = wire.now();
+    let carried = poll.results.clone();
+    let answer = wire.ask(Ask::Orders { controller, poll: Box::new(poll), time_max: POLL_TIME_MAX }).await;
+    let mut sidecar = sidecar.borrow_mut();
+    sidecar.polls_under_way -= 1;
+    if let Answer::Orders(orders) = answer {
+        sidecar.results.retain(|result| !carried.contains(result));
+        if sidecar.take(*orders, asked) {
+            return true;
+        }
+    }
+    if sidecar.controller == controller {
+        sidecar.controller = (controller + 1) % sidecar.controllers.max(1);
+    }
+    false
+}
+
+/// Polls as long as the process lives.
+pub async fn polls(wire: Wire, sidecar: Shared) -> Finish {
+    let mut backoff = 100;
+    loop {
+        if ask(&wire, &sidecar).await {
+            backoff = 100;
+            // Without it a controller that answers at once would be asked without a pause.
+            wire.sleep(1).await;
+        } else {
+            wire.sleep(backoff).await;
+            backoff = (backoff * 2).min(1_000);
+        }
+    }
+}
+
+/// A poll beside the held one, because there is an outcome to tell.
+pub async fn report(wire: Wire, sidecar: Shared) -> Finish {
+    ask(&wire, &sidecar).await;
+    Finish::Nothing
+}
+
+/// Looks at one peer as long as it is one.
+pub async fn watch(wire: Wire, sidecar: Shared, peer: NodeId) -> Finish {
+    loop {
+        let answer = wire.ask(Ask::Knock { to: peer.clone(), time_max: PEER_TIME_MAX }).await;
+        let reach = match answer {
+            Answer::Done => Reach::Answered,
+            Answer::Refused => Reach::Refused,
+            _ => Reach::Silent,
+        };
+        match sidecar.borrow_mut().peers.get_mut(&peer) {
+            Some(seen) => *seen = Some(reach),
+            None => return Finish::Nothing,
+        }
+        wire.sleep(PEER_INTERVAL).await;
+    }
+}
+
+/// Carries one command out.
+pub async fn carry_out(wire: Wire, sidecar: Shared, item: Item) -> Finish {
+    let id = item.command.id;
+    let checked = sidecar.borrow().check(&item, wire.now());
+    let outcome = match checked {
+        Err(refused) => refused,
+        Ok(deadline) => {
+            wire.ask(Ask::Begin { id, epoch: item.command.epoch }).await;
+            execute::execute(&wire, &sidecar, &item.command.action, deadline).await
+        }
+    };
+    Finish::Command { id, outcome }
+}

@@ -1,0 +1,170 @@
+//! The nodes of the world: statements, messages between them, starts and kills.
+
+use super::{Asked, BREAK_SHOWS, Event, PEEK, PEEK_SESSION, World};
+use crate::machine::Machine;
+use crate::net::Place;
+use crate::seat::Caller;
+use crate::sidecar;
+use crate::wire::{Answer, Owner, Task};
+use engine::{Input as EngineInput, Output, PeerMessage, Reply, RequestId, SessionId, SqlError};
+use model::{Millis, NodeId};
+
+impl World {
+    pub(super) fn arrive(
+        &mut self,
+        at: usize,
+        from: Place,
+        caller: Caller,
+        session: Option<u64>,
+        sql: String,
+    ) {
+        if !self.machines[at].listens(self.now) {
+            if self.net.hears(Place::Node(at), from) {
+                self.push(self.now + 1, Event::Answer { caller, answer: Answer::Refused });
+            }
+            return;
+        }
+        crate::invariants::before_statement(self, at, &sql);
+        self.next_request += 1;
+        let request = self.next_request;
+        let own = session.is_none();
+        if let Some(session) = session {
+            self.machines[at].sessions.insert(session);
+        }
+        let session = session.unwrap_or((1 << 50) | request);
+        let asked = Asked { caller, at, from, session: Some(session), own, sql: sql.clone() };
+        self.requests.insert(request, asked);
+        let statement =
+            EngineInput::Statement { request: RequestId(request), session: SessionId(session), sql };
+        self.engine(at, statement);
+    }
+
+    pub fn engine(&mut self, at: usize, input: EngineInput) {
+        let (now, unix) = (Millis(self.now), 1_700_000_000 + self.now / 1_000);
+        let machine = &mut self.machines[at];
+        let Some(engine) = &mut machine.engine else { return };
+        let outputs = engine.handle(now, unix, input);
+        machine.wake = engine.next_wake().map_or(u64::MAX, |wake| wake.0);
+        self.outputs(at, outputs);
+    }
+
+    pub fn outputs(&mut self, at: usize, outputs: Vec<Output>) {
+        for output in outputs {
+            match output {
+                Output::Reply { request: PEEK, reply } => self.peeked = Some(reply),
+                Output::Reply { request, reply } => self.reply(request.0, reply),
+                Output::Send { to, message } => self.transmit(at, &to, message),
+            }
+        }
+    }
+
+    fn reply(&mut self, request: u64, reply: Result<Reply, SqlError>) {
+        let Some(asked) = self.requests.remove(&request) else { return };
+        crate::invariants::after_statement(self, asked.at, &asked.sql, &reply);
+        if let (true, Some(session)) = (asked.own, asked.session) {
+            self.push(self.now, Event::Close { at: asked.at, session });
+        }
+        let here = Place::Node(asked.at);
+        if !self.net.hears(here, asked.from) {
+            return;
+        }
+        let arrival = self.net.arrival(self.now, here, asked.from, &mut self.chance);
+        let lost = self.net.lost_replies > 0 && self.chance.hits(self.net.lost_replies);
+        if lost {
+            self.count_fault("lost reply");
+        }
+        let answer = if lost { Answer::Broken } else { Answer::Sql(reply) };
+        self.push(arrival, Event::Answer { caller: asked.caller, answer });
+    }
+
+    fn transmit(&mut self, from: usize, to: &NodeId, message: PeerMessage) {
+        let Some(to) = self.find(to) else { return };
+        let (here, there) = (Place::Node(from), Place::Node(to));
+        let arrival = self.net.arrival(self.now, here, there, &mut self.chance);
+        if !self.net.hears(here, there) {
+            if self.machines[from].broken_to.insert(to) {
+                self.push(self.now + BREAK_SHOWS, Event::PeerLost { at: from, peer: to, refused: false });
+            }
+            return;
+        }
+        self.machines[from].broken_to.remove(&to);
+        if self.machines[to].engine.is_none() {
+            self.push(arrival, Event::PeerLost { at: from, peer: to, refused: true });
+        } else if self.net.breaks > 0 && self.chance.hits(self.net.breaks) {
+            self.count_fault("broken connection");
+            let same =
+                |event: &Event| matches!(event, Event::Peer { from: f, to: t, .. } if (*f, *t) == (from, to));
+            self.events.retain(|_, event| !same(event));
+            self.push(arrival, Event::PeerLost { at: from, peer: to, refused: false });
+        } else {
+            let life = self.machines[to].life;
+            self.push(arrival, Event::Peer { from, to, life, message: Box::new(message) });
+        }
+    }
+
+    /// A statement of the world itself, to see what a client of this node would see; `None` when it is down, or
+    /// when the node cannot answer at once.
+    pub fn peek(&mut self, at: usize, sql: &str) -> Option<Result<Reply, SqlError>> {
+        self.peeked = None;
+        self.machines[at].engine.as_ref()?;
+        self.engine(at, EngineInput::Statement { request: PEEK, session: PEEK_SESSION, sql: sql.to_owned() });
+        self.peeked.take()
+    }
+
+    pub fn add_node(&mut self) -> usize {
+        let at = self.machines.len();
+        let (controllers, bug) = (self.seats.len(), self.bug);
+        self.machines.push(Machine::new(at, controllers, bug));
+        self.start_node(at);
+        at
+    }
+
+    pub fn start_node(&mut self, at: usize) {
+        let (now, seed) = (self.now, self.chance.draw());
+        if let Err(error) = self.machines[at].open(now, seed) {
+            self.violate("8 convergence", format!("node {at} does not start: {error}"));
+        }
+        self.start_sidecar(at);
+    }
+
+    /// Begins the sidecar's polls; its process is new.
+    pub fn start_sidecar(&mut self, at: usize) {
+        let machine = &mut self.machines[at];
+        machine.sidecar_life += 1;
+        machine.lane_of.clear();
+        machine.watched.clear();
+        machine.sidecar.borrow_mut().restart();
+        let owner = Owner::Sidecar { at, life: machine.sidecar_life };
+        let shared = machine.sidecar.clone();
+        self.spawn(Task::new(owner, |wire| sidecar::polls(wire, shared)));
+    }
+
+    /// kill -9 of the sidecar alone; searchd starts it again at once.
+    pub fn kill_sidecar(&mut self, at: usize) {
+        let life = self.machines[at].sidecar_life;
+        self.tasks.retain(|_, task| task.owner != Owner::Sidecar { at, life });
+        for session in std::mem::take(&mut self.machines[at].sessions) {
+            self.engine(at, EngineInput::SessionClosed(SessionId(session)));
+        }
+    }
+
+    /// kill -9 of the node and of the sidecar that it started.
+    pub fn kill_node(&mut self, at: usize) {
+        self.kill_sidecar(at);
+        let machine = &mut self.machines[at];
+        if let Some(engine) = machine.engine.take() {
+            machine.storage = Some(engine.into_storage());
+        }
+        machine.wake = u64::MAX;
+        machine.sidecar_life += 1;
+        let gone: Vec<u64> =
+            self.requests.iter().filter(|(_, asked)| asked.at == at).map(|(request, _)| *request).collect();
+        for request in gone {
+            if let Some(asked) = self.requests.remove(&request)
+                && self.net.hears(Place::Node(at), asked.from)
+            {
+                self.push(self.now + 1, Event::Answer { caller: asked.caller, answer: Answer::Broken });
+            }
+        }
+    }
+}
