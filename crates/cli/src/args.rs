@@ -6,6 +6,7 @@ use clap::{Args, Parser, Subcommand};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
+use store::etcd::EtcdAddress;
 
 /// Keeps the sharded tables of a Manticore Search cluster complete, balanced and reachable.
 #[derive(Clone, Debug, Parser)]
@@ -233,14 +234,19 @@ pub struct NodeRun {
 
 /// Runs the controller: it decides where shards live and keeps them there.
 ///
-/// Nodes' sidecars connect to it. All its state is the control log under --dir; it may be killed and started at any
-/// moment.
+/// Nodes' sidecars connect to it. All its state is the control log, under --dir or in etcd; it may be killed and
+/// started at any moment. Of several controllers on one log in etcd one leads, and another goes on when it is gone.
 #[derive(Clone, Debug, Args)]
-#[command(after_help = "Example: shardwright serve --dir /var/lib/shardwright --api 127.0.0.1:9380")]
+#[command(after_help = "Examples:\n  shardwright serve --dir /var/lib/shardwright --api 127.0.0.1:9380\n  \
+                        shardwright serve --dir /var/lib/shardwright --api 127.0.0.1:9381 \\\n    \
+                        --store etcd://10.0.0.1:2379,10.0.0.2:2379,10.0.0.3:2379/shardwright")]
 pub struct ServeArgs {
-    /// Holds the control log and the token; made when it is not there
+    /// Holds the token, and the control log unless --store names one; made when it is not there
     #[arg(long, env = "SHARDWRIGHT_DIR")]
     pub dir: PathBuf,
+    /// The control log that several controllers share; by default it is in --dir, for one controller
+    #[arg(long, value_name = "etcd://HOST:PORT[,HOST:PORT…]/PREFIX", env = "SHARDWRIGHT_STORE")]
+    pub store: Option<EtcdAddress>,
     /// Where the API listens; loopback only in this version
     #[arg(long, value_name = "HOST:PORT", default_value = crate::api::DEFAULT_API, env = "SHARDWRIGHT_API")]
     pub api: SocketAddr,
@@ -280,9 +286,10 @@ pub struct SidecarArgs {
     /// Where to listen for the node; a free port is taken
     #[arg(long, value_name = "ADDRESS", default_value_t = IpAddr::V4(Ipv4Addr::LOCALHOST))]
     pub bind: IpAddr,
-    /// The controller's API; without one, statements for sharded tables are answered with what to configure
-    #[arg(long, value_name = "URL")]
-    pub controller: Option<String>,
+    /// The controller's API, or that of each of several; without one, statements for sharded tables are answered
+    /// with what to configure
+    #[arg(long, value_name = "URL[,URL…]", value_delimiter = ',')]
+    pub controller: Vec<String>,
     /// Holds names, identity and the highest epoch; made when it is not there
     #[arg(long)]
     pub dir: PathBuf,

@@ -83,6 +83,18 @@ pub enum OpenError {
     Illegal { index: LogIndex, reason: String },
 }
 
+/// Takes the next record into `state`, and gives it.
+fn fold(state: &mut State, index: LogIndex, bytes: &[u8]) -> Result<Record, OpenError> {
+    if index != state.last.next() {
+        let reason = format!("it follows record {}", state.last);
+        return Err(OpenError::Illegal { index, reason });
+    }
+    let record: Record = serde_json::from_slice(bytes)
+        .map_err(|error| OpenError::Unreadable { index, reason: error.to_string() })?;
+    state.apply(&record).map_err(|error| OpenError::Illegal { index, reason: error.to_string() })?;
+    Ok(record)
+}
+
 /// The operator. One per process; only the leader's acts.
 #[derive(Debug)]
 pub struct Controller {
@@ -130,13 +142,7 @@ impl Controller {
             }
         }
         for (index, bytes) in records {
-            if index.0 != state.last.0 + 1 {
-                let reason = format!("it follows record {}", state.last);
-                return Err(OpenError::Illegal { index, reason });
-            }
-            let record: Record = serde_json::from_slice(&bytes)
-                .map_err(|error| OpenError::Unreadable { index, reason: error.to_string() })?;
-            state.apply(&record).map_err(|error| OpenError::Illegal { index, reason: error.to_string() })?;
+            fold(&mut state, index, &bytes)?;
         }
         let mut observed = Observed::default();
         for node in state.nodes.keys() {
@@ -164,6 +170,12 @@ impl Controller {
             leads: false,
             out: Effects::default(),
         })
+    }
+
+    /// Folds in one record that another controller has appended, and gives it. For a follower, which never ticks:
+    /// to lead it is built anew.
+    pub fn read_on(&mut self, index: LogIndex, record: &[u8]) -> Result<Record, OpenError> {
+        fold(&mut self.state, index, record)
     }
 
     /// The state, for invariants and views outside.

@@ -200,3 +200,24 @@ pub struct Problem {
     /// What to do.
     pub hint: String,
 }
+
+/// One controller's word about itself: its sign of life for the others. The HTTP header of a refusal by one that
+/// does not lead is [`LEADER_HEADER`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ControllerShow {
+    /// `host:port` of its API, by which the others know it.
+    pub name: String,
+    pub log_id: String,
+    /// Whether it leads and reaches its log. Never two under one epoch.
+    pub leads: bool,
+    /// Whether it follows, reaches the log and could lead.
+    pub able: bool,
+    /// The leader by the log; null before there ever was one.
+    pub leader: Option<String>,
+    pub epoch: u64,
+    /// The last record it has read or written.
+    pub last: u64,
+}
+
+/// In the answer of a controller that does not lead: the URL of the one that does, by the log.
+pub const LEADER_HEADER: &str = "shardwright-leader";

@@ -55,6 +55,8 @@ pub enum ReadError {
     BeyondEnd { from: LogIndex, last: LogIndex },
     #[error(transparent)]
     Damaged(#[from] Damage),
+    #[error(transparent)]
+    KeyDamaged(#[from] KeyDamage),
     #[error("the control log could not be read: {detail}")]
     Io { detail: String },
     #[error("the control log's end is uncertain until it is recovered; its last append failed: {detail}")]
@@ -92,6 +94,20 @@ pub struct Damage {
     pub what: String,
 }
 
+/// The same for a log in etcd, where a key is the place.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "the control log is damaged: key {key} of {store}: {what}. It was left as it is and will not be used. To restore: \
+     stop all controllers, keep a copy (etcdctl snapshot save), restore etcd from its newest sound snapshot (etcdctl \
+     snapshot restore; the whole log, never single keys) and start them again"
+)]
+pub struct KeyDamage {
+    /// The log's address, `etcd://…`.
+    pub store: String,
+    pub key: String,
+    pub what: String,
+}
+
 /// Why a log could not be opened.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum OpenError {
@@ -107,6 +123,13 @@ pub enum OpenError {
     NewerFormat { file: PathBuf, found: u32, supported: u32 },
     #[error(transparent)]
     Damaged(#[from] Damage),
+    #[error(transparent)]
+    KeyDamaged(#[from] KeyDamage),
+    #[error(
+        "the control log at {store} cannot be read: {detail}; nothing was done. Check that etcd runs there and has a \
+         majority of its members"
+    )]
+    Unreachable { store: String, detail: String },
     #[error("'{id}' cannot be the id of a control log: it must be 32 lower-case hex digits")]
     InvalidLogId { id: String },
     #[error("{path}: cannot {action}: {detail}", path = .path.display())]

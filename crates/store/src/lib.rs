@@ -6,6 +6,7 @@
 //! | store | for | writers |
 //! |---|---|---|
 //! | [`file::FileLog`] | one controller | one process, held by a lock |
+//! | `etcd::EtcdLog` (feature `etcd`) | several controllers | any number, on any machine |
 //! | [`memory::MemoryLog`] | simulator and tests, with faults | any number of handles |
 //!
 //! [`conformance`] is the contract as code: every store passes it. [`bench`] times the file store.
@@ -13,10 +14,12 @@
 pub mod bench;
 pub mod conformance;
 mod error;
+#[cfg(feature = "etcd")]
+pub mod etcd;
 pub mod file;
 pub mod memory;
 
-pub use error::{AppendError, Damage, OpenError, ReadError, SnapshotError};
+pub use error::{AppendError, Damage, KeyDamage, OpenError, ReadError, SnapshotError};
 use model::LogIndex;
 use std::fmt;
 

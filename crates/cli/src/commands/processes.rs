@@ -21,7 +21,7 @@ pub async fn node(run: NodeRun) -> Result<(), CommandError> {
 
 pub async fn serve(args: ServeArgs, file: Option<PathBuf>) -> Result<(), CommandError> {
     let config = config::loaded(file, args.settings)?;
-    let options = ServeOptions { dir: args.dir, api: args.api, config };
+    let options = ServeOptions { dir: args.dir, store: args.store, api: args.api, config };
     daemon::serve::run(options, shutdown()?).await.map_err(|error| {
         let failure = match &error {
             ServeError::BeyondLoopback(_) => Failure::Refused,
@@ -35,7 +35,7 @@ pub async fn sidecar(args: SidecarArgs, token_file: Option<PathBuf>) -> Result<(
     let options = SidecarOptions {
         listen: args.listen,
         bind: args.bind,
-        controller: args.controller,
+        controllers: args.controller,
         dir: args.dir,
         data_dir: args.data_dir,
         token_file,

@@ -2,7 +2,8 @@
 
 use super::handle::Handle;
 use super::problem::{ApiError, Kind};
-use super::{auth, openapi, orders, prometheus, sidecars, tables};
+use super::standing::Seen;
+use super::{auth, forward, openapi, orders, prometheus, sidecars, tables};
 use crate::config::ConfigShow;
 use axum::body::to_bytes;
 use axum::extract::{FromRequest, Request, State};
@@ -32,6 +33,10 @@ pub(super) struct Shared {
     pub(super) token: Arc<str>,
     pub(super) config: Arc<ConfigShow>,
     pub(super) requests: Arc<Semaphore>,
+    /// Whether this controller leads.
+    pub(super) standing: Seen,
+    /// For what the leader answers in this one's place.
+    pub(super) forwarding: reqwest::Client,
 }
 
 /// All routes, each under the path that [`openapi`] describes.
@@ -84,6 +89,10 @@ pub(super) fn routes() -> Vec<(&'static str, MethodRouter<Shared>)> {
             }),
         ),
         ("/api/v1/config", get(|State(shared): State<Shared>| async move { Json((*shared.config).clone()) })),
+        (
+            "/api/v1/controller",
+            get(|State(shared): State<Shared>| async move { Json(shared.standing.borrow().show()) }),
+        ),
         ("/api/v1/openapi.json", get(|| async { Json(openapi::document()) })),
         ("/metrics", get(prometheus::metrics)),
         ("/healthz", get(|| async { "ok\n" })),
@@ -128,7 +137,10 @@ async fn admit(State(shared): State<Shared>, request: Request, next: Next) -> Re
     let Ok(_place) = shared.requests.try_acquire() else {
         return ApiError::busy("too many requests are under way").into_response();
     };
-    next.run(request).await
+    match forward::unless_leading(&shared, request).await {
+        Ok(request) => next.run(request).await,
+        Err(response) => *response,
+    }
 }
 
 /// What the operator shows between two ticks, as JSON.
@@ -150,8 +162,12 @@ pub(super) async fn look<T: Send + 'static>(
     }
 }
 
-/// Ready is who has read its log and ticks.
+/// Ready is who has read its log and ticks, or follows and could.
 async fn ready(State(shared): State<Shared>) -> Result<&'static str, ApiError> {
+    let standing = shared.standing.borrow().clone();
+    if !standing.leads_now() && !standing.is_able() {
+        return Err(ApiError::busy("the control log has not been reached for some seconds"));
+    }
     look(&shared, |_, _, _| ()).await.map(|()| "ready\n")
 }
 

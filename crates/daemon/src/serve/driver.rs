@@ -9,6 +9,7 @@ use super::desk::Desk;
 use super::handle::{Handle, MESSAGES_MAX, Message, Read};
 use super::looks::Looks;
 use super::narrate::narrate;
+use super::standing::{Seen, Standing};
 use crate::shutdown::{Shutdown, Trigger};
 use control::{Config, Controller, Effect, Input};
 use model::wire::SidecarPoll;
@@ -16,8 +17,12 @@ use model::{LogIndex, Millis, Settings};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use store::{AppendError, Log};
 use tokio::runtime::Handle as Runtime;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
+
+mod follow;
+pub(super) use follow::Register;
+use follow::Several;
 
 /// Inputs of one tick: bounds how long clients of the first ones wait for the last ones.
 const INPUTS_MAX: usize = 256;
@@ -33,6 +38,10 @@ const PAUSE_MS_MIN: u64 = 2;
 /// space or a file system to come back, and short enough that a supervisor notices.
 const TRIES_MAX: u32 = 10;
 
+/// For clients that wait when the operator is thrown away.
+const CONTROLLER_BUSY: &str = "the controller could not write its log: the statement may or may not be carried out; \
+                               look at SHOW SHARDING OPERATIONS before repeating it";
+
 /// Without a tick for this long nothing is known to wait for; the operator looks at the world anyway.
 const IDLE_MS_MAX: u64 = 1_000;
 
@@ -42,6 +51,13 @@ pub(super) struct Start {
     pub(super) name: String,
     pub(super) settings: Settings,
     pub(super) seed: u64,
+}
+
+/// Whether this controller acts. With a log of its own it always does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Role {
+    Leads,
+    Follows,
 }
 
 /// The operator with its log, ready to run.
@@ -58,6 +74,10 @@ pub(super) struct Driver {
     /// Time is counted from here.
     began: Instant,
     failures: u32,
+    role: Role,
+    /// `None` with a log that no other controller can have.
+    several: Option<Several>,
+    standing: watch::Sender<Standing>,
 }
 
 impl std::fmt::Debug for Driver {
@@ -67,11 +87,31 @@ impl std::fmt::Debug for Driver {
 }
 
 impl Driver {
-    pub(super) fn open(start: Start, log: Box<dyn Log>) -> Result<Self, ServeError> {
+    /// With a `register` the log is one that several controllers share, and this one follows at first. Blocks for as
+    /// long as the log does.
+    pub(super) fn open(
+        start: Start,
+        log: Box<dyn Log>,
+        register: Option<Box<dyn Register>>,
+    ) -> Result<Self, ServeError> {
         let (controller, snapshot) = rebuild(&start, &*log)?;
+        let several = register.map(|register| Several::new(register, &start.name)).transpose()?;
         let (sender, messages) = mpsc::channel(MESSAGES_MAX);
         let handle = Handle::new(sender);
-        Ok(Self {
+        let nothing_yet = Standing {
+            name: start.name.as_str().into(),
+            log_id: log.log_id().into(),
+            leads: false,
+            leader: None,
+            epoch: controller.epoch(),
+            last: controller.state().last,
+            contact: None,
+            candidates: std::sync::Arc::default(),
+        };
+        let driver = Self {
+            role: if several.is_some() { Role::Follows } else { Role::Leads },
+            several,
+            standing: watch::Sender::new(nothing_yet),
             desk: Desk::new(start.settings.hold_statements_seconds),
             looks: Looks::new(handle.clone())?,
             start,
@@ -82,7 +122,18 @@ impl Driver {
             handle,
             began: Instant::now(),
             failures: 0,
-        })
+        };
+        driver.show_standing();
+        Ok(driver)
+    }
+
+    pub(super) fn is_one_of_several(&self) -> bool {
+        self.several.is_some()
+    }
+
+    /// What this controller is, whenever that changes.
+    pub(super) fn seen(&self) -> Seen {
+        self.standing.subscribe()
     }
 
     pub(super) fn handle(&self) -> Handle {
@@ -114,8 +165,13 @@ impl Driver {
     fn run(mut self, runtime: &Runtime, shutdown: &Shutdown) -> Result<(), ServeError> {
         while !shutdown.is_pulled() {
             let received = runtime.block_on(self.gather(shutdown));
-            self.turn(received, runtime, shutdown)?;
+            if self.role == Role::Leads && self.still_leads()? {
+                self.turn(received, runtime, shutdown)?;
+            } else {
+                self.follow(received, runtime, shutdown)?;
+            }
         }
+        self.leave();
         self.desk.clear("the controller is stopping: what was begun goes on when it is back");
         Ok(())
     }
@@ -159,9 +215,14 @@ impl Driver {
             let records = out.records.iter().map(serde_json::to_vec).collect::<Result<Vec<_>, _>>();
             let records = records.map_err(ServeError::Encode)?;
             if let Err(error) = self.log.append(out.expected, &records) {
-                return self.begin_anew(error, runtime, shutdown);
+                return if self.several.is_some() {
+                    self.lost_append(error)
+                } else {
+                    self.begin_anew(error, runtime, shutdown)
+                };
             }
             self.failures = 0;
+            self.reached_log();
             for record in &out.records {
                 narrate(self.controller.state(), record);
             }
@@ -197,6 +258,8 @@ impl Driver {
                     sorted.inputs.push(Input::Measured { node, token, measured });
                 }
                 Message::Read(read) => sorted.reads.push(read),
+                // The lookout asked before it could see that this controller leads already.
+                Message::Lead { .. } => {}
             }
         }
         sorted
@@ -264,10 +327,7 @@ impl Driver {
         shutdown: &Shutdown,
     ) -> Result<(), ServeError> {
         tracing::error!(%error, "the control log was not written: nothing is done, the state is read anew");
-        self.desk.clear(
-            "the controller could not write its log: the statement may or may not be carried out; \
-             look at SHOW SHARDING OPERATIONS before repeating it",
-        );
+        self.desk.clear(CONTROLLER_BUSY);
         let too_large = matches!(error, AppendError::TooLarge { .. });
         loop {
             self.failures += 1;
@@ -305,7 +365,7 @@ impl Driver {
 fn passes(error: &ServeError) -> bool {
     matches!(
         error,
-        ServeError::OpenLog(store::OpenError::Io { .. })
+        ServeError::OpenLog(store::OpenError::Io { .. } | store::OpenError::Unreachable { .. })
             | ServeError::ReadLog(store::ReadError::Io { .. } | store::ReadError::Stopped { .. })
     )
 }
@@ -336,7 +396,8 @@ fn rebuild(start: &Start, log: &dyn Log) -> Result<(Controller, LogIndex), Serve
         name: start.name.clone(),
         log_id: log.log_id(),
         settings: start.settings.clone(),
-        seed: start.seed,
+        // An operator that is built anew must not choose the names again that the one before it chose.
+        seed: start.seed.wrapping_add(next.0),
     };
     let snapshot = snapshot.as_ref().map(|(at, state)| (*at, state.as_slice()));
     Ok((Controller::open(config, snapshot, records)?, at))
@@ -349,3 +410,5 @@ fn unix_now() -> u64 {
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests_several;

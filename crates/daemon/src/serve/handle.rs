@@ -3,7 +3,7 @@
 use super::desk::Orders;
 use control::{Controller, PollAnswer, RequestId};
 use model::wire::{ShardingStatement, SidecarPoll, StatementReply};
-use model::{Measurement, Millis, NodeId};
+use model::{Epoch, Measurement, Millis, NodeId};
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -18,12 +18,27 @@ pub(super) type Read = Box<dyn FnOnce(&Controller, Millis, u64) + Send>;
 
 /// Something for the driver.
 pub(super) enum Message {
-    Poll { poll: SidecarPoll, reply: oneshot::Sender<Orders> },
-    Statement { request: RequestId, statement: ShardingStatement, reply: oneshot::Sender<StatementReply> },
+    Poll {
+        poll: SidecarPoll,
+        reply: oneshot::Sender<Orders>,
+    },
+    Statement {
+        request: RequestId,
+        statement: ShardingStatement,
+        reply: oneshot::Sender<StatementReply>,
+    },
     Abandoned(RequestId),
     Polled(PollAnswer),
-    Measured { node: NodeId, token: u64, measured: Result<Measurement, String> },
+    Measured {
+        node: NodeId,
+        token: u64,
+        measured: Result<Measurement, String>,
+    },
     Read(Read),
+    /// The leader of epoch `after` is silent, and the lead is this controller's to take.
+    Lead {
+        after: Epoch,
+    },
 }
 
 impl fmt::Debug for Message {
@@ -35,6 +50,7 @@ impl fmt::Debug for Message {
             Self::Polled(_) => "Polled",
             Self::Measured { .. } => "Measured",
             Self::Read(_) => "Read",
+            Self::Lead { .. } => "Lead",
         })
     }
 }

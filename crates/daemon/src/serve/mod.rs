@@ -2,12 +2,17 @@
 //!
 //! A request goes API → [`driver`] → operator → log → effects → [`desk`] (commands, answers) or [`looks`] (nodes).
 //! Nothing but the driver touches the operator or the log, so there is one order of things and no lock.
+//!
+//! Of several controllers on one log, one leads: [`lookout`] listens for the leader's sign of life, the driver takes
+//! the lead and gives it up, [`standing`] is what it is, and [`forward`] what happens to requests meanwhile.
 
 mod api;
 mod auth;
 mod desk;
 mod driver;
+mod forward;
 mod handle;
+mod lookout;
 mod looks;
 mod narrate;
 mod openapi;
@@ -15,6 +20,7 @@ mod orders;
 mod problem;
 mod prometheus;
 mod sidecars;
+mod standing;
 mod tables;
 
 use crate::config::Loaded;
@@ -22,9 +28,11 @@ use crate::files::{self, FileError};
 use crate::http::{self, ConnectionLimits};
 use crate::shutdown::Shutdown;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
+use store::Log;
+use store::etcd::{Candidates, EtcdAddress, EtcdLog};
 use store::file::FileLog;
 use tokio::net::TcpListener;
 
@@ -40,8 +48,10 @@ const LIMITS: ConnectionLimits =
 /// What a controller is started with.
 #[derive(Clone, Debug)]
 pub struct ServeOptions {
-    /// Holds the control log and the token; made when it is not there.
+    /// Holds the token, and the control log unless `store` names one; made when it is not there.
     pub dir: PathBuf,
+    /// The log that several controllers share. `None`: the log in `dir`, and one controller.
+    pub store: Option<EtcdAddress>,
     /// Loopback only; port 0 takes a free one.
     pub api: SocketAddr,
     pub config: Loaded,
@@ -97,29 +107,28 @@ impl Server {
         let listener = TcpListener::bind(options.api).await.map_err(fail)?;
         let address = listener.local_addr().map_err(fail)?;
         files::ensure_directory(&options.dir)?;
-        let log_directory = options.dir.join(LOG_DIRECTORY);
-        let id = files::random_hex(store::LOG_ID_LEN / 2)?;
-        let holder = format!("shardwright serve on {address}, process {}", std::process::id());
-        files::ensure_directory(&log_directory)?;
-        let mut log = FileLog::open(&log_directory, &holder, || id)?;
-        for note in log.take_notes() {
-            tracing::info!(%note, "control log");
-        }
         let token = auth::token(&options.dir.join(TOKEN_FILE))?;
         let seed = files::random_hex(8)?;
-        let driver = driver::Driver::open(
-            driver::Start {
-                name: address.to_string(),
-                settings: options.config.settings.clone(),
-                seed: u64::from_str_radix(&seed, 16).unwrap_or_default(),
-            },
-            Box::new(log),
-        )?;
+        let start = driver::Start {
+            name: address.to_string(),
+            settings: options.config.settings.clone(),
+            seed: u64::from_str_radix(&seed, 16).unwrap_or_default(),
+        };
+        // Both logs block while they are read, and the second one on the network.
+        let opening = tokio::task::spawn_blocking(move || match &options.store {
+            None => driver::Driver::open(start, open_file(&options.dir, address)?, None),
+            Some(store) => {
+                driver::Driver::open(start, open_etcd(store)?, Some(Box::new(Candidates::new(store))))
+            }
+        });
+        let driver = opening.await.map_err(|error| ServeError::Driver(error.to_string()))??;
         let shared = api::Shared {
             handle: driver.handle(),
             token: Arc::from(token.as_str()),
             config: Arc::new(options.config.show()),
             requests: Arc::new(tokio::sync::Semaphore::new(api::REQUESTS_MAX)),
+            standing: driver.seen(),
+            forwarding: forward::client()?,
         };
         Ok(Self { listener, address, token, driver, shared })
     }
@@ -137,6 +146,10 @@ impl Server {
     /// Serves and acts until `shutdown`, or until the log can be neither written nor read.
     pub async fn run(self, shutdown: Shutdown) -> Result<(), ServeError> {
         let (failed, stop) = Shutdown::new();
+        if self.driver.is_one_of_several() {
+            let (client, seen) = (lookout::client()?, self.driver.seen());
+            tokio::spawn(lookout::run(client, seen, self.driver.handle(), shutdown.clone()));
+        }
         let driving = self.driver.spawn(shutdown.clone(), failed)?;
         http::serve(self.listener, api::router(self.shared), LIMITS, either(shutdown, stop)).await;
         match driving.await {
@@ -144,6 +157,29 @@ impl Server {
             Err(_gone) => Err(ServeError::Driver("its thread is gone".to_owned())),
         }
     }
+}
+
+/// The log in `dir`, which no other process can have.
+fn open_file(dir: &Path, address: SocketAddr) -> Result<Box<dyn Log>, ServeError> {
+    let directory = dir.join(LOG_DIRECTORY);
+    let id = files::random_hex(store::LOG_ID_LEN / 2)?;
+    let holder = format!("shardwright serve on {address}, process {}", std::process::id());
+    files::ensure_directory(&directory)?;
+    let mut log = FileLog::open(&directory, &holder, || id)?;
+    for note in log.take_notes() {
+        tracing::info!(%note, "control log");
+    }
+    Ok(Box::new(log))
+}
+
+/// The log that several controllers share.
+fn open_etcd(address: &EtcdAddress) -> Result<Box<dyn Log>, ServeError> {
+    let (writer, id) = (files::random_hex(store::LOG_ID_LEN / 2)?, files::random_hex(store::LOG_ID_LEN / 2)?);
+    let opened = EtcdLog::open(address, writer, || id)?;
+    if opened.created {
+        tracing::info!(log_id = opened.log.log_id(), store = %address, "made a new control log");
+    }
+    Ok(Box::new(opened.log))
 }
 
 /// A signal that comes when either does.

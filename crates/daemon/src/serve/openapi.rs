@@ -101,6 +101,11 @@ const ENDPOINTS: &[Endpoint] = &[
     reads("/api/v1/metrics/cluster", "Figures of the nodes", Some("ClusterMetrics")),
     reads("/api/v1/alerts", "Alerts that fire or were just resolved", Some("Alerts")),
     reads("/api/v1/config", "The settings that hold, each with its source", Some("ConfigShow")),
+    reads(
+        "/api/v1/controller",
+        "This controller's sign of life, and who leads; every controller answers for itself",
+        Some("ControllerShow"),
+    ),
     reads("/api/v1/openapi.json", "This document", Some("Document")),
     Endpoint {
         method: "post",

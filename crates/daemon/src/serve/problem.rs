@@ -18,6 +18,7 @@ pub(super) enum Kind {
     Conflict,
     TooLarge,
     Refused,
+    NotLeader,
     Busy,
     Timeout,
 }
@@ -34,6 +35,7 @@ impl Kind {
             Self::Conflict => ("conflict", "It stands against what is there", StatusCode::CONFLICT),
             Self::TooLarge => ("too_large", "The request is too large", StatusCode::PAYLOAD_TOO_LARGE),
             Self::Refused => ("refused", "Refused", StatusCode::UNPROCESSABLE_ENTITY),
+            Self::NotLeader => ("not_leader", "Another controller leads", StatusCode::MISDIRECTED_REQUEST),
             Self::Busy => ("busy", "Not now", StatusCode::SERVICE_UNAVAILABLE),
             Self::Timeout => ("timeout", "Not done in time", StatusCode::GATEWAY_TIMEOUT),
         }

@@ -17,9 +17,10 @@ struct Serving {
     running: JoinHandle<Result<(), ServeError>>,
 }
 
-fn options(dir: &std::path::Path) -> ServeOptions {
+fn options(dir: &Path) -> ServeOptions {
     ServeOptions {
         dir: dir.to_owned(),
+        store: None,
         api: "127.0.0.1:0".parse().expect("an address"),
         config: Loaded::profile(Environment::Development),
     }

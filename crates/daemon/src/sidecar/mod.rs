@@ -43,9 +43,9 @@ pub struct SidecarOptions {
     pub listen: String,
     /// Where to listen; a free port is taken.
     pub bind: IpAddr,
-    /// `http://HOST:PORT` of `shardwright serve`; without it statements for sharded tables are answered with
+    /// `http://HOST:PORT` of each `shardwright serve`; without one, statements for sharded tables are answered with
     /// what to configure.
-    pub controller: Option<String>,
+    pub controllers: Vec<String>,
     /// Holds names, binding and identity; made when it is not there.
     pub dir: PathBuf,
     /// searchd's data directory: group directories are made there.
@@ -190,16 +190,16 @@ impl Bound {
         let fail = |error| SidecarError::Bind { address, error };
         let listener = TcpListener::bind(address).await.map_err(fail)?;
         let address = listener.local_addr().map_err(fail)?;
-        let token = match (&options.controller, &options.token_file) {
-            (None, _) => String::new(),
-            (Some(_), None) => return Err(SidecarError::NoToken),
-            (Some(_), Some(path)) => {
+        let token = match (options.controllers.is_empty(), &options.token_file) {
+            (true, _) => String::new(),
+            (false, None) => return Err(SidecarError::NoToken),
+            (false, Some(path)) => {
                 files::read_secret(path)?.ok_or_else(|| SidecarError::EmptyToken(path.clone()))?
             }
         };
         let client = Client::new(manticore::USER_AGENT, options.searchd_token)
             .map_err(|error| SidecarError::Client(error.to_string()))?;
-        let controller = controller::Controller::new(options.controller.as_deref(), token)
+        let controller = controller::Controller::new(&options.controllers, token)
             .map_err(|error| SidecarError::Client(error.to_string()))?;
         let upstream = options.upstream.map(|command| {
             upstream::Upstream::new(&command, options.upstream_flags)

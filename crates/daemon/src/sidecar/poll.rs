@@ -162,6 +162,10 @@ async fn take(sidecar: &Arc<Sidecar>, orders: SidecarOrders, asked: Instant) -> 
         Ok(Ok(())) => {}
         Ok(Err(refused)) => {
             tracing::error!(%refused, "orders refused");
+            if !matches!(refused, Refused::NotStored(_)) {
+                // A deposed leader, or none of ours: another controller may be the right one.
+                sidecar.controller.pass_over();
+            }
             refuse(sidecar, &orders.commands, &refused);
             return false;
         }

@@ -18,19 +18,19 @@ use crc32fast::Hasher;
 use model::LogIndex;
 
 /// The version this program writes, and the newest it reads.
-pub(super) const FORMAT_VERSION: u32 = 1;
-pub(super) const HEADER_LEN: usize = 56;
-pub(super) const FRAME_HEAD_LEN: usize = 24;
-pub(super) const SNAPSHOT_HEAD_LEN: usize = HEADER_LEN + 12;
+pub(crate) const FORMAT_VERSION: u32 = 1;
+pub(crate) const HEADER_LEN: usize = 56;
+pub(crate) const FRAME_HEAD_LEN: usize = 24;
+pub(crate) const SNAPSHOT_HEAD_LEN: usize = HEADER_LEN + 12;
 /// Bytes before each record in a frame's body.
 const RECORD_HEAD_LEN: usize = 4;
 const FRAME_BODY_LEN_MAX: usize = APPEND_BYTES_MAX + APPEND_RECORDS_MAX * RECORD_HEAD_LEN;
 /// The longest frame that an append can leave behind.
-pub(super) const FRAME_LEN_MAX: u64 = (FRAME_HEAD_LEN + FRAME_BODY_LEN_MAX) as u64;
+pub(crate) const FRAME_LEN_MAX: u64 = (FRAME_HEAD_LEN + FRAME_BODY_LEN_MAX) as u64;
 
 /// What a file holds, told by its first eight bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(crate) enum Kind {
     Records,
     Acknowledged,
     Snapshot,
@@ -47,18 +47,18 @@ impl Kind {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Header {
+pub(crate) struct Header {
     pub log_id: String,
     pub index: LogIndex,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum HeaderError {
+pub(crate) enum HeaderError {
     Damaged(String),
     Newer(u32),
 }
 
-pub(super) fn encode_header(kind: Kind, log_id: &str, index: LogIndex) -> Vec<u8> {
+pub(crate) fn encode_header(kind: Kind, log_id: &str, index: LogIndex) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(HEADER_LEN);
     bytes.extend_from_slice(kind.magic());
     bytes.extend_from_slice(&FORMAT_VERSION.to_le_bytes());
@@ -69,7 +69,7 @@ pub(super) fn encode_header(kind: Kind, log_id: &str, index: LogIndex) -> Vec<u8
     bytes
 }
 
-pub(super) fn decode_header(kind: Kind, bytes: &[u8]) -> Result<Header, HeaderError> {
+pub(crate) fn decode_header(kind: Kind, bytes: &[u8]) -> Result<Header, HeaderError> {
     let damaged = |what: &str| Err(HeaderError::Damaged(what.to_owned()));
     if bytes.len() < HEADER_LEN {
         return Err(HeaderError::Damaged(format!(
@@ -102,7 +102,7 @@ fn check_version(found: u32) -> Result<(), HeaderError> {
 
 /// The first part of a frame, enough to know how much follows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct FrameHead {
+pub(crate) struct FrameHead {
     pub first: LogIndex,
     pub records: u32,
     pub body_len: u32,
@@ -110,17 +110,17 @@ pub(super) struct FrameHead {
 }
 
 impl FrameHead {
-    pub(super) fn last(&self) -> LogIndex {
+    pub(crate) fn last(&self) -> LogIndex {
         LogIndex(self.first.0 + u64::from(self.records) - 1)
     }
 
-    pub(super) fn frame_len(&self) -> u64 {
+    pub(crate) fn frame_len(&self) -> u64 {
         FRAME_HEAD_LEN as u64 + u64::from(self.body_len)
     }
 }
 
 /// One append as bytes. `records` is not empty and within the limits of an append.
-pub(super) fn encode_frame(first: LogIndex, records: &[Vec<u8>]) -> (FrameHead, Vec<u8>) {
+pub(crate) fn encode_frame(first: LogIndex, records: &[Vec<u8>]) -> (FrameHead, Vec<u8>) {
     let body_len = records.iter().map(|record| RECORD_HEAD_LEN + record.len()).sum::<usize>();
     let mut frame = Vec::with_capacity(FRAME_HEAD_LEN + body_len);
     frame.resize(FRAME_HEAD_LEN, 0);
@@ -143,8 +143,14 @@ pub(super) fn encode_frame(first: LogIndex, records: &[Vec<u8>]) -> (FrameHead, 
     (head, frame)
 }
 
+/// The record that a frame says it begins with; nothing is checked.
+#[cfg(feature = "etcd")]
+pub(crate) fn peek_first(frame: &[u8]) -> Option<LogIndex> {
+    (frame.len() >= FRAME_HEAD_LEN).then(|| LogIndex(u64_at(frame, 8)))
+}
+
 /// Checks the head of the frame that should begin with record `first`.
-pub(super) fn decode_frame_head(bytes: &[u8], first: LogIndex) -> Result<FrameHead, String> {
+pub(crate) fn decode_frame_head(bytes: &[u8], first: LogIndex) -> Result<FrameHead, String> {
     if bytes.len() < FRAME_HEAD_LEN {
         return Err(format!(
             "the head of record {first} is cut short, {} of {FRAME_HEAD_LEN} bytes",
@@ -170,7 +176,7 @@ pub(super) fn decode_frame_head(bytes: &[u8], first: LogIndex) -> Result<FrameHe
 }
 
 /// The records of a frame, from the body its head announced.
-pub(super) fn decode_frame_body(head: &FrameHead, body: &[u8]) -> Result<Vec<Vec<u8>>, String> {
+pub(crate) fn decode_frame_body(head: &FrameHead, body: &[u8]) -> Result<Vec<Vec<u8>>, String> {
     let first = head.first;
     if body.len() != head.body_len as usize {
         return Err(format!("record {first} is cut short, {} of {} bytes", body.len(), head.body_len));
@@ -198,7 +204,7 @@ pub(super) fn decode_frame_body(head: &FrameHead, body: &[u8]) -> Result<Vec<Vec
 }
 
 /// All of a snapshot file but the state itself.
-pub(super) fn encode_snapshot_head(log_id: &str, at: LogIndex, state: &[u8]) -> Vec<u8> {
+pub(crate) fn encode_snapshot_head(log_id: &str, at: LogIndex, state: &[u8]) -> Vec<u8> {
     let mut bytes = encode_header(Kind::Snapshot, log_id, at);
     bytes.extend_from_slice(&(state.len() as u64).to_le_bytes());
     let crc = snapshot_crc(state);
@@ -207,7 +213,7 @@ pub(super) fn encode_snapshot_head(log_id: &str, at: LogIndex, state: &[u8]) -> 
 }
 
 /// Checks what follows the header of a snapshot file, `bytes` being the whole file, and gives the state.
-pub(super) fn decode_snapshot_state(bytes: &[u8]) -> Result<&[u8], String> {
+pub(crate) fn decode_snapshot_state(bytes: &[u8]) -> Result<&[u8], String> {
     let Some((head, state)) = bytes.split_at_checked(SNAPSHOT_HEAD_LEN) else {
         return Err("the snapshot is cut short".to_owned());
     };

@@ -8,7 +8,7 @@
 //! is room. Only this module of the crate touches files.
 
 mod disk;
-mod format;
+pub(crate) mod format;
 mod mark;
 mod open;
 mod segment;

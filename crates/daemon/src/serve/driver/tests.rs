@@ -21,7 +21,7 @@ fn start() -> Start {
 fn bench() -> Bench {
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     let store = MemoryStore::new(LOG_ID).expect("a log");
-    let driver = Driver::open(start(), Box::new(store.handle(1))).expect("opens");
+    let driver = Driver::open(start(), Box::new(store.handle(1)), None).expect("opens");
     let (trigger, shutdown) = Shutdown::new();
     Bench { runtime, store, driver, shutdown, _trigger: trigger }
 }
@@ -119,7 +119,7 @@ fn a_restart_continues_from_the_log() {
     let mut bench = bench();
     bench.turn(Vec::new()).expect("leads");
     let last = bench.last();
-    let mut again = Driver::open(start(), Box::new(bench.store.handle(3))).expect("opens");
+    let mut again = Driver::open(start(), Box::new(bench.store.handle(3)), None).expect("opens");
     again.turn(Vec::new(), bench.runtime.handle(), &bench.shutdown).expect("leads");
     assert!(bench.last() > last);
     // The first one is deposed: its next record meets a conflict, and it reads on instead of acting.

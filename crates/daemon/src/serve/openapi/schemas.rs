@@ -43,6 +43,10 @@ fn seen() -> Value {
             ("timestamp", "integer"), ("overall_status", "string"), ("rebalancing", "RebalancingMetrics"),
             ("queue", "QueueMetrics"), ("cluster", "ClusterMetrics"), ("alerts", "[Alert]"),
         ]),
+        "ControllerShow": object(&[
+            ("name", "string"), ("log_id", "string"), ("leads", "boolean"), ("able", "boolean"),
+            ("leader", "string?"), ("epoch", "integer"), ("last", "integer"),
+        ]),
         "Metrics": object(&[
             ("rebalancing", "RebalancingMetrics"), ("queue", "QueueMetrics"), ("cluster", "ClusterMetrics"),
         ]),

@@ -1,6 +1,7 @@
 //! The sidecar against a scripted node, a scripted controller and a scripted upstream sidecar, over real HTTP.
 
 mod execute;
+mod leaders;
 mod polls;
 mod script;
 mod statements;

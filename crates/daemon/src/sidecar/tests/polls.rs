@@ -82,7 +82,7 @@ async fn a_node_binds_stores_names_and_then_says_so() {
     assert_eq!(polls[0].uuid.len(), 32);
     // After a restart all of it is still known.
     let dir = stage.dir;
-    let again = Stage::in_dir(dir, &node, None, None).await;
+    let again = Stage::in_dir(dir, &node, Vec::new(), None).await;
     assert_eq!(again.sidecar.uuid, polls[0].uuid);
     assert_eq!(again.sidecar.fence.seen(), (Some(LOG_ID.to_owned()), Epoch(3)));
     assert_eq!(again.sidecar.names.version(Some(LOG_ID)), 7);
@@ -204,7 +204,7 @@ async fn an_outcome_does_not_wait_for_a_held_poll() {
         ok()
     })
     .await;
-    let mut stage = Stage::with_controller(&node, format!("http://{address}")).await;
+    let mut stage = Stage::with_controllers(&node, vec![format!("http://{address}")]).await;
     let (_, _trigger) = stage.run();
     until("a poll is held", || controller.polls.lock().expect("unpoisoned").len() == 2).await;
     release.send(()).expect("waited for");

@@ -10,6 +10,7 @@ use axum::http::{StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use axum::{Json, Router};
 use manticore::handover;
+use model::api::LEADER_HEADER;
 use model::wire::TableNameEntry;
 use model::{Epoch, TableName};
 use serde_json::{Value, json};
@@ -35,7 +36,11 @@ async fn answer(State(server): State<Server>, uri: Uri, body: Bytes) -> Response
     let body = String::from_utf8_lossy(&body).into_owned();
     server.asked.lock().expect("unpoisoned").push(body.clone());
     let (status, answer) = (server.answerer.lock().expect("unpoisoned"))(uri.path(), &body);
-    (StatusCode::from_u16(status).expect("a status"), Json(answer)).into_response()
+    let mut response = (StatusCode::from_u16(status).expect("a status"), Json(&answer)).into_response();
+    if let Some(leader) = answer["leader"].as_str() {
+        response.headers_mut().insert(LEADER_HEADER, leader.parse().expect("a header"));
+    }
+    response
 }
 
 impl Server {
@@ -110,12 +115,12 @@ impl Stage {
     pub(super) async fn new(node: &Server, controller: Option<&Server>) -> Self {
         let dir = tempfile::tempdir().expect("a directory");
         let url = controller.map(|controller| format!("http://{}/", controller.address));
-        Self::in_dir(dir, node, url, None).await
+        Self::in_dir(dir, node, url.into_iter().collect(), None).await
     }
 
-    pub(super) async fn with_controller(node: &Server, url: String) -> Self {
+    pub(super) async fn with_controllers(node: &Server, urls: Vec<String>) -> Self {
         let dir = tempfile::tempdir().expect("a directory");
-        Self::in_dir(dir, node, Some(url), None).await
+        Self::in_dir(dir, node, urls, None).await
     }
 
     /// With an upstream sidecar: a process that says that it listens where `stock` does.
@@ -124,13 +129,13 @@ impl Stage {
         let script = dir.path().join("stock.sh");
         let text = format!("echo 'Buddy v9 started {}'; exec sleep 600", stock.address);
         std::fs::write(&script, text).expect("written");
-        Self::in_dir(dir, node, None, Some(format!("sh {}", script.display()))).await
+        Self::in_dir(dir, node, Vec::new(), Some(format!("sh {}", script.display()))).await
     }
 
     pub(super) async fn in_dir(
         dir: tempfile::TempDir,
         node: &Server,
-        controller: Option<String>,
+        controllers: Vec<String>,
         upstream: Option<String>,
     ) -> Self {
         let token_file = dir.path().join("token");
@@ -140,7 +145,7 @@ impl Stage {
         let bound = Bound::new(SidecarOptions {
             listen: format!("http://{}", node.address),
             bind: "127.0.0.1".parse().expect("an address"),
-            controller,
+            controllers,
             dir: dir.path().join("sidecar"),
             data_dir,
             token_file: Some(token_file),

@@ -1,0 +1,102 @@
+//! What a controller does with requests while another one leads: sidecars are told where the leader is, people and
+//! scripts get its answer through here.
+
+use super::ServeError;
+use super::api::Shared;
+use super::problem::{ApiError, Kind};
+use super::standing::Standing;
+use axum::body::{Body, to_bytes};
+use axum::extract::Request;
+use axum::http::{HeaderName, HeaderValue, header};
+use axum::response::{IntoResponse, Response};
+use model::api::LEADER_HEADER;
+use std::time::Duration;
+
+/// As for the API's own bodies: nothing longer is passed on.
+const BODY_BYTES_MAX: usize = 4 << 20;
+const CONNECT_TIME_MAX: Duration = Duration::from_secs(2);
+/// Marks what was passed on once. It is not passed on again: two controllers that each take the other for the
+/// leader, for a moment, must not send a request to and fro.
+const FORWARDED: HeaderName = HeaderName::from_static("shardwright-forwarded");
+/// What every controller answers for itself.
+const OWN: [&str; 5] =
+    ["/api/v1/controller", "/api/v1/config", "/api/v1/openapi.json", "/healthz", "/readyz"];
+
+/// The client for requests to the leader. They take as long as the leader lets them.
+pub(super) fn client() -> Result<reqwest::Client, ServeError> {
+    let built = reqwest::Client::builder().no_proxy().connect_timeout(CONNECT_TIME_MAX).build();
+    built.map_err(|error| ServeError::Client(error.to_string()))
+}
+
+/// Answers `request` when this controller does not lead; gives it back when it is to be answered here.
+pub(super) async fn unless_leading(shared: &Shared, request: Request) -> Result<Request, Box<Response>> {
+    let path = request.uri().path();
+    let standing = shared.standing.borrow().clone();
+    if standing.leads_now() || OWN.contains(&path) {
+        return Ok(request);
+    }
+    let Some(leader) = standing.leader_elsewhere() else {
+        return Err(Box::new(ApiError::busy("no controller leads at this moment").into_response()));
+    };
+    let response = if path.starts_with("/api/v1/sidecar/") || request.headers().contains_key(FORWARDED) {
+        misdirected(&leader)
+    } else {
+        pass_on(shared, &leader, request).await.unwrap_or_else(IntoResponse::into_response)
+    };
+    Err(Box::new(response))
+}
+
+/// Says where the leader is.
+fn misdirected(leader: &str) -> Response {
+    let detail = "this controller does not lead; nothing was done";
+    let mut response =
+        ApiError::new(Kind::NotLeader, detail, format!("ask the leader at {leader}")).into_response();
+    if let Ok(value) = HeaderValue::from_str(leader) {
+        response.headers_mut().insert(LEADER_HEADER, value);
+    }
+    response
+}
+
+/// The leader's answer to `request`.
+async fn pass_on(shared: &Shared, leader: &str, request: Request) -> Result<Response, ApiError> {
+    let (parts, body) = request.into_parts();
+    let body = to_bytes(body, BODY_BYTES_MAX).await.map_err(|error| {
+        ApiError::new(Kind::TooLarge, format!("the body cannot be read: {error}"), "send less at once")
+    })?;
+    let target = parts.uri.path_and_query().map_or("/", axum::http::uri::PathAndQuery::as_str);
+    let mut passed = shared.forwarding.request(parts.method, format!("{leader}{target}")).body(body);
+    passed = passed.header(FORWARDED, "1");
+    for name in [header::AUTHORIZATION, header::CONTENT_TYPE, header::ACCEPT] {
+        if let Some(value) = parts.headers.get(&name) {
+            passed = passed.header(name, value);
+        }
+    }
+    let answer = tokio::select! {
+        answer = passed.send() => answer.map_err(|error| error.without_url().to_string()),
+        () = deposed(shared, leader) => Err("another controller has taken the lead".to_owned()),
+    };
+    let answer = answer.map_err(|error| no_answer(leader, &error))?;
+    let (status, kind) = (answer.status(), answer.headers().get(header::CONTENT_TYPE).cloned());
+    let bytes = answer.bytes().await.map_err(|error| no_answer(leader, &error.without_url().to_string()))?;
+    let mut response = (status, Body::from(bytes)).into_response();
+    if let Some(kind) = kind {
+        response.headers_mut().insert(header::CONTENT_TYPE, kind);
+    }
+    Ok(response)
+}
+
+fn no_answer(leader: &str, error: &str) -> ApiError {
+    let detail =
+        format!("the leader at {leader} did not answer ({error}); what was asked may have been done");
+    ApiError::busy(&detail)
+}
+
+/// Returns once the log names another leader.
+async fn deposed(shared: &Shared, leader: &str) {
+    let mut standing = shared.standing.clone();
+    let other = |now: &Standing| now.leader_elsewhere().as_deref() != Some(leader);
+    // Without a driver nobody knows any better; the request then has its own end.
+    if standing.wait_for(other).await.is_err() {
+        std::future::pending::<()>().await;
+    }
+}

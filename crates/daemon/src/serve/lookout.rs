@@ -1,0 +1,108 @@
+//! A follower's lookout: asks the leader for a sign of life, and after a silence whether a lower candidate is there.
+//!
+//! It only says that the lead is to be taken; taking it is an append, which the log lets one controller do.
+
+use super::ServeError;
+use super::handle::{Handle, Message};
+use super::standing::{SILENCE_MAX, Seen, Standing};
+use crate::shutdown::Shutdown;
+use model::Epoch;
+use model::api::ControllerShow;
+use reqwest::Client;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::task::JoinSet;
+
+/// Between two questions: ten within the silence, so that one lost answer deposes nobody.
+const ASK_EVERY: Duration = Duration::from_millis(500);
+/// A controller that lives answers within milliseconds; one that is frozen never does.
+const ANSWER_TIME_MAX: Duration = Duration::from_secs(1);
+
+/// Asks the other controllers for one that follows.
+#[derive(Debug)]
+struct Lookout {
+    client: Client,
+    /// The leader's epoch, and when there was a sign of life of it.
+    heard: Option<(Epoch, Instant)>,
+}
+
+/// Asks until `shutdown`.
+pub(super) async fn run(client: Client, seen: Seen, driver: Handle, shutdown: Shutdown) {
+    let mut lookout = Lookout { client, heard: None };
+    loop {
+        tokio::select! {
+            () = shutdown.wait() => return,
+            () = tokio::time::sleep(ASK_EVERY) => {}
+        }
+        let standing = seen.borrow().clone();
+        if !standing.is_able() {
+            // Whoever leads, or does not reach the log, has no say in who should; it listens anew after that.
+            lookout.heard = None;
+        } else if lookout.is_silent(&standing).await {
+            match lookout.lower_that_is_able(&standing).await {
+                Some(lower) => tracing::debug!(lower, "the lead is for a lower candidate to take"),
+                None => driver.seen(Message::Lead { after: standing.epoch }).await,
+            }
+        }
+    }
+}
+
+/// The client for questions to other controllers.
+pub(super) fn client() -> Result<Client, ServeError> {
+    let built = Client::builder().no_proxy().timeout(ANSWER_TIME_MAX).build();
+    built.map_err(|error| ServeError::Client(error.to_string()))
+}
+
+impl Lookout {
+    /// Whether the leader has been silent for too long. When nobody has ever led there is no one to wait for.
+    async fn is_silent(&mut self, standing: &Standing) -> bool {
+        let Some(leader) = &standing.leader else { return true };
+        let alive = ask(&self.client, leader).await.is_some_and(|show| {
+            show.leads && show.log_id == *standing.log_id && show.epoch >= standing.epoch.0
+        });
+        let now = Instant::now();
+        let at = match self.heard {
+            Some((epoch, at)) if epoch == standing.epoch && !alive => at,
+            _ => now,
+        };
+        self.heard = Some((standing.epoch, at));
+        let silence = now.duration_since(at);
+        if silence >= SILENCE_MAX {
+            tracing::warn!(%leader, seconds = silence.as_secs(), "the leader shows no sign of life");
+        }
+        silence >= SILENCE_MAX
+    }
+
+    /// A candidate with a lower name that could take the lead: it is the one to do so.
+    async fn lower_that_is_able(&self, standing: &Standing) -> Option<String> {
+        let mut asked = JoinSet::new();
+        for name in standing.candidates.iter().filter(|name| ***name < *standing.name) {
+            let (client, name, log_id) = (self.client.clone(), name.clone(), Arc::clone(&standing.log_id));
+            asked.spawn(async move {
+                let show = ask(&client, &name).await?;
+                (show.able && show.log_id == *log_id).then_some(name)
+            });
+        }
+        while let Some(answer) = asked.join_next().await {
+            if let Ok(Some(name)) = answer {
+                return Some(name);
+            }
+        }
+        None
+    }
+}
+
+async fn ask(client: &Client, name: &str) -> Option<ControllerShow> {
+    let asked = client.get(format!("http://{name}/api/v1/controller")).send().await;
+    let answer = match asked.and_then(reqwest::Response::error_for_status) {
+        Ok(response) => response.json().await,
+        Err(error) => Err(error),
+    };
+    match answer {
+        Ok(show) => Some(show),
+        Err(error) => {
+            tracing::debug!(name, %error, "no sign of life");
+            None
+        }
+    }
+}
