@@ -10,6 +10,7 @@ use serde::de::DeserializeOwned;
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
+use tokio::sync::watch;
 
 /// A poll is held a second at most; the rest is for an append that takes long. Tests hold polls for longer than
 /// they wait for anything, so that none is given up behind their back.
@@ -55,6 +56,8 @@ pub(super) struct Controller {
     urls: Vec<String>,
     /// Whom to ask first: the last one that answered as a leader.
     at: Mutex<String>,
+    /// The last one that answered as a leader; empty before there was one.
+    leader: watch::Sender<String>,
     token: String,
 }
 
@@ -75,7 +78,7 @@ impl Controller {
         let client = Client::builder().no_proxy().connect_timeout(Duration::from_secs(2)).build()?;
         let urls: Vec<String> = urls.iter().map(|url| url.trim_end_matches('/').to_owned()).collect();
         let at = Mutex::new(urls.first().cloned().unwrap_or_default());
-        Ok(Self { client, urls, at, token })
+        Ok(Self { client, urls, at, leader: watch::Sender::new(String::new()), token })
     }
 
     pub(super) fn is_configured(&self) -> bool {
@@ -130,13 +133,27 @@ impl Controller {
             if asked.len() == CONTROLLERS_ASKED_MAX || !asked.insert(url.clone()) {
                 continue;
             }
-            match self.ask(&url, path, body, time_max).await {
+            let leader = self.leader.subscribe();
+            let answer = tokio::select! {
+                answer = self.ask(&url, path, body, time_max) => answer,
+                // One that is frozen would not answer for as long as a statement may take.
+                () = replaced(leader, &url) => {
+                    let reason = "another controller has taken the lead and goes on with what was begun".to_owned();
+                    Asked::Failed(ControllerError::Unanswered { url: url.clone(), reason })
+                }
+            };
+            match answer {
                 Asked::Answered(answer) => {
-                    *self.at.lock().unwrap_or_else(PoisonError::into_inner) = url;
+                    self.at.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&url);
+                    self.leader.send_if_modified(|leader| {
+                        let other = *leader != url;
+                        *leader = url;
+                        other
+                    });
                     return Ok(answer);
                 }
                 Asked::Failed(error) => {
-                    if matches!(error, ControllerError::Unanswered { .. }) {
+                    if matches!(error, ControllerError::Unanswered { .. }) && self.is_at(&url) {
                         self.pass_over();
                     }
                     return Err(error);
@@ -146,6 +163,10 @@ impl Controller {
             }
         }
         Err(ends)
+    }
+
+    fn is_at(&self, url: &str) -> bool {
+        *self.at.lock().unwrap_or_else(PoisonError::into_inner) == url
     }
 
     /// The last leader, and then every controller on the list, beginning with the one after it.
@@ -199,6 +220,16 @@ impl Controller {
             Err(_) => ControllerError::Stranger { url, status },
         })
     }
+}
+
+/// Returns once another controller than the one at `url` has answered as the leader since.
+async fn replaced(mut leader: watch::Receiver<String>, url: &str) {
+    while leader.changed().await.is_ok() {
+        if *leader.borrow_and_update() != url {
+            return;
+        }
+    }
+    std::future::pending::<()>().await;
 }
 
 /// The innermost cause: the outer ones repeat the address, and never the token.

@@ -90,6 +90,28 @@ async fn what_may_have_been_done_is_not_sent_to_another() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn nobody_waits_for_a_frozen_leader_once_there_is_another() {
+    let leads = leader("here").await;
+    // It takes connections and never answers.
+    let frozen = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let frozen_url = format!("http://{}", frozen.local_addr().expect("an address"));
+    let (stage, _node) = stage(vec![frozen_url, url(&leads)]).await;
+    let sidecar = std::sync::Arc::clone(&stage.sidecar);
+    let waiting = tokio::spawn(async move {
+        sidecar.controller.statement(&sidecar.node, None, ShardingStatement::ShowMaster).await
+    });
+    // Its connection is there: the request is on its way.
+    let _connection =
+        tokio::task::spawn_blocking(move || frozen.accept()).await.expect("joined").expect("accepted");
+    // Another request, as a poll would, finds the new leader.
+    stage.sidecar.controller.pass_over();
+    assert_eq!(ask(&stage).await.expect("answered"), "here");
+    let failed = waiting.await.expect("joined").expect_err("in doubt");
+    assert!(failed.to_string().contains("may have been carried out"), "{failed}");
+    assert_eq!(ask(&stage).await.expect("answered"), "here");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn without_a_leader_nothing_is_done() {
     let (one, two) = (follower(None).await, follower(None).await);
     let (stage, _node) = stage(vec![url(&one), url(&two)]).await;
