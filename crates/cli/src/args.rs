@@ -6,7 +6,6 @@ use clap::{Args, Parser, Subcommand};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
-use store::etcd::EtcdAddress;
 
 /// Keeps the sharded tables of a Manticore Search cluster complete, balanced and reachable.
 #[derive(Clone, Debug, Parser)]
@@ -246,7 +245,7 @@ pub struct ServeArgs {
     pub dir: PathBuf,
     /// The control log that several controllers share; by default it is in --dir, for one controller
     #[arg(long, value_name = "etcd://HOST:PORT[,HOST:PORT…]/PREFIX", env = "SHARDWRIGHT_STORE")]
-    pub store: Option<EtcdAddress>,
+    pub store: Option<String>,
     /// Where the API listens; loopback only in this version
     #[arg(long, value_name = "HOST:PORT", default_value = crate::api::DEFAULT_API, env = "SHARDWRIGHT_API")]
     pub api: SocketAddr,

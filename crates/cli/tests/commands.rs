@@ -25,6 +25,8 @@ fn mistakes_in_the_command_line_exit_with_2_in_one_line() {
         "demo --docs /nonexistent/file.jsonl",
         "dev --mysql-base 70000",
         "serve",
+        "serve --dir /nonexistent/dir --store http://127.0.0.1:2379/p",
+        "serve --dir /nonexistent/dir --store etcd://127.0.0.1:2379",
         "plan --input /nonexistent.json",
         "config check --set no_such_key=1",
         "config check --set silent_node_seconds=-1",
@@ -48,6 +50,15 @@ fn mistakes_in_the_command_line_exit_with_2_in_one_line() {
         }
         assert!(output.stderr.is_empty(), "{line}: {}", String::from_utf8_lossy(&output.stderr));
     }
+}
+
+#[test]
+fn a_password_in_an_address_is_refused_and_not_repeated() {
+    let output =
+        run(&["serve", "--dir", "/nonexistent/dir", "--store", "etcd://root:hunter2@127.0.0.1:2379/p"]);
+    assert_eq!(output.status.code(), Some(2));
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert!(text.contains("credentials") && !text.contains("hunter2"), "{text}");
 }
 
 #[test]

@@ -104,10 +104,8 @@ async fn a_killed_leader_is_replaced_and_its_work_goes_on() {
     // Its client may not have been told, but what was begun is finished.
     println!("the client of the creation was told {:?}", creating.await.expect("it ends").map(drop));
     whole(&trio, "made", 24).await;
-    println!(
-        "the table that was being created is whole {:.1} s after the kill",
-        killed.elapsed().as_secs_f64()
-    );
+    trio.wait_until_calm().await;
+    println!("the creation is finished {:.1} s after the kill", killed.elapsed().as_secs_f64());
     // The killed one comes back and follows.
     trio.start_controller(first);
     trio.wait_for_controller(first).await;
@@ -135,6 +133,7 @@ async fn a_frozen_leader_that_thaws_does_no_harm() {
     let second = taken_over(&trio, first, frozen).await;
     println!("the client of the creation was told {:?}", creating.await.expect("it ends").map(drop));
     whole(&trio, "made", 24).await;
+    trio.wait_until_calm().await;
     sql(&trio.endpoints()[1], "DROP TABLE c:made").await.expect("dropped");
     let epoch = trio.show(second).await.expect("it answers").epoch;
     common::signal(trio.pid(first), "CONT");
@@ -180,4 +179,31 @@ async fn any_controller_may_be_asked() {
     common::signal(trio.pid(leader), "TERM");
     assert_eq!(taken_over(&trio, leader, ended).await, third);
     trio.end();
+}
+
+#[test]
+fn a_log_that_cannot_be_used_is_refused_in_words() {
+    let Some(etcd) = Etcd::start() else { return };
+    let dir = tempfile::tempdir().expect("a directory");
+    let own = dir.path().display().to_string();
+    let refusal = |store: &str| {
+        let output = common::run(&["serve", "--dir", &own, "--api", "127.0.0.1:0", "--store", store]);
+        assert_eq!(output.status.code(), Some(1), "{store}");
+        String::from_utf8_lossy(&output.stderr).into_owned()
+    };
+    // The keys `damaged/last` and `newer/format` in base64, and what they hold: "7" and {"control_log":2}.
+    for (key, value) in [("ZGFtYWdlZC9sYXN0", "Nw=="), ("bmV3ZXIvZm9ybWF0", "eyJjb250cm9sX2xvZyI6Mn0=")] {
+        let body = format!(r#"{{"key":"{key}","value":"{value}"}}"#);
+        etcd.request("POST", "/v3/kv/put", &body).expect("put");
+    }
+    let said = refusal(&etcd.address("damaged"));
+    assert!(said.contains("key damaged/format") && said.contains("To restore"), "{said}");
+    let said = refusal(&etcd.address("newer"));
+    assert!(
+        said.contains("format version 2") && said.contains("start that version or a newer one"),
+        "{said}"
+    );
+    let gone = std::net::TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("an address");
+    let said = refusal(&format!("etcd://{gone}/p"));
+    assert!(said.contains(&gone.to_string()) && said.contains("Check that etcd runs there"), "{said}");
 }

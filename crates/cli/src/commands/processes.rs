@@ -9,6 +9,7 @@ use daemon::shutdown::Shutdown;
 use daemon::sidecar::SidecarOptions;
 use node::NodeOptions;
 use std::path::PathBuf;
+use store::etcd::EtcdAddress;
 
 pub async fn node(run: NodeRun) -> Result<(), CommandError> {
     let mut stop = signals::stop()?;
@@ -21,7 +22,12 @@ pub async fn node(run: NodeRun) -> Result<(), CommandError> {
 
 pub async fn serve(args: ServeArgs, file: Option<PathBuf>) -> Result<(), CommandError> {
     let config = config::loaded(file, args.settings)?;
-    let options = ServeOptions { dir: args.dir, store: args.store, api: args.api, config };
+    // Not by clap, whose error would repeat what may hold a password.
+    let store = args.store.map(|text| text.parse::<EtcdAddress>()).transpose();
+    let store = store.map_err(|error| {
+        CommandError::usage(format!("--store: {error}"), "leave it out to keep the log in --dir")
+    })?;
+    let options = ServeOptions { dir: args.dir, store, api: args.api, config };
     daemon::serve::run(options, shutdown()?).await.map_err(|error| {
         let failure = match &error {
             ServeError::BeyondLoopback(_) => Failure::Refused,

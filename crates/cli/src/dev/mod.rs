@@ -11,6 +11,7 @@ mod start;
 
 pub use cluster::{Cluster, ClusterOptions};
 pub use layout::{ClusterFile, ClusterNode};
+pub use ports::Ports;
 pub use process::{die_with_parent, resident_bytes};
 pub use remote::{Request, ask};
 pub use run::run;

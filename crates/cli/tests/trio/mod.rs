@@ -2,10 +2,10 @@
 
 use crate::common::{self, signal, sql, wait, wait_for};
 use crate::etcd::Etcd;
+use cli::dev::Ports;
 use cli::load::Endpoint;
 use model::NodeId;
 use model::api::ControllerShow;
-use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Output, Stdio};
@@ -26,22 +26,18 @@ pub struct Trio {
     client: reqwest::Client,
 }
 
-/// Ports that are free now, all at once so that none comes twice.
-fn free_ports(count: usize) -> Vec<u16> {
-    let held: Vec<TcpListener> =
-        (0..count).map(|_| TcpListener::bind("127.0.0.1:0").expect("a port")).collect();
-    held.iter().map(|listener| listener.local_addr().expect("an address").port()).collect()
-}
-
 impl Trio {
     /// Starts everything, and waits until a leader knows all nodes.
     pub async fn start(dir: &Path, etcd: &Etcd) -> Self {
         std::fs::create_dir_all(dir.join("logs")).expect("a directory");
         let client = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(1)).build();
+        // Not from those that systems give to outgoing connections: a controller must find its own free again.
+        let mut ports = Ports::new(u64::from(std::process::id()), []);
+        let mut port = || ports.free().unwrap_or_else(|error| panic!("{}", error.message));
         let mut trio = Self {
             dir: dir.to_owned(),
             store: etcd.address("shardwright"),
-            apis: free_ports(CONTROLLERS),
+            apis: (0..CONTROLLERS).map(|_| port()).collect(),
             controllers: Vec::new(),
             nodes: Vec::new(),
             client: client.expect("a client"),
@@ -57,8 +53,8 @@ impl Trio {
             let child = trio.spawn_controller(number);
             trio.controllers.push(child);
         }
-        for (number, ports) in free_ports(2 * NODES).chunks(2).enumerate() {
-            let node = trio.spawn_node(number, ports[0], ports[1]);
+        for number in 0..NODES {
+            let node = trio.spawn_node(number, port(), port());
             trio.nodes.push(node);
         }
         trio.form_cluster().await;
@@ -147,12 +143,26 @@ impl Trio {
         .await;
     }
 
-    /// Until a creation has begun on the nodes.
+    /// Operations that run now, by the leader.
+    async fn running(&self) -> Result<u64, String> {
+        let leader = self.leader().await.ok_or("nobody leads")?;
+        let shown = common::json(&self.ask(leader, &["status"]));
+        shown["rebalancing"]["running_operations"].as_u64().ok_or_else(|| shown.to_string())
+    }
+
+    /// Until a creation has begun.
     pub async fn wait_until_running(&self) {
-        let leader = self.leader().await.expect("a leader");
         wait_for("a running operation", || async {
-            let shown = common::json(&self.ask(leader, &["status"]));
-            if shown["rebalancing"]["running_operations"] == 0 { Err(shown.to_string()) } else { Ok(()) }
+            if self.running().await? > 0 { Ok(()) } else { Err("nothing runs".to_owned()) }
+        })
+        .await;
+    }
+
+    /// Until everything that was begun is finished.
+    pub async fn wait_until_calm(&self) {
+        wait_for("the end of all operations", || async {
+            let running = self.running().await?;
+            if running == 0 { Ok(()) } else { Err(format!("{running} run")) }
         })
         .await;
     }

@@ -12,6 +12,7 @@ use reqwest::Client;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::task::JoinSet;
+use tokio::time::MissedTickBehavior;
 
 /// Between two questions: ten within the silence, so that one lost answer deposes nobody.
 const ASK_EVERY: Duration = Duration::from_millis(500);
@@ -29,10 +30,13 @@ struct Lookout {
 /// Asks until `shutdown`.
 pub(super) async fn run(client: Client, seen: Seen, driver: Handle, shutdown: Shutdown) {
     let mut lookout = Lookout { client, heard: None };
+    let mut turns = tokio::time::interval(ASK_EVERY);
+    // An answer that was waited for is not asked for twice at once.
+    turns.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tokio::select! {
             () = shutdown.wait() => return,
-            () = tokio::time::sleep(ASK_EVERY) => {}
+            _ = turns.tick() => {}
         }
         let standing = seen.borrow().clone();
         if !standing.is_able() {

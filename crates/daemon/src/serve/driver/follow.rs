@@ -202,13 +202,17 @@ impl Driver {
             several.refresh(&self.start.name);
         }
         self.reached_log();
-        let state = self.controller.state();
-        // The leader by the log is this one, from before it was restarted or lost an append: nobody else leads.
-        let leads = state.leader.as_ref() == Some(&self.start.name) || asked == Some(state.epoch);
-        if leads {
+        if self.is_to_lead(asked) {
             self.follow_anew()?;
         }
-        Ok(leads)
+        // Again: another controller may have been faster meanwhile.
+        Ok(self.is_to_lead(asked))
+    }
+
+    fn is_to_lead(&self, asked: Option<Epoch>) -> bool {
+        let state = self.controller.state();
+        // The leader by the log is this one, from before it was restarted or lost an append: nobody else leads.
+        state.leader.as_ref() == Some(&self.start.name) || asked == Some(state.epoch)
     }
 
     /// What a follower says. The epoch after which it is to take the lead, when the lookout says so.
