@@ -143,6 +143,7 @@ pub fn refresh_live(world: &mut World) {
 
 /// Everything works again from now on.
 pub fn end(world: &mut World) {
+    world.freeze_at_next_command = false;
     world.net.heal();
     world.store.end_faults();
     world.controller_crashes = 0;
@@ -196,11 +197,8 @@ fn happens(world: &mut World, fault: Fault) -> bool {
             world.kill_sidecar(at);
             world.start_sidecar(at);
         }
-        Fault::SidecarFreeze => {
-            let up: Vec<usize> = (0..world.machines.len()).filter(|at| world.machines[*at].is_up()).collect();
-            let Some(at) = world.chance.pick(&up).copied() else { return false };
-            world.machines[at].sidecar_frozen_until = world.now + world.chance.between(1_000, 40_000);
-        }
+        // In the worst moment: when the next command is on its way to it.
+        Fault::SidecarFreeze => world.freeze_at_next_command = true,
         Fault::ControllerCrash | Fault::ControllerFreeze | Fault::ControllerCutOff | Fault::LogCutOff => {
             return strike_controller(world, fault);
         }
@@ -275,11 +273,15 @@ fn strike_controller(world: &mut World, fault: Fault) -> bool {
             later(world, lasts, Turn::Thaw { at });
         }
         _ => {
-            // Without its log, and alone; the nodes may still hear it.
+            // Without its log, and alone; the nodes may still hear it, and go to and fro between two leaders.
             let from_nodes = fault == Fault::ControllerCutOff;
             for node in (0..world.machines.len()).filter(|_| from_nodes) {
                 world.net.cut(Place::Controller(at), Place::Node(node));
                 world.net.cut(Place::Node(node), Place::Controller(at));
+            }
+            if !from_nodes {
+                world.net.lost_replies = 200;
+                later(world, 15_000, Turn::Calm);
             }
             if !from_nodes || world.chance.hits(500) {
                 world.store.cut_off(at as u64, true);

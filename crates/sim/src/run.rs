@@ -115,10 +115,12 @@ fn trouble(world: &mut World, plan: &Plan, shape: &mut Chance) {
     let strikes = 2 + shape.below(8);
     for _ in 0..strikes {
         let at = begins + shape.below(lasts);
-        if let Some(fault) = shape.pick(&plan.faults) {
+        let fault = shape.pick(&plan.faults);
+        if let Some(fault) = fault {
             world.push(at, Event::Fault(Turn::Strike(*fault)));
         }
-        if shape.hits(300)
+        // What is being made meets faults, too.
+        if shape.hits(if fault == Some(&Fault::TableCreated) { 700 } else { 300 })
             && let Some(fault) = shape.pick(&plan.faults)
         {
             world.push(at + shape.below(1_500), Event::Fault(Turn::Strike(*fault)));

@@ -93,6 +93,8 @@ pub struct World {
     pub coverage: BTreeMap<(&'static str, &'static str), u64>,
     /// In a thousand turns of a controller with records, so many end in a crash.
     pub controller_crashes: u64,
+    /// The sidecar that is given the next command stands still at once.
+    pub freeze_at_next_command: bool,
     /// Events so far.
     pub steps: u64,
     events: BTreeMap<(u64, u64), Event>,
@@ -125,6 +127,7 @@ impl World {
             faults: BTreeMap::new(),
             coverage: BTreeMap::new(),
             controller_crashes: 0,
+            freeze_at_next_command: false,
             steps: 0,
             events: BTreeMap::new(),
             sequence: 0,

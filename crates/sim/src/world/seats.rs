@@ -6,7 +6,7 @@ use crate::looks;
 use crate::net::Place;
 use crate::seat::{Caller, CrashPoint, Leader, Message, Outbox, Process, Role, config};
 use crate::wire::{Answer, Owner, Task};
-use control::Effect;
+use control::{Effect, Record};
 
 impl World {
     pub fn start_controller(&mut self, at: usize) {
@@ -187,6 +187,7 @@ impl World {
     fn carry_out(&mut self, at: usize, out: Outbox) {
         let life = self.seats[at].life;
         crate::invariants::leaders::appended(self, at, &out.records);
+        self.freeze_for(&out.records);
         for (caller, answer) in out.answers {
             self.calls.remove(&(caller.task, caller.ask));
             let arrival = self.now + 1 + self.chance.below(self.net.delay_max);
@@ -213,6 +214,20 @@ impl World {
                 }
                 Effect::Command { .. } | Effect::Answer { .. } | Effect::NamesChanged => {}
             }
+        }
+    }
+
+    /// The sidecar that one of these steps is for stands still from now on, when one is to.
+    fn freeze_for(&mut self, records: &[Record]) {
+        let node = records.iter().find_map(|record| match record {
+            Record::StepStarted { node, .. } => Some(node),
+            _ => None,
+        });
+        let machine = node.and_then(|node| self.machines.iter_mut().find(|machine| machine.node == *node));
+        if let (true, Some(machine)) = (self.freeze_at_next_command, machine) {
+            self.freeze_at_next_command = false;
+            // Some longer than a command may wait.
+            machine.sidecar_frozen_until = self.now + self.chance.between(1_000, 60_000);
         }
     }
 }
