@@ -70,6 +70,8 @@ pub struct Effects {
 pub struct StandingOrders {
     pub log_id: String,
     pub epoch: Epoch,
+    pub lead: String,
+    pub last: LogIndex,
     pub names_version: u64,
     pub names: Option<Vec<TableNameEntry>>,
     pub peers: Vec<NodeId>,

@@ -366,6 +366,8 @@ impl Controller {
         StandingOrders {
             log_id: self.config.log_id.clone(),
             epoch: self.state.epoch,
+            lead: format!("{:016x}", self.config.seed),
+            last: self.state.last,
             names_version: self.state.names_version,
             names,
             peers: self.observed.nodes.keys().cloned().collect(),

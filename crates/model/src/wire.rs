@@ -3,7 +3,7 @@
 //! A sidecar asks (`POST /api/v1/sidecar/poll`, held up to a second) and is answered; the controller never needs
 //! to reach a sidecar's listener. A poll is registration, sign of life, report and request for orders in one.
 
-use crate::{Command, CommandId, CommandResult, Epoch, NodeId, Reach, TableName, TableSpec};
+use crate::{Command, CommandId, CommandResult, Epoch, LogIndex, NodeId, Reach, TableName, TableSpec};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -39,6 +39,10 @@ pub struct SidecarPoll {
 pub struct SidecarOrders {
     pub log_id: String,
     pub epoch: Epoch,
+    /// This leadership's own mark. Two marks under one epoch come of two copies of one log.
+    pub lead: String,
+    /// The last record of the log: a copy from before it is not obeyed.
+    pub last: LogIndex,
     pub names_version: u64,
     /// The whole list when the sidecar's version is older. Store durably before the next poll says so.
     pub names: Option<Vec<TableNameEntry>>,

@@ -176,6 +176,8 @@ impl Leader {
         SidecarOrders {
             log_id: standing.log_id,
             epoch: standing.epoch,
+            lead: standing.lead,
+            last: standing.last,
             names_version: standing.names_version,
             names: standing.names,
             commands,

@@ -166,6 +166,8 @@ impl Desk {
         SidecarOrders {
             log_id: standing.log_id,
             epoch: standing.epoch,
+            lead: standing.lead,
+            last: standing.last,
             names_version: standing.names_version,
             names: standing.names,
             commands,
@@ -203,6 +205,8 @@ mod tests {
         StandingOrders {
             log_id: "l".to_owned(),
             epoch: Epoch(1),
+            lead: "l".to_owned(),
+            last: model::LogIndex(1),
             names_version: 3,
             names: (names_version < 3).then(|| vec![entry]),
             peers: Vec::new(),

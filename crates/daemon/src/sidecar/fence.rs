@@ -2,7 +2,7 @@
 //! frozen or deposed leader does no harm after a restart either.
 
 use crate::files::{self, FileError};
-use model::{Command, Epoch};
+use model::{Command, Epoch, LogIndex};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
@@ -12,10 +12,17 @@ use std::time::{Duration, Instant};
 const FILE: &str = "binding.json";
 const UUID_FILE: &str = "uuid";
 
+/// Whose orders these are.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct Binding {
-    log_id: String,
-    epoch: Epoch,
+pub(super) struct Word {
+    pub(super) log_id: String,
+    pub(super) epoch: Epoch,
+    /// The leadership's own mark.
+    #[serde(default)]
+    pub(super) lead: String,
+    /// The last record of its log. On disk: when the epoch was first seen.
+    #[serde(default)]
+    pub(super) last: LogIndex,
 }
 
 /// Why orders or a command were refused.
@@ -26,6 +33,12 @@ pub(super) enum Refused {
          controller is right, stop the old one, remove {} and restart the sidecar", file.display()
     )]
     OtherLog { bound: String, offered: String, file: PathBuf },
+    #[error(
+        "the orders come of an older copy of the control log (epoch {epoch}, up to record {offered}; this node has seen \
+         record {seen}): nothing was done. Stop that controller; if the newer log is gone for good, remove {} and \
+         restart the sidecar", file.display()
+    )]
+    OlderCopy { epoch: Epoch, offered: LogIndex, seen: LogIndex, file: PathBuf },
     #[error("the command is of epoch {offered}, this node has seen epoch {seen}: its leader is deposed")]
     Deposed { offered: Epoch, seen: Epoch },
     #[error("the command's time is over: it was not begun")]
@@ -38,7 +51,7 @@ pub(super) enum Refused {
 #[derive(Debug)]
 pub(super) struct Fence {
     path: PathBuf,
-    binding: Mutex<Option<Binding>>,
+    binding: Mutex<Option<Word>>,
 }
 
 impl Fence {
@@ -59,32 +72,42 @@ impl Fence {
         }
     }
 
-    /// Takes orders of `log_id` under `epoch`: a higher epoch is on disk before this returns, a lower one and
-    /// another log are refused.
-    pub(super) fn admit(&self, log_id: &str, epoch: Epoch) -> Result<(), Refused> {
+    /// Takes a leader's word: a higher epoch is on disk before this returns. Another log, a lower epoch, and a copy of
+    /// the log from before what was seen are refused.
+    pub(super) fn admit(&self, word: &Word) -> Result<(), Refused> {
         let mut binding = self.binding.lock().unwrap_or_else(PoisonError::into_inner);
-        match &*binding {
-            Some(bound) if bound.log_id != log_id => {
+        if let Some(bound) = &mut *binding {
+            if bound.log_id != word.log_id {
                 return Err(Refused::OtherLog {
                     bound: bound.log_id.clone(),
-                    offered: log_id.to_owned(),
+                    offered: word.log_id.clone(),
                     file: self.path.clone(),
                 });
             }
-            Some(bound) if epoch < bound.epoch => {
-                return Err(Refused::Deposed { offered: epoch, seen: bound.epoch });
+            if word.epoch < bound.epoch {
+                return Err(Refused::Deposed { offered: word.epoch, seen: bound.epoch });
             }
-            Some(bound) if epoch == bound.epoch => return Ok(()),
-            _ => {}
+            let another = word.epoch == bound.epoch && !bound.lead.is_empty() && word.lead != bound.lead;
+            if another || word.last < bound.last {
+                return Err(Refused::OlderCopy {
+                    epoch: word.epoch,
+                    offered: word.last,
+                    seen: bound.last,
+                    file: self.path.clone(),
+                });
+            }
+            if word.epoch == bound.epoch && word.lead == bound.lead {
+                bound.last = word.last;
+                return Ok(());
+            }
         }
-        let next = Binding { log_id: log_id.to_owned(), epoch };
         let fail = |error: serde_json::Error| FileError {
             action: "write",
             path: self.path.clone(),
             error: error.into(),
         };
-        files::write_durably(&self.path, &serde_json::to_vec(&next).map_err(fail)?)?;
-        *binding = Some(next);
+        files::write_durably(&self.path, &serde_json::to_vec(word).map_err(fail)?)?;
+        *binding = Some(word.clone());
         Ok(())
     }
 
@@ -124,6 +147,30 @@ mod tests {
     use super::*;
     use model::{Action, CommandId, GroupId, OperationId, StepId};
 
+    fn word(log_id: &str, epoch: u64) -> Word {
+        Word { log_id: log_id.to_owned(), epoch: Epoch(epoch), lead: "x".to_owned(), last: LogIndex(epoch) }
+    }
+
+    #[test]
+    fn an_older_copy_of_the_log_is_refused() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let fence = Fence::open(dir.path()).expect("opens");
+        fence.admit(&Word { last: LogIndex(50), ..word("a", 3) }).expect("binds");
+        fence.admit(&Word { last: LogIndex(60), ..word("a", 3) }).expect("it goes on");
+        // Started from a copy made just before: the same epoch, another leader.
+        let twin = Word { lead: "y".to_owned(), last: LogIndex(61), ..word("a", 3) };
+        assert!(matches!(fence.admit(&twin), Err(Refused::OlderCopy { .. })));
+        // Started again: a higher epoch, and still a shorter log.
+        let again = Word { lead: "z".to_owned(), last: LogIndex(52), ..word("a", 4) };
+        let refused = fence.admit(&again).expect_err("older").to_string();
+        assert!(refused.contains("binding.json") && refused.contains("record 60"), "{refused}");
+        assert!(matches!(
+            Fence::open(dir.path()).expect("opens").admit(&twin),
+            Err(Refused::OlderCopy { .. })
+        ));
+        fence.admit(&Word { last: LogIndex(61), ..word("a", 4) }).expect("the next leader of the true log");
+    }
+
     fn command(epoch: u64, remaining_ms: u64) -> Command {
         Command {
             id: CommandId { operation: OperationId(1), step: StepId(0), attempt: 1 },
@@ -138,12 +185,12 @@ mod tests {
         let dir = tempfile::tempdir().expect("a directory");
         let fence = Fence::open(dir.path()).expect("opens");
         assert_eq!(fence.seen(), (None, Epoch(0)));
-        fence.admit("a", Epoch(3)).expect("the first binds");
-        fence.admit("a", Epoch(3)).expect("the same");
-        fence.admit("a", Epoch(5)).expect("a newer leader");
+        fence.admit(&word("a", 3)).expect("the first binds");
+        fence.admit(&word("a", 3)).expect("the same");
+        fence.admit(&word("a", 5)).expect("a newer leader");
         for fence in [fence, Fence::open(dir.path()).expect("opens")] {
             assert_eq!(fence.seen(), (Some("a".to_owned()), Epoch(5)));
-            assert!(matches!(fence.admit("a", Epoch(4)), Err(Refused::Deposed { .. })));
+            assert!(matches!(fence.admit(&word("a", 4)), Err(Refused::Deposed { .. })));
             assert!(matches!(fence.check(&command(4, 1000), Instant::now()), Err(Refused::Deposed { .. })));
             assert!(fence.check(&command(5, 60_000), Instant::now()).is_ok());
         }
@@ -153,12 +200,12 @@ mod tests {
     fn another_log_is_refused_until_the_binding_is_removed() {
         let dir = tempfile::tempdir().expect("a directory");
         let fence = Fence::open(dir.path()).expect("opens");
-        fence.admit("a", Epoch(3)).expect("binds");
-        let refused = fence.admit("b", Epoch(9)).expect_err("another log");
+        fence.admit(&word("a", 3)).expect("binds");
+        let refused = fence.admit(&word("b", 9)).expect_err("another log");
         assert!(refused.to_string().contains("binding.json"), "{refused}");
         assert_eq!(fence.seen(), (Some("a".to_owned()), Epoch(3)));
         std::fs::remove_file(dir.path().join(FILE)).expect("removed");
-        Fence::open(dir.path()).expect("opens").admit("b", Epoch(1)).expect("binds anew");
+        Fence::open(dir.path()).expect("opens").admit(&word("b", 1)).expect("binds anew");
     }
 
     #[test]
@@ -177,7 +224,7 @@ mod tests {
         let dir = tempfile::tempdir().expect("a directory");
         let fence = Fence::open(dir.path()).expect("opens");
         std::fs::remove_dir_all(dir.path()).expect("removed");
-        assert!(matches!(fence.admit("a", Epoch(1)), Err(Refused::NotStored(_))));
+        assert!(matches!(fence.admit(&word("a", 1)), Err(Refused::NotStored(_))));
         assert_eq!(fence.seen(), (None, Epoch(0)));
     }
 

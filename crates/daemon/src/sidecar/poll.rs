@@ -2,7 +2,7 @@
 
 use super::Sidecar;
 use super::controller::ControllerError;
-use super::fence::Refused;
+use super::fence::{Refused, Word};
 use crate::shutdown::Shutdown;
 use model::wire::{Order, SidecarOrders, SidecarPoll, TableNameEntry};
 use model::{Command, CommandId, CommandResult, Epoch, Outcome};
@@ -154,9 +154,14 @@ async fn ask(sidecar: Arc<Sidecar>) -> Asked {
 async fn take(sidecar: &Arc<Sidecar>, orders: SidecarOrders, asked: Instant) -> bool {
     let admitted = {
         let sidecar = Arc::clone(sidecar);
-        let (log_id, epoch) = (orders.log_id.clone(), orders.epoch);
+        let word = Word {
+            log_id: orders.log_id.clone(),
+            epoch: orders.epoch,
+            lead: orders.lead.clone(),
+            last: orders.last,
+        };
         // Syncing a file takes milliseconds on a good day.
-        tokio::task::spawn_blocking(move || sidecar.fence.admit(&log_id, epoch)).await
+        tokio::task::spawn_blocking(move || sidecar.fence.admit(&word)).await
     };
     match admitted {
         Ok(Ok(())) => {}

@@ -94,7 +94,7 @@ fn asked() -> Value {
             ("running", "~[CommandId]"),
         ]),
         "SidecarOrders": object(&[
-            ("log_id", "string"), ("epoch", "integer"), ("names_version", "integer"),
+            ("log_id", "string"), ("epoch", "integer"), ("lead", "string"), ("last", "integer"), ("names_version", "integer"),
             ("names", "~[TableNameEntry]?"), ("commands", "[Order]"), ("peers", "[string]"),
             ("hold_statements_seconds", "integer"),
         ]),

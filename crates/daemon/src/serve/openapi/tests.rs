@@ -169,6 +169,8 @@ fn what_sidecars_exchange_is_as_described() {
     let orders = SidecarOrders {
         log_id: "l".into(),
         epoch: Epoch(1),
+        lead: "l".into(),
+        last: model::LogIndex(1),
         names_version: 1,
         names: Some(vec![TableNameEntry { table: table.clone(), cluster: None, generation: 1 }]),
         commands: vec![Order {

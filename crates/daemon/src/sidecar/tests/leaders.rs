@@ -1,6 +1,6 @@
 //! Several controllers: the sidecar finds the one that leads.
 
-use super::script::{LOG_ID, Server, Stage, ok};
+use super::script::{LOG_ID, Server, Stage, ok, word};
 use crate::sidecar::controller::ControllerError;
 use model::wire::{ShardingStatement, StatementReply};
 use serde_json::{Value, json};
@@ -133,7 +133,7 @@ async fn orders_of_a_deposed_leader_lead_to_the_next_controller() {
     };
     let (deposed, leads) = (Server::start(orders(1)).await, Server::start(orders(2)).await);
     let (mut stage, _node) = stage(vec![url(&deposed), url(&leads)]).await;
-    stage.sidecar.fence.admit(LOG_ID, model::Epoch(2)).expect("admitted");
+    stage.sidecar.fence.admit(&word(LOG_ID, 2)).expect("admitted");
     let (_, _trigger) = stage.run();
     super::script::until("orders of the leader", || stage.sidecar.knows_names()).await;
     assert!(!leads.asked().is_empty());

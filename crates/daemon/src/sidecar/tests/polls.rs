@@ -1,10 +1,11 @@
-use super::script::{LOG_ID, Server, Stage, ok, rows, until};
+use super::script::{LEAD, LOG_ID, Server, Stage, ok, rows, until, word};
 use axum::extract::State;
 use axum::routing::post;
 use axum::{Json, Router};
 use model::wire::{Order, SidecarOrders, SidecarPoll, TableNameEntry};
 use model::{
-    Action, Command, CommandId, Epoch, GroupId, NodeId, OperationId, Outcome, Reach, StepId, TableName,
+    Action, Command, CommandId, Epoch, GroupId, LogIndex, NodeId, OperationId, Outcome, Reach, StepId,
+    TableName,
 };
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -14,6 +15,8 @@ fn orders() -> SidecarOrders {
     SidecarOrders {
         log_id: LOG_ID.to_owned(),
         epoch: Epoch(3),
+        lead: LEAD.to_owned(),
+        last: LogIndex(1),
         names_version: 0,
         names: None,
         commands: Vec::new(),
@@ -145,7 +148,7 @@ async fn orders_of_another_log_or_of_a_deposed_leader_are_refused_whole() {
         let node = Server::start(|_, _| ok()).await;
         let mut stage = Stage::new(&node, Some(&server)).await;
         stage.knows(&["t"], 10);
-        stage.sidecar.fence.admit(LOG_ID, Epoch(3)).expect("admitted");
+        stage.sidecar.fence.admit(&word(LOG_ID, 3)).expect("admitted");
         let sidecar = Arc::clone(&stage.sidecar);
         let (_, _trigger) = stage.run();
         until("it is refused", || matches!(find(&polls, 1), Some(Outcome::Refused { .. }))).await;

@@ -1,5 +1,6 @@
 //! What stands around a sidecar under test: each is one small HTTP server whose answers the test writes.
 
+use super::super::fence::Word;
 use super::super::{Bound, Sidecar, SidecarOptions};
 use crate::files::write_durably;
 use crate::http::{self, ConnectionLimits};
@@ -12,7 +13,7 @@ use axum::{Json, Router};
 use manticore::handover;
 use model::api::LEADER_HEADER;
 use model::wire::TableNameEntry;
-use model::{Epoch, TableName};
+use model::{Epoch, LogIndex, TableName};
 use serde_json::{Value, json};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
@@ -20,6 +21,12 @@ use std::time::{Duration, Instant};
 use tokio::net::TcpListener;
 
 pub(super) const LOG_ID: &str = "0123456789abcdef0123456789abcdef";
+pub(super) const LEAD: &str = "1";
+
+/// What a leader says of itself, with the shortest log there is.
+pub(super) fn word(log_id: &str, epoch: u64) -> Word {
+    Word { log_id: log_id.to_owned(), epoch: Epoch(epoch), lead: LEAD.to_owned(), last: LogIndex(1) }
+}
 
 type Answerer = Box<dyn FnMut(&str, &str) -> (u16, Value) + Send>;
 
@@ -168,7 +175,7 @@ impl Stage {
             cluster: None,
             generation: 1,
         };
-        self.sidecar.fence.admit(LOG_ID, Epoch(1)).expect("admitted");
+        self.sidecar.fence.admit(&word(LOG_ID, 1)).expect("admitted");
         self.sidecar.names.store(LOG_ID, 1, names.iter().map(entry).collect()).expect("stored");
         self.sidecar.heard(Instant::now(), hold_statements_seconds);
     }
