@@ -136,6 +136,7 @@ impl Controller {
     /// Work that the state and the nodes ask for and nobody does yet.
     pub(crate) fn reconcile(&mut self) {
         self.regain_again();
+        self.cut_off();
         self.retire_closed();
         self.take_returns_up();
         self.clean_up();
@@ -166,6 +167,28 @@ impl Controller {
         {
             self.regain_not_before = self.now + REGAIN_AGAIN;
             self.add(|state, id, unix| Some(catalogue::failover(state, id, &node, &stuck, unix)));
+        }
+    }
+
+    /// A member that its group goes on without, though its node answers: between the nodes the network is broken.
+    fn cut_off(&mut self) {
+        let mut out = Vec::new();
+        for (id, group) in self.state.groups.iter().filter(|(_, group)| group.is_clustered()) {
+            for node in group.serving().filter(|node| self.answers(node)) {
+                let Some(own) = self.observed.cluster(node, id) else { continue };
+                let goes_on =
+                    group.serving().filter(|other| *other != node && self.answers(other)).any(|other| {
+                        let cluster = self.observed.cluster(other, id);
+                        cluster
+                            .is_some_and(|cluster| cluster.is_synced() && !cluster.nodes_view.contains(node))
+                    });
+                if goes_on && !own.is_synced() && !self.is_closed_on(id, node) {
+                    out.push((id.clone(), node.clone()));
+                }
+            }
+        }
+        for (group, node) in out {
+            self.record(Record::MemberCutOff { group, node });
         }
     }
 

@@ -135,6 +135,12 @@ pub enum Record {
         tables: Vec<String>,
         routes: Vec<TableName>,
     },
+    /// Both sides show that the member is out of the group's primary view, while its node lives: its copy falls behind,
+    /// and is routed again only when it was verified like one that came back.
+    MemberCutOff {
+        group: GroupId,
+        node: NodeId,
+    },
     /// A copy that was to leave stays: what should have replaced it is lost.
     MemberServing {
         group: GroupId,

@@ -43,6 +43,8 @@ impl Controller {
                     .is_some_and(model::ClusterStatus::is_synced);
                 if synced {
                     self.step_done(key, BTreeMap::new());
+                } else if let Some(node) = step.node.clone() {
+                    self.give_up_closed(operation, id, step, group, &node);
                 }
             }
             Work::Reserve { tables } => {
@@ -64,6 +66,25 @@ impl Controller {
             }
             _ => {}
         }
+    }
+
+    /// A copy on its way back whose replication stopped for good will not come: while another one is whole it is made
+    /// anew instead.
+    fn give_up_closed(
+        &mut self,
+        operation: &Operation,
+        id: StepId,
+        step: &Step,
+        group: &model::GroupId,
+        node: &NodeId,
+    ) {
+        if !self.is_closed_on(group, node) || self.whole_copies_besides(group, node) == 0 {
+            return;
+        }
+        let tables = self.state.groups.get(group).map(crate::state::Group::tables).unwrap_or_default();
+        let (left, of) = (node.clone(), Some(group.clone()));
+        self.record(Record::LeftBehind { node: left, group: of, tables, routes: Vec::new() });
+        self.give_up(operation, id, step, "its replication has stopped: the copy is made anew");
     }
 
     /// Serving members besides `node` that their node shows as synced (or that need no cluster).

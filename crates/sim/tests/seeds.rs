@@ -1,5 +1,7 @@
 //! A bounded set of runs: fixed seeds, fresh ones (printed), every known bug, and a sample of the crash sweep.
 
+#![allow(clippy::print_stdout, reason = "fresh seeds, and the seed that found a bug, must be seen")]
+
 use sim::{Bug, Operation, Scenario};
 
 /// Runs the seeds and gives every violation with its replay line.

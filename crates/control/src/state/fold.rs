@@ -59,6 +59,7 @@ impl State {
             Record::LeftBehind { node, group, tables, routes } => {
                 self.leave_behind(node, group.as_ref(), tables, routes);
             }
+            Record::MemberCutOff { group, node } => self.set_member(group, node, Member::Returning)?,
             Record::MemberServing { group, node } => self.set_member(group, node, Member::Serving)?,
             other => self.apply_to_operation(other)?,
         }

@@ -1,6 +1,6 @@
 //! Several controllers: the sidecar finds the one that leads.
 
-use super::script::{LOG_ID, Server, Stage, ok, word};
+use super::script::{LEAD, LOG_ID, Server, Stage, ok, word};
 use crate::sidecar::controller::ControllerError;
 use model::wire::{ShardingStatement, StatementReply};
 use serde_json::{Value, json};
@@ -124,7 +124,8 @@ async fn orders_of_a_deposed_leader_lead_to_the_next_controller() {
     let orders = |epoch: u64| {
         move |_: &str, _: &str| {
             let orders = json!({
-                "log_id": LOG_ID, "epoch": epoch, "names_version": 0, "names": null, "commands": [], "peers": [],
+                "log_id": LOG_ID, "epoch": epoch, "lead": LEAD, "last": 1, "names_version": 0, "names": null,
+                "commands": [], "peers": [],
                 "hold_statements_seconds": 10
             });
             std::thread::sleep(std::time::Duration::from_millis(5));
