@@ -78,6 +78,11 @@ impl Controller {
             .nodes
             .iter()
             .filter(|(node, _)| !self.state.nodes.contains_key(*node))
+            // One that was given up is not taken in again from what it last showed.
+            .filter(|(_, view)| {
+                view.reach.is_some_and(|(reach, _)| reach == model::Reach::Answered)
+                    && view.has_sidecar(self.now)
+            })
             .filter_map(|(node, view)| Some((node, view, view.sidecar.as_ref()?)))
             .filter(|(_, view, _)| match &self.state.cluster {
                 Some(cluster) => view.cluster(cluster).is_some_and(model::ClusterStatus::is_synced),
