@@ -35,6 +35,9 @@ impl Controller {
             Work::AwaitNames { version } if self.names_are_stored(*version) => {
                 self.step_done(key, BTreeMap::new());
             }
+            Work::AwaitSynced { group } if !self.is_member(group, step.node.as_ref()) => {
+                self.step_skipped(key, "it is no member of the group any more");
+            }
             Work::AwaitSynced { group } => {
                 let synced = step
                     .node
@@ -66,6 +69,11 @@ impl Controller {
             }
             _ => {}
         }
+    }
+
+    fn is_member(&self, group: &model::GroupId, node: Option<&NodeId>) -> bool {
+        let known = self.state.groups.get(group);
+        known.is_some_and(|known| node.is_some_and(|node| known.members.contains_key(node)))
     }
 
     /// A copy on its way back whose replication stopped for good will not come: while another one is whole it is made

@@ -37,6 +37,9 @@ impl Controller {
         let Some(known) = self.state.groups.get(group) else {
             return self.step_skipped(key, "the group is gone");
         };
+        if !known.members.contains_key(node) {
+            return self.step_skipped(key, "it is no member of the group any more");
+        }
         let tables = self.tables_to_verify(key, group);
         let present = Action::CreateTables { tables: tables.clone(), schema: model::Schema::default() };
         match proof::of(&self.state, &self.observed, node, &present, since) {
