@@ -148,7 +148,7 @@ impl Controller {
         for node in state.nodes.keys() {
             observed.know(node);
         }
-        Ok(Self {
+        let mut controller = Self {
             random: config.seed,
             config,
             state,
@@ -169,7 +169,13 @@ impl Controller {
             unix_now: 0,
             leads: false,
             out: Effects::default(),
-        })
+        };
+        // Far from those of a controller before it in this process: an answer to its question is not taken for one of
+        // ours, which was asked later.
+        let first_token = controller.next_random() >> 1;
+        controller.observed.count_from(first_token);
+        controller.next_token = first_token;
+        Ok(controller)
     }
 
     /// Folds in one record that another controller has appended, and gives it. For a follower, which never ticks:

@@ -85,6 +85,11 @@ impl NodeView {
 }
 
 impl Observed {
+    /// Looks are numbered from here on.
+    pub fn count_from(&mut self, token: u64) {
+        self.next_token = token;
+    }
+
     pub fn hear(&mut self, now: Millis, poll: SidecarPoll) {
         let view = self.nodes.entry(poll.node.clone()).or_default();
         view.sidecar = Some(SidecarView { at: now, poll });

@@ -247,3 +247,50 @@ fn nothing_is_lost_or_left_behind_in_a_storm() {
         storm(seed, true);
     }
 }
+
+/// A controller is built anew in one process after a failed append; answers to the old one's questions still come.
+#[test]
+fn an_answer_to_an_earlier_controllers_look_is_not_taken() {
+    use control::{Config, Controller, Effect, Input, PollAnswer};
+    use model::{Millis, Reach, Settings};
+    let open = |seed| {
+        let config =
+            Config { name: "n".to_owned(), log_id: "l".repeat(32), settings: Settings::default(), seed };
+        Controller::open(config, None, Vec::new()).expect("an empty log opens")
+    };
+    let looks = |controller: &mut Controller, at| -> Vec<u64> {
+        let out = controller.tick(Millis(at), 0, Vec::new());
+        let token = |effect: &Effect| match effect {
+            Effect::Poll { token, .. } => Some(*token),
+            _ => None,
+        };
+        out.effects.iter().filter_map(token).collect()
+    };
+    let heard = |controller: &mut Controller| {
+        let peers = std::collections::BTreeMap::new();
+        let poll = model::wire::SidecarPoll {
+            node: node(1),
+            uuid: "u".to_owned(),
+            run: "r".to_owned(),
+            taken: 0,
+            log_id: None,
+            epoch: model::Epoch(0),
+            names_version: 0,
+            peers,
+            results: Vec::new(),
+            running: Vec::new(),
+        };
+        controller.tick(Millis(1), 0, vec![Input::Sidecar(poll)]).effects.into_iter().find_map(|effect| {
+            match effect {
+                Effect::Poll { token, .. } => Some(token),
+                _ => None,
+            }
+        })
+    };
+    let (mut before, mut after) = (open(10), open(11));
+    let (old, new) = (heard(&mut before).expect("a look"), heard(&mut after).expect("a look"));
+    assert!(old.abs_diff(new) > 1_000_000, "{old} {new}");
+    let late = PollAnswer { node: node(1), token: old, reach: Reach::Answered, status: None };
+    after.tick(Millis(2), 0, vec![Input::Polled(late)]);
+    assert!(looks(&mut after, 3).is_empty(), "its own look is still under way");
+}
