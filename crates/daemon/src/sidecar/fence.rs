@@ -87,18 +87,19 @@ impl Fence {
             if word.epoch < bound.epoch {
                 return Err(Refused::Deposed { offered: word.epoch, seen: bound.epoch });
             }
-            let another = word.epoch == bound.epoch && !bound.lead.is_empty() && word.lead != bound.lead;
-            if another || word.last < bound.last {
+            if word.epoch == bound.epoch && word.lead == bound.lead {
+                // Two polls can be under way, and be answered one after the other.
+                bound.last = bound.last.max(word.last);
+                return Ok(());
+            }
+            let twin = word.epoch == bound.epoch && !bound.lead.is_empty();
+            if twin || word.last < bound.last {
                 return Err(Refused::OlderCopy {
                     epoch: word.epoch,
                     offered: word.last,
                     seen: bound.last,
                     file: self.path.clone(),
                 });
-            }
-            if word.epoch == bound.epoch && word.lead == bound.lead {
-                bound.last = word.last;
-                return Ok(());
             }
         }
         let fail = |error: serde_json::Error| FileError {
@@ -157,6 +158,7 @@ mod tests {
         let fence = Fence::open(dir.path()).expect("opens");
         fence.admit(&Word { last: LogIndex(50), ..word("a", 3) }).expect("binds");
         fence.admit(&Word { last: LogIndex(60), ..word("a", 3) }).expect("it goes on");
+        fence.admit(&Word { last: LogIndex(59), ..word("a", 3) }).expect("an answer that was on its way");
         // Started from a copy made just before: the same epoch, another leader.
         let twin = Word { lead: "y".to_owned(), last: LogIndex(61), ..word("a", 3) };
         assert!(matches!(fence.admit(&twin), Err(Refused::OlderCopy { .. })));
