@@ -1,5 +1,6 @@
 //! Replication clusters by themselves: agreement, faults, and the dangerous habits of the real thing.
 
+use crate::support::chance::Chance;
 use crate::support::cluster_net::{Net, Table, node_id};
 use model::Millis;
 
@@ -351,4 +352,37 @@ fn a_frozen_sequencer_that_thaws_finds_itself_outside() {
     assert!(net.outcome(0, waiting).is_err());
     assert!((0..3).all(|at| net.table(at) == Table::from([(1, 1)])));
     assert_eq!(net.nodes[0].id, node_id(0));
+}
+
+/// Restarted before or after its death was noticed, once or twice, it is a synced member again in the end.
+#[test]
+fn a_member_that_restarts_at_any_moment_comes_back() {
+    for seed in 0..100 {
+        let mut net = Net::cluster(2, seed);
+        let mut chance = Chance::new(seed);
+        net.written(0, 1, 1);
+        let victim = chance.below(2) as usize;
+        let other = 1 - victim;
+        net.kill(victim);
+        net.run(chance.below(4_000));
+        net.start(victim);
+        if chance.percent(50) {
+            net.run(chance.below(9_000));
+            net.kill(victim);
+            net.run(chance.below(4_000));
+            net.start(victim);
+        }
+        let synced = (0..600).any(|_| {
+            net.run(100);
+            if net.status(other) == "non-primary" {
+                let ticket = net.ticket();
+                // Refused when it found a quorum meanwhile.
+                let _refused = net
+                    .on(other, |cluster, host| cluster.as_mut().expect("there").bootstrap(host, ticket))
+                    .is_err();
+            }
+            net.synced(0) && net.synced(1)
+        });
+        assert!(synced, "seed {seed}: {}", net.describe());
+    }
 }
