@@ -5,9 +5,11 @@ use manticore::Statement;
 use manticore::session::Session;
 use manticore::statement::ShardTable;
 use model::{Action, ClusterState, ClusterStatus, GroupId, Outcome};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-/// A second joiner in the first seconds after another finds no donor; it is asked again until the deadline.
+/// A second joiner in the first seconds after another finds no donor: it asks again for so long. Other commands for
+/// clusters wait behind it, so a donor that stays away is the controller's matter soon.
+const JOIN_PATIENCE: Duration = Duration::from_secs(15);
 const NO_DONOR: &str = "no nodes available";
 const JOIN_PAUSE: Duration = Duration::from_millis(300);
 
@@ -17,11 +19,12 @@ impl Turn<'_> {
             Ok(statements) => statements,
             Err(refused) => return refused,
         };
+        let began = Instant::now();
         loop {
             let outcome = self.say_all(&statements).await;
             let no_donor = matches!(&outcome, Outcome::Refused { message } if message.contains(NO_DONOR));
-            if !no_donor || self.remaining().is_ok_and(|left| left <= JOIN_PAUSE) || self.remaining().is_err()
-            {
+            let in_time = self.remaining().is_ok_and(|left| left > JOIN_PAUSE);
+            if !no_donor || !in_time || began.elapsed() >= JOIN_PATIENCE {
                 return outcome;
             }
             tokio::time::sleep(JOIN_PAUSE).await;
