@@ -472,6 +472,15 @@ pub enum BenchCommand {
         #[arg(long, default_value = ".")]
         dir: PathBuf,
     },
+    /// The planner on clusters of up to 10 million copies, each in a process of its own
+    Planner {
+        /// Only this one, in this process; numbers are those of the table
+        #[arg(long, value_name = "NUMBER")]
+        case: Option<usize>,
+        /// How often each is solved; the median is shown
+        #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100))]
+        runs: u32,
+    },
 }
 
 #[cfg(test)]

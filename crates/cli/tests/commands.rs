@@ -111,6 +111,7 @@ fn help_teaches_every_command() {
         "config check",
         "plan",
         "bench log",
+        "bench planner",
     ] {
         let mut arguments: Vec<&str> = command.split_whitespace().collect();
         arguments.push("--help");
@@ -122,14 +123,19 @@ fn help_teaches_every_command() {
 }
 
 fn plan(problem: &str) -> std::process::Output {
+    feed(&["plan", "--input", "-", "--output", "json"], problem)
+}
+
+/// Runs a command that reads the text.
+fn feed(arguments: &[&str], text: &str) -> std::process::Output {
     let mut child = common::shardwright()
-        .args(["plan", "--input", "-", "--output", "json"])
+        .args(arguments)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
         .expect("the binary runs");
-    child.stdin.take().expect("piped").write_all(problem.as_bytes()).expect("written");
+    child.stdin.take().expect("piped").write_all(text.as_bytes()).expect("written");
     child.wait_with_output().expect("it ends")
 }
 
@@ -149,6 +155,29 @@ fn plan_places_new_units_and_explains() {
     {
         assert!(plan.get(field).is_some(), "{field}");
     }
+}
+
+#[test]
+fn plan_tells_a_person_what_changes_and_how_much_can_be_lost() {
+    let problem = r#"{"nodes":[{"id":"a"},{"id":"b"},{"id":"c"}],
+        "units":[{"id":"g","rf":2,"replicas":["a","b"]},{"id":"h","rf":2,"replicas":["a","b"]},{"id":"i","rf":5,"replicas":["c"]}]}"#;
+    let output = feed(&["plan", "--input", "-"], problem);
+    assert!(output.status.success(), "{output:?}");
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    for line in ["i: c → c, a, b (", "rf 5, 3 copies: only 3 active nodes", "node  load", "66.6667 %"] {
+        assert!(text.contains(line), "{line} is missing in:\n{text}");
+    }
+}
+
+#[test]
+fn the_planner_is_measured_in_a_process_of_its_own() {
+    let one = run(&["bench", "planner", "--case", "9", "--runs", "1", "--output", "json"]);
+    let object: serde_json::Value = serde_json::from_slice(&one.stdout).expect("JSON");
+    assert_eq!(object["copies"], 1002);
+    assert_eq!(object["copies_made"], object["lower_bound"]);
+    assert!(object["solve_ms_median"].as_f64() > Some(0.0), "{object}");
+    let none = run(&["bench", "planner", "--case", "99"]);
+    assert_eq!(none.status.code(), Some(2), "{none:?}");
 }
 
 #[test]

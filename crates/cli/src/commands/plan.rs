@@ -3,7 +3,7 @@
 use crate::args::PlanArgs;
 use crate::output::{self, CommandError, Output, TextTable};
 use planner::input::read_problem;
-use planner::{Limits, Plan, plan};
+use planner::{Limits, Plan, explain, lint, plan};
 use serde::Serialize;
 use std::io::Read;
 use std::path::Path;
@@ -24,7 +24,13 @@ pub fn run(args: &PlanArgs, output: Output) -> Result<(), CommandError> {
     let started = Instant::now();
     let plan = plan(&problem, &Limits::default());
     let timed = Timed { plan, solve_seconds: started.elapsed().as_secs_f64() };
-    output::print(output, &timed, text)
+    lint::check(&problem, &timed.plan).map_err(|broken| {
+        CommandError::failed(
+            format!("the plan breaks a rule, which is a fault of ours: {broken:?}"),
+            "report it",
+        )
+    })?;
+    output::print(output, &timed, |timed| text(&explain::difference(&problem, &timed.plan), timed))
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, CommandError> {
@@ -43,24 +49,14 @@ fn read(path: &Path) -> Result<Vec<u8>, CommandError> {
     Ok(bytes)
 }
 
-fn text(timed: &Timed) -> String {
-    let plan = &timed.plan;
-    let mut moves = TextTable::new(["unit", "to", "from", "reason"]);
-    for one in &plan.moves {
-        let dash = |node: &Option<String>| node.clone().unwrap_or_else(|| "-".to_owned());
-        moves.row([one.unit.clone(), dash(&one.to), dash(&one.from), one.reason.to_string()]);
-    }
+fn text(difference: &str, timed: &Timed) -> String {
     let mut load = TextTable::new(["node", "load"]);
-    for (node, weight) in &plan.load {
+    for (node, weight) in &timed.plan.load {
         load.row([node.clone(), weight.to_string()]);
     }
-    let unplaceable: Vec<String> =
-        plan.unplaceable.iter().map(|one| format!("unit {}: {}", one.unit, one.why)).collect();
-    format!(
-        "{} copies, {} are the fewest; {:.3} s\n\n{moves}\n{load}\n{}",
-        plan.copies,
-        plan.lower_bound,
-        timed.solve_seconds,
-        unplaceable.join("\n")
-    )
+    let mut loss = TextTable::new(["nodes lost at once", "some unit loses all copies"]);
+    for (nodes, probability) in &timed.plan.loss_probability {
+        loss.row([nodes.to_string(), format!("{:.4} %", probability * 100.0)]);
+    }
+    format!("{difference}planned in {:.3} s\n\n{load}\n{loss}", timed.solve_seconds)
 }

@@ -1,19 +1,12 @@
-//! `bench`: the figures of the README, measured here and now.
+//! `bench log`: the control log against writing and syncing the same bytes.
 
-use crate::args::BenchCommand;
 use crate::output::{self, CommandError, Output};
 use serde_json::json;
 use std::path::Path;
 use std::time::Instant;
 use store::bench::{Comparison, Settings};
 
-pub fn run(command: BenchCommand, output: Output) -> Result<(), CommandError> {
-    match command {
-        BenchCommand::Log { dir } => log(&dir, output),
-    }
-}
-
-fn log(dir: &Path, output: Output) -> Result<(), CommandError> {
+pub fn run(dir: &Path, output: Output) -> Result<(), CommandError> {
     let failed = |error: &dyn std::fmt::Display| {
         CommandError::failed(
             format!("the log could not be timed in {}: {error}", dir.display()),
