@@ -466,6 +466,16 @@ fn bug(name: &str) -> Result<::sim::Bug, String> {
 /// The benchmarks behind the figures of the README.
 #[derive(Clone, Debug, Subcommand)]
 pub enum BenchCommand {
+    /// A turn of the controller while nothing happens, its start and its memory
+    Control {
+        #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(2..=200))]
+        nodes: u32,
+        #[arg(long, default_value_t = 80, value_parser = clap::value_parser!(u32).range(1..=1000))]
+        tables: u32,
+        /// Of each table
+        #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=3000))]
+        shards: u32,
+    },
     /// The control log against writing and syncing the same bytes
     Log {
         /// Where to write; the disk under it is what is measured

@@ -110,6 +110,7 @@ fn help_teaches_every_command() {
         "config show",
         "config check",
         "plan",
+        "bench control",
         "bench log",
         "bench planner",
     ] {
@@ -166,6 +167,18 @@ fn plan_tells_a_person_what_changes_and_how_much_can_be_lost() {
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     for line in ["i: c → c, a, b (", "rf 5, 3 copies: only 3 active nodes", "node  load", "66.6667 %"] {
         assert!(text.contains(line), "{line} is missing in:\n{text}");
+    }
+}
+
+#[test]
+fn a_controller_at_rest_is_measured() {
+    let arguments =
+        ["bench", "control", "--nodes", "3", "--tables", "2", "--shards", "9", "--output", "json"];
+    let output = run(&arguments);
+    let object: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    assert_eq!(object["shards"], 18);
+    for positive in ["tick_ms_median", "ready_ms", "snapshot_bytes"] {
+        assert!(object[positive].as_f64() > Some(0.0), "{positive} in {object}");
     }
 }
 

@@ -20,8 +20,10 @@
 //! | `rules` | what must be so before a command is sent |
 //! | `observed`, `detector`, `reconcile`, `moves` | what is seen, and the work that follows from it |
 //! | `statements`, `orders`, `views`, `alerts` | what clients ask, what operators order, what people see and must know |
+//! | [`bench`] | a cluster at rest, to measure a turn on |
 
 mod alerts;
+pub mod bench;
 mod catalogue;
 mod detector;
 mod flight;

@@ -3,6 +3,7 @@
 use model::wire::SidecarPoll;
 use model::{ClusterStatus, GroupId, Millis, NodeId, NodeStatus, Reach, TablesStatus};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use crate::io::PollAnswer;
 
@@ -96,7 +97,10 @@ impl Observed {
     }
 
     /// Takes an answer in; false when it is none of ours any more.
-    pub fn see(&mut self, answer: PollAnswer) -> bool {
+    pub fn see(&mut self, mut answer: PollAnswer) -> bool {
+        if let Some(tables) = answer.status.as_mut().and_then(|status| status.tables.as_mut()) {
+            self.share_routes(tables);
+        }
         let Some(view) = self.nodes.get_mut(&answer.node) else { return false };
         let Some(pending) = view.pending.take_if(|pending| pending.token == answer.token) else {
             return false;
@@ -112,6 +116,16 @@ impl Observed {
             }
         }
         true
+    }
+
+    /// Every node shows the routes of every table: what is the same is kept once.
+    fn share_routes(&self, tables: &mut TablesStatus) {
+        for (name, route) in &mut tables.routes {
+            let others = self.nodes.values().filter_map(|view| view.tables.as_ref()?.1.routes.get(name));
+            if let Some(known) = others.into_iter().find(|known| *known == route) {
+                *route = Arc::clone(known);
+            }
+        }
     }
 
     /// Asks for a look at the node's tables that begins at `since` or later.

@@ -5,7 +5,7 @@
 use crate::observed::Observed;
 use crate::operation::{Kind, Operation, Status};
 use crate::state::{Member, State};
-use model::{Action, ClusterState, GroupId, Millis, NodeId};
+use model::{Action, ClusterState, GroupId, Millis, NodeId, Routes};
 use std::collections::BTreeSet;
 
 /// The answer.
@@ -165,10 +165,7 @@ fn not_routed(case: &Case<'_>, tables: &[String]) -> Gate {
 }
 
 /// Looks through the routes of every live node; a node counts as a router until it is seen or proven gone.
-fn routers(
-    case: &Case<'_>,
-    names: impl Fn(&std::collections::BTreeMap<String, model::Route>) -> Option<String>,
-) -> Gate {
+fn routers(case: &Case<'_>, names: impl Fn(&Routes) -> Option<String>) -> Gate {
     let mut unseen = Vec::new();
     let live: BTreeSet<&NodeId> = case.state.live_nodes().collect();
     for node in live {

@@ -8,6 +8,7 @@ use crate::{CallError, Statement, closed_set, declared};
 use model::{Measurement, NodeId, NodeStatus, Reach, TableName, TablesStatus};
 use serde_json::Value;
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// A reply to one of our own statements: the longest are cluster statuses (about 4 KiB a cluster, hundreds of
@@ -105,7 +106,7 @@ impl Client {
             let route = if kind == "shard" { self.route(node, &name, timeout).await? } else { None };
             match route {
                 Some(route) => {
-                    tables.routes.insert(name, route);
+                    tables.routes.insert(name, Arc::new(route));
                 }
                 // A routing table of somebody else's making is shown as a table that has the name.
                 None => {

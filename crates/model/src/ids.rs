@@ -1,7 +1,7 @@
 //! Names and numbers that must not be mistaken for one another.
 
 use serde::{Deserialize, Serialize};
-use std::{fmt, str::FromStr};
+use std::{fmt, str::FromStr, sync::Arc};
 
 /// Why a name was refused; the text says what is allowed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -17,7 +17,8 @@ macro_rules! text_id {
         $(#[$doc])*
         #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
         #[serde(try_from = "String", into = "String")]
-        pub struct $name(String);
+        // Shared, since thousands of shards name the same few.
+        pub struct $name(Arc<str>);
 
         impl $name {
             pub fn as_str(&self) -> &str {
@@ -31,7 +32,7 @@ macro_rules! text_id {
         }
         impl From<$name> for String {
             fn from(id: $name) -> String {
-                id.0
+                id.0.as_ref().to_owned()
             }
         }
         impl TryFrom<String> for $name {
@@ -71,7 +72,7 @@ impl NodeId {
                 && port.parse::<u16>().is_ok_and(|port| port > 0)
         });
         if valid {
-            Ok(Self(value))
+            Ok(Self(value.into()))
         } else {
             Err(InvalidName {
                 what: "node id",
@@ -86,7 +87,7 @@ impl GroupId {
     pub fn new(value: impl Into<String>) -> Result<Self, InvalidName> {
         let value = value.into();
         if is_identifier(&value) && value.len() <= 64 {
-            Ok(Self(value))
+            Ok(Self(value.into()))
         } else {
             Err(InvalidName {
                 what: "cluster name",
@@ -101,7 +102,7 @@ impl GroupId {
     pub fn from_random(bits: u128) -> Self {
         let hex = format!("{bits:032x}");
         let first = char::from(b'a' + (bits >> 124) as u8 % 6);
-        Self(format!("{first}{}", &hex[1..]))
+        Self(format!("{first}{}", &hex[1..]).into())
     }
 }
 
@@ -110,7 +111,7 @@ impl TableName {
     pub fn new(value: impl Into<String>) -> Result<Self, InvalidName> {
         let value = value.into().to_ascii_lowercase();
         if is_identifier(&value) && value.len() <= 64 {
-            Ok(Self(value))
+            Ok(Self(value.into()))
         } else {
             Err(InvalidName {
                 what: "table name",

@@ -16,7 +16,9 @@ pub use action::{Action, Command, CommandId, CommandResult, Content, Outcome, Ro
 pub use ids::{
     Epoch, GroupId, InvalidName, LogIndex, NodeId, OperationId, StepId, TableName, parse_shard_table,
 };
-pub use observe::{ClusterState, ClusterStatus, Measurement, MemberState, NodeStatus, Reach, TablesStatus};
+pub use observe::{
+    ClusterState, ClusterStatus, Measurement, MemberState, NodeStatus, Reach, Routes, TablesStatus,
+};
 pub use settings::Settings;
 pub use table::{ColumnSpec, Route, Schema, TableSpec};
 pub use time::Millis;

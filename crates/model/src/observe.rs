@@ -3,6 +3,7 @@
 use crate::{Content, GroupId, NodeId, Route};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 /// One look at one node.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -13,6 +14,9 @@ pub struct NodeStatus {
     pub tables: Option<TablesStatus>,
 }
 
+/// Routing tables by name. Shared, since all nodes show the same ones.
+pub type Routes = BTreeMap<String, Arc<Route>>;
+
 /// The tables of a node at one moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TablesStatus {
@@ -21,7 +25,7 @@ pub struct TablesStatus {
     /// `SHOW TABLES` of other types than `shard`, by name.
     pub plain: BTreeSet<String>,
     /// Every `type='shard'` table, read from `SHOW CREATE TABLE … OPTION force=1`.
-    pub routes: BTreeMap<String, Route>,
+    pub routes: Routes,
 }
 
 /// A replication cluster as one member sees it.

@@ -5,6 +5,7 @@ use crate::world::World;
 use control::PollAnswer;
 use model::wire::StatementReply;
 use model::{Action, Command, NodeId};
+use std::sync::Arc;
 
 /// A bug that was made once, here or in the program that this one replaces.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -84,7 +85,7 @@ pub fn bend_look(world: &World, answer: &mut PollAnswer) {
         (Some(Bug::ShedBeforeRoute | Bug::EdgeTriggered), Some(tables)) => {
             for (table, route) in &sidecar.told {
                 match route {
-                    Some(route) => tables.routes.insert(table.to_string(), route.clone()),
+                    Some(route) => tables.routes.insert(table.to_string(), Arc::new(route.clone())),
                     None => tables.routes.remove(table.as_str()),
                 };
             }

@@ -8,6 +8,7 @@ use engine::Reply;
 use model::sql::Ident;
 use model::{ClusterStatus, GroupId, Measurement, Millis, NodeId, NodeStatus, Reach, TablesStatus};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 pub const SHOW_CLUSTERS: &str = "SHOW STATUS LIKE 'cluster%'";
 
@@ -57,7 +58,7 @@ async fn status(wire: &Wire, node: &NodeId, with_tables: bool, until: Millis) ->
         let route = if kind == "shard" { declared(wire, node, &name, until).await? } else { None };
         match route {
             Some(route) => {
-                tables.routes.insert(name, route);
+                tables.routes.insert(name, Arc::new(route));
             }
             None => {
                 tables.plain.insert(name);

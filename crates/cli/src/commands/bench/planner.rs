@@ -1,9 +1,9 @@
 //! `bench planner`: time and memory of the planner, every case in a process of its own, so that its peak memory is
 //! nobody else's.
 
+use super::{memory_kib, ms, timed};
 use crate::output::{self, CommandError, Output, TextTable};
 use planner::{Limits, bench, lint, plan};
-use rustix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use std::process::{Command, Stdio};
@@ -101,28 +101,11 @@ fn measure(number: usize, runs: u32) -> Result<Measured, CommandError> {
         goal_ms: case.goal_ms,
         ns_per_n_log_n: median * 1e6 / (copies * copies.log2()),
         lint_ms,
-        peak_mib: peak_mib(),
+        peak_mib: memory_kib("VmHWM").map(|kib| kib.div_ceil(1024)),
         copies_made: made.copies,
         lower_bound: made.lower_bound,
         rounds: made.rounds.len(),
     })
-}
-
-/// What `work` gives, and the milliseconds this thread was on a core for it.
-fn timed<T>(work: impl FnOnce() -> T) -> (T, f64) {
-    let now = || {
-        let time = clock_gettime(ClockId::ThreadCPUTime);
-        time.tv_sec as f64 * 1e3 + time.tv_nsec as f64 / 1e6
-    };
-    let begun = now();
-    let done = work();
-    (done, now() - begun)
-}
-
-fn peak_mib() -> Option<u64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
-    Some(line.trim().strip_suffix(" kB")?.parse::<u64>().ok()?.div_ceil(1024))
 }
 
 fn table(measured: &[Measured]) -> String {
@@ -141,7 +124,6 @@ fn table(measured: &[Measured]) -> String {
         "bound",
         "rounds",
     ]);
-    let ms = |ms: f64| if ms < 10.0 { format!("{ms:.1}") } else { format!("{ms:.0}") };
     let known = |number: Option<u64>| number.map_or("-".to_owned(), |number| number.to_string());
     for one in measured {
         table.row([

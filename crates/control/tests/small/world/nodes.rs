@@ -174,7 +174,7 @@ impl Nodes {
         let tables = tables.then(|| TablesStatus {
             shards: node.tables.keys().cloned().collect(),
             plain: BTreeSet::new(),
-            routes: node.routes.clone(),
+            routes: node.routes.iter().map(|(name, route)| (name.clone(), route.clone().into())).collect(),
         });
         Some(NodeStatus { clusters, tables })
     }
