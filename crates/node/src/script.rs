@@ -23,12 +23,12 @@ pub(crate) struct Script {
     refused: i64,
     sessions: BTreeSet<SessionId>,
     ticks: u64,
-    now: Millis,
+    /// When it ticked last.
+    ticked: Millis,
 }
 
 impl Core for Script {
     fn handle(&mut self, now: Millis, _: u64, input: Input) -> Vec<Output> {
-        self.now = now;
         match input {
             Input::Statement { request, session, sql } => {
                 self.sessions.insert(session);
@@ -46,6 +46,7 @@ impl Core for Script {
             }
             Input::Tick => {
                 self.ticks += 1;
+                self.ticked = now;
                 Vec::new()
             }
             Input::Peer { message: PeerMessage::Cluster { cluster, .. }, .. } => {
@@ -63,8 +64,9 @@ impl Core for Script {
         }
     }
 
+    /// Does not move while statements come: a core that let them put its wake off would be starved by itself.
     fn next_wake(&self) -> Option<Millis> {
-        Some(self.now + Millis(5))
+        Some(self.ticked + Millis(5))
     }
 
     fn shutdown(&mut self, _: Millis) -> Vec<Output> {
