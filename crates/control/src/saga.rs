@@ -65,13 +65,13 @@ impl Controller {
                 _ => {}
             }
         }
-        let Some(now) = self.state.operations.get(&operation.id).cloned() else { return };
+        let Some(now) = self.state.operations.get(&operation.id) else { return };
         if now.status == Status::Running && now.steps.iter().all(|step| step.status.lets_go_on()) {
             self.flights.end_operation(operation.id);
-            let (operation, unix) = (operation.id, self.unix_now);
-            self.record(match self.is_needed_again(&now.kind) {
-                Some(error) => Record::OperationFailed { operation, error, unix },
-                None => Record::OperationDone { operation, unix },
+            let (id, unix) = (operation.id, self.unix_now);
+            self.record(match self.is_needed_again(&operation.kind) {
+                Some(error) => Record::OperationFailed { operation: id, error, unix },
+                None => Record::OperationDone { operation: id, unix },
             });
         }
     }

@@ -31,6 +31,12 @@ fn fresh_seeds_are_clean() {
     assert_eq!(violations(Scenario::All, first..=first + 2), Vec::<String>::new());
 }
 
+/// They waited for each other for ever.
+#[test]
+fn members_left_of_a_dropped_group_without_quorum_are_cleaned() {
+    assert_eq!(violations(Scenario::All, 352..=352), Vec::<String>::new());
+}
+
 #[test]
 fn a_seed_repeats_exactly() {
     let run = || Scenario::All.run(7, None);

@@ -146,7 +146,19 @@ fn way_out(
     // DELETE CLUSTER from a node on its way back dissolves the cluster of the healthy members too: only where
     // there is nobody else, or where searchd has given up by itself.
     let alone = !elsewhere && state.groups.get(group).is_none_or(|known| !known.is_clustered());
-    (cluster.status == ClusterState::RecoveryRequired || alone).then_some(Way::Delete)
+    let first = !state.groups.contains_key(group) && ends_the_rest(state, observed, node, group);
+    (cluster.status == ClusterState::RecoveryRequired || alone || first).then_some(Way::Delete)
+}
+
+/// Members that are left of a group whose tables are gone, all without quorum, would wait for each other for ever. One
+/// of them, the lowest, becomes primary alone and is the last to go; the others find it, and leave.
+fn ends_the_rest(state: &State, observed: &Observed, node: &NodeId, group: &GroupId) -> bool {
+    let left = || {
+        let live = observed.nodes.iter().filter(|(other, _)| state.is_live(other));
+        live.filter_map(|(other, view)| Some((other, view.cluster(group)?)))
+    };
+    let lowest = left().find(|(_, cluster)| cluster.is_whole_survivor()).map(|(other, _)| other);
+    lowest == Some(node) && left().all(|(_, cluster)| cluster.status != ClusterState::Primary)
 }
 
 /// Writes these tables' routes on one node.
