@@ -168,7 +168,29 @@ fn status(state: &State, node: &NodeId) -> NodeStatus {
 mod tests {
     use super::*;
     use crate::Controller;
+    use crate::operation::{Kind, Operation, Status};
     use model::Millis;
+
+    /// A day after an operation failed nobody needs to look at it any more.
+    #[test]
+    fn a_failed_operation_is_a_warning_for_a_day() {
+        let mut idle = Idle::new(Size { nodes: 3, tables: 1, shards: 4 }).expect("good names");
+        let kind = Kind::DropTable { table: TableName::new("gone").expect("a name") };
+        let mut failed = Operation::new(OperationId(0), kind, Vec::new(), 1000);
+        failed.status = Status::Failed;
+        failed.finished_at = Some(1000);
+        idle.state.finished.push_back(failed);
+        let (last, snapshot) = idle.snapshot().expect("JSON");
+        let mut controller =
+            Controller::open(Idle::config(), Some((last, &snapshot)), []).expect("a legal state");
+        let mut inputs = Vec::new();
+        for turn in 0..20 {
+            let out = controller.tick(Millis(turn * 100), 1000, inputs);
+            inputs = idle.answer(controller.epoch(), &out.effects);
+        }
+        assert_eq!(controller.dashboard(1000 + 86_399).overall_status, "warning");
+        assert_eq!(controller.dashboard(1000 + 86_400).overall_status, "healthy");
+    }
 
     #[test]
     fn nothing_is_left_to_do() {

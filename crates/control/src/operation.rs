@@ -20,6 +20,9 @@ pub struct Operation {
     pub finished_at: Option<u64>,
     #[serde(default)]
     pub error: Option<String>,
+    /// An operator has it taken back: when that is done it is cancelled, not failed.
+    #[serde(default)]
+    pub revoked: bool,
 }
 
 /// What an operation is for.
@@ -223,6 +226,7 @@ impl Operation {
             started_at: None,
             finished_at: None,
             error: None,
+            revoked: false,
         }
     }
 

@@ -268,7 +268,7 @@ impl Controller {
             .collect();
         for operation in running {
             let error = "stopped by an operator".to_owned();
-            self.record(Record::UnwindStarted { operation, error });
+            self.record(Record::UnwindStarted { operation, error, revoked: true });
         }
     }
 

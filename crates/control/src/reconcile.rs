@@ -118,7 +118,7 @@ impl Controller {
             .collect();
         for operation in broken {
             let error = format!("node {node} was lost");
-            self.record(Record::UnwindStarted { operation, error });
+            self.record(Record::UnwindStarted { operation, error, revoked: false });
         }
         let held = self.state.groups.iter().filter(|(_, group)| group.members.contains_key(node));
         let groups: BTreeSet<GroupId> = held.map(|(id, _)| id.clone()).collect();

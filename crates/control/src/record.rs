@@ -97,6 +97,9 @@ pub enum Record {
     UnwindStarted {
         operation: OperationId,
         error: String,
+        /// By an operator's order, not because it failed.
+        #[serde(default)]
+        revoked: bool,
     },
     StepUndone {
         operation: OperationId,
@@ -111,7 +114,7 @@ pub enum Record {
         error: String,
         unix: u64,
     },
-    /// Never started, and not needed or not right any more.
+    /// Never started, and not needed or not right any more; or taken back as an operator ordered.
     OperationCancelled {
         operation: OperationId,
         why: String,

@@ -302,7 +302,7 @@ impl Controller {
         let node = step.node.as_ref().map_or(String::new(), |node| format!(" on node {node}"));
         let error = format!("step {}{node} failed: {error}", step.work.class());
         if operation.unwinds() {
-            self.record(Record::UnwindStarted { operation: operation.id, error });
+            self.record(Record::UnwindStarted { operation: operation.id, error, revoked: false });
         } else {
             self.flights.end_operation(operation.id);
             self.record(Record::OperationFailed { operation: operation.id, error, unix: self.unix_now });

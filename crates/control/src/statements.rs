@@ -83,7 +83,11 @@ impl Controller {
                 Some(status) if waiting.deadline.is_some_and(|deadline| self.now >= deadline) => {
                     let message = "Waiting timeout exceeded.".to_owned();
                     if matches!(status, Status::Running) {
-                        self.record(Record::UnwindStarted { operation: id, error: message.clone() });
+                        self.record(Record::UnwindStarted {
+                            operation: id,
+                            error: message.clone(),
+                            revoked: false,
+                        });
                     }
                     StatementReply::Error { message }
                 }

@@ -78,8 +78,13 @@ impl Controller {
         let Some(current) = self.state.operations.get(&operation.id) else { return };
         if current.steps.iter().all(|step| step.status.is_gone()) {
             let error = current.error.clone().unwrap_or_default();
-            self.flights.end_operation(operation.id);
-            self.record(Record::OperationFailed { operation: operation.id, error, unix: self.unix_now });
+            let (revoked, operation, unix) = (current.revoked, operation.id, self.unix_now);
+            self.flights.end_operation(operation);
+            self.record(if revoked {
+                Record::OperationCancelled { operation, why: error, unix }
+            } else {
+                Record::OperationFailed { operation, error, unix }
+            });
         }
     }
 

@@ -8,9 +8,12 @@ use model::api::{
     QueueMetrics, RebalancingMetrics, ShardPlacement, TableList, TableShow, TableSummary,
 };
 use model::wire::{ShardingStatement, StatementReply};
-use model::{GroupId, Millis, NodeId, TableName};
+use model::{GroupId, NodeId, TableName};
 
 type Row = Vec<Option<String>>;
+
+/// A failed operation makes the whole look unhealthy for a day.
+const FAILED_SHOWN_SECONDS: u64 = 24 * 3600;
 
 impl Controller {
     /// The answer to a statement that only looks.
@@ -245,26 +248,22 @@ impl Controller {
         OperationList { operations: active.chain(finished).collect() }
     }
 
-    pub fn dashboard(&self, now: Millis, unix_now: u64) -> Dashboard {
+    pub fn dashboard(&self, unix_now: u64) -> Dashboard {
         let rebalancing = self.rebalancing(unix_now);
         let queue = self.queue(unix_now);
         let cluster = self.cluster_metrics(unix_now);
         let alerts = self.alerts();
         let critical = alerts.iter().any(|alert| alert.level == "critical");
-        let _ = now;
-        let overall_status = if cluster.cluster_health_percentage < 50.0 {
+        let overall_status = if cluster.cluster_health_percentage < 50.0 || critical {
             "critical"
-        } else if rebalancing.failed_operations > 0
+        } else if self.failed_lately(unix_now)
             || rebalancing.longest_running > 1800.0
             || queue.total_queue_depth > 100
+            || !alerts.is_empty()
         {
             "warning"
-        } else if critical {
-            "critical"
-        } else if alerts.is_empty() {
-            "healthy"
         } else {
-            "warning"
+            "healthy"
         };
         Dashboard {
             timestamp: unix_now,
@@ -274,6 +273,14 @@ impl Controller {
             cluster,
             alerts,
         }
+    }
+
+    /// Whether an operation failed within the time that failed ones are kept in sight.
+    fn failed_lately(&self, unix_now: u64) -> bool {
+        self.state.finished.iter().any(|operation| {
+            operation.status == Status::Failed
+                && operation.finished_at.is_some_and(|at| unix_now.saturating_sub(at) < FAILED_SHOWN_SECONDS)
+        })
     }
 
     pub(crate) fn rebalancing(&self, unix_now: u64) -> RebalancingMetrics {

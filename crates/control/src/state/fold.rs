@@ -113,13 +113,14 @@ impl State {
                 step.status = StepStatus::Skipped;
                 step.error = Some(why.clone());
             }
-            Record::UnwindStarted { operation, error } => {
+            Record::UnwindStarted { operation, error, revoked } => {
                 let operation = self.operation(*operation)?;
                 if !operation.unwinds() || operation.status.is_over() {
                     return illegal(format!("operation {} cannot be taken back", operation.id));
                 }
                 operation.status = Status::Unwinding;
                 operation.error = Some(error.clone());
+                operation.revoked = *revoked;
                 // From here on no route is to name it.
                 if let Some(name) = operation.table().cloned()
                     && let Some(table) = self.tables.get_mut(&name)
@@ -135,7 +136,9 @@ impl State {
                 self.finish(*operation, Status::Failed, Some(error), *unix)?;
             }
             Record::OperationCancelled { operation, why, unix } => {
-                if self.operation(*operation)?.status != Status::Queued {
+                let known = self.operation(*operation)?;
+                let taken_back = known.revoked && known.steps.iter().all(|step| step.status.is_gone());
+                if known.status != Status::Queued && !taken_back {
                     return illegal(format!("operation {operation} is cancelled after it started"));
                 }
                 self.finish(*operation, Status::Cancelled, Some(why), *unix)?;

@@ -141,6 +141,7 @@ fn a_stop_ends_the_queue_and_a_start_goes_on() {
         order(&mut world, now);
         world.until("quiet", |world| world.state().operations.is_empty());
         assert_eq!(world.state().hold, Some(Hold::Stopped));
+        assert_eq!(world.state().operations_failed, 0, "what an operator takes back has not failed");
         let there = holds(&world, 4);
         for _ in 0..400 {
             world.step();

@@ -54,12 +54,12 @@ pub(super) fn routes() -> Vec<(&'static str, MethodRouter<Shared>)> {
         ("/api/v1/nodes/{node}/undrain", post(orders::undrain)),
         ("/api/v1/nodes", get(|shared| view(shared, |controller, _, _| controller.nodes()))),
         ("/api/v1/operations", get(|shared| view(shared, |controller, _, _| controller.operations()))),
-        ("/api/v1/dashboard", get(|shared| view(shared, control::Controller::dashboard))),
+        ("/api/v1/dashboard", get(|shared| view(shared, |controller, _, unix| controller.dashboard(unix)))),
         (
             "/api/v1/metrics",
             get(|shared| {
-                view(shared, |controller, now, unix| {
-                    let board = controller.dashboard(now, unix);
+                view(shared, |controller, _, unix| {
+                    let board = controller.dashboard(unix);
                     openapi::Metrics {
                         rebalancing: board.rebalancing,
                         queue: board.queue,
@@ -70,21 +70,21 @@ pub(super) fn routes() -> Vec<(&'static str, MethodRouter<Shared>)> {
         ),
         (
             "/api/v1/metrics/rebalancing",
-            get(|shared| view(shared, |controller, now, unix| controller.dashboard(now, unix).rebalancing)),
+            get(|shared| view(shared, |controller, _, unix| controller.dashboard(unix).rebalancing)),
         ),
         (
             "/api/v1/metrics/queue",
-            get(|shared| view(shared, |controller, now, unix| controller.dashboard(now, unix).queue)),
+            get(|shared| view(shared, |controller, _, unix| controller.dashboard(unix).queue)),
         ),
         (
             "/api/v1/metrics/cluster",
-            get(|shared| view(shared, |controller, now, unix| controller.dashboard(now, unix).cluster)),
+            get(|shared| view(shared, |controller, _, unix| controller.dashboard(unix).cluster)),
         ),
         (
             "/api/v1/alerts",
             get(|shared| {
-                view(shared, |controller, now, unix| openapi::Alerts {
-                    alerts: controller.dashboard(now, unix).alerts,
+                view(shared, |controller, _, unix| openapi::Alerts {
+                    alerts: controller.dashboard(unix).alerts,
                 })
             }),
         ),

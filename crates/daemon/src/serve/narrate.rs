@@ -39,7 +39,7 @@ pub(super) fn narrate(state: &State, record: &Record) {
         Record::StepSkipped { operation, step, why } => {
             tracing::info!(%operation, %step, class = class(state, *operation, *step), why, "passed over");
         }
-        Record::UnwindStarted { operation, error } => {
+        Record::UnwindStarted { operation, error, .. } => {
             tracing::warn!(%operation, error, "is taken back");
         }
         Record::StepUndone { operation, step } => {

@@ -12,7 +12,7 @@ use std::fmt::{Display, Write as _};
 const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 pub(super) async fn metrics(State(shared): State<Shared>) -> Result<Response, ApiError> {
-    let board = look(&shared, control::Controller::dashboard).await?;
+    let board = look(&shared, |controller, _, unix| controller.dashboard(unix)).await?;
     Ok(([(header::CONTENT_TYPE, CONTENT_TYPE)], text(&board)).into_response())
 }
 
