@@ -3,7 +3,7 @@
 use crate::dev::{ClusterFile, DEFAULT_DIR};
 use crate::output::{CommandError, Failure};
 use model::api::{
-    CreateTableBody, Dashboard, MoveBody, NodeList, OperationList, Problem, RebalanceBody, TableList,
+    CreateTableBody, Dashboard, MoveBody, NodeList, OperationList, Problem, RebalanceBody, RfBody, TableList,
     TableShow, Told,
 };
 use reqwest::{Method, StatusCode};
@@ -112,6 +112,12 @@ impl Api {
     pub async fn move_shard(&self, name: &str, body: &MoveBody) -> Result<Told, CommandError> {
         let path = format!("/api/v1/tables/{}/move", segment(name));
         let bytes = self.send(Method::POST, &path, Some(body), ANSWER_TIMEOUT).await?;
+        self.read(&bytes)
+    }
+
+    pub async fn set_rf(&self, name: &str, body: RfBody) -> Result<Told, CommandError> {
+        let path = format!("/api/v1/tables/{}/rf", segment(name));
+        let bytes = self.send(Method::POST, &path, Some(&body), ANSWER_TIMEOUT).await?;
         self.read(&bytes)
     }
 

@@ -357,6 +357,16 @@ pub enum TableCommand {
         /// The shard's number, from 0
         shard: u32,
     },
+    /// Changes how many copies every shard has, while the table is used
+    #[command(
+        after_help = "Example: shardwright table set-rf c:products 3\n\nIt is ordered and goes on by itself: `shardwright table show` shows it shard by shard."
+    )]
+    SetRf {
+        /// [CLUSTER:]NAME
+        name: String,
+        /// Copies of every shard
+        rf: u32,
+    },
 }
 
 /// Moves groups until every node has its share: by itself when nodes come and go, and by these orders.
@@ -399,6 +409,9 @@ pub struct MoveArgs {
     /// The node that gets it
     #[arg(long, value_name = "HOST:PORT")]
     pub to: String,
+    /// Takes the shard out of its group first, so that no other moves along
+    #[arg(long)]
+    pub split: bool,
 }
 
 /// Shows and checks settings.

@@ -116,7 +116,8 @@ fn state(size: Size) -> Result<State, model::InvalidName> {
             shards: size.shards,
             rf: 2,
         };
-        tables.insert(name, Table { spec, generation: 1, status: TableStatus::Active, homes });
+        tables
+            .insert(name, Table { spec, generation: 1, status: TableStatus::Active, homes, withheld: false });
     }
     let member = |node: &NodeId| Node { uuid: uuid(node), lost: false, draining: false, since: 0 };
     Ok(State {

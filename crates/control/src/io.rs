@@ -44,8 +44,9 @@ pub enum Effect {
     /// Ask the node itself (HTTP): cluster status, and its tables and routes when `tables`. Answer within
     /// `timeout_ms`, else [`Reach::Silent`]. The look must begin after this effect was given.
     Poll { node: NodeId, token: u64, tables: bool, timeout_ms: u64 },
-    /// Ask for rows, sum and extremes of ids of these tables, and `last_committed` of the node's clusters.
-    Measure { node: NodeId, token: u64, tables: Vec<String> },
+    /// Ask for rows, sum and extremes of ids of these tables, and `last_committed` of the node's clusters; when `deep`
+    /// for a digest of all rows, too.
+    Measure { node: NodeId, token: u64, tables: Vec<String>, deep: bool },
     /// A command for the node's sidecar, to go out with its next orders (wake a held poll).
     Command { node: NodeId, command: Command },
     /// The answer to a statement.

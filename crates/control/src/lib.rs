@@ -17,6 +17,7 @@
 //! | [`record`], [`state`] | the log's records and their fold |
 //! | [`operation`], `catalogue` | operations as graphs of steps, and how each kind is built |
 //! | `saga`, `steps`, `unwind`, `prelude`, `flight`, `proof`, `verify` | running them: recorded before, proven after, undone in reverse |
+//! | `hand_over`, `compare` | shards that change groups: another rf, a split |
 //! | `rules` | what must be so before a command is sent |
 //! | `observed`, `detector`, `reconcile`, `moves` | what is seen, and the work that follows from it |
 //! | `statements`, `orders`, `views`, `alerts` | what clients ask, what operators order, what people see and must know |
@@ -25,8 +26,10 @@
 mod alerts;
 pub mod bench;
 mod catalogue;
+mod compare;
 mod detector;
 mod flight;
+mod hand_over;
 mod hash;
 pub mod io;
 mod moves;
@@ -50,9 +53,10 @@ mod views;
 pub use io::{Effect, Effects, Input, PollAnswer, RequestId, StandingOrders};
 pub use record::Record;
 
+use compare::Comparison;
 use flight::{Flight, Flights, StepKey};
 use model::wire::{SidecarPoll, TableNameEntry};
-use model::{Action, Epoch, GroupId, LogIndex, Millis, NodeId, OperationId, Outcome, Settings};
+use model::{Action, Epoch, GroupId, LogIndex, Millis, NodeId, OperationId, Outcome, Settings, TableName};
 use observed::Observed;
 use operation::{StepStatus, Work};
 use state::{State, TableStatus};
@@ -105,6 +109,12 @@ pub struct Controller {
     observed: Observed,
     flights: Flights,
     verifications: BTreeMap<StepKey, Verification>,
+    comparisons: BTreeMap<StepKey, Comparison>,
+    /// Since when this controller sees a hand-over hold statements.
+    held_since: BTreeMap<OperationId, Millis>,
+    /// Hand-overs that failed wait longer each time.
+    hand_over_not_before: BTreeMap<TableName, Millis>,
+    hand_overs_noted_with: u64,
     waiting: BTreeMap<OperationId, Waiting>,
     /// On the monotonic clock; a new controller counts the grace anew, which only delays a rebuild.
     lost_since: BTreeMap<NodeId, Millis>,
@@ -157,6 +167,10 @@ impl Controller {
             observed,
             flights: Flights::default(),
             verifications: BTreeMap::new(),
+            comparisons: BTreeMap::new(),
+            held_since: BTreeMap::new(),
+            hand_over_not_before: BTreeMap::new(),
+            hand_overs_noted_with: 0,
             waiting: BTreeMap::new(),
             lost_since: BTreeMap::new(),
             regain_not_before: Millis::ZERO,
@@ -248,8 +262,8 @@ impl Controller {
                     (_, true) => step.undo.clone(),
                     (Work::Command { action }, _) => Some(action.clone()),
                     (Work::Regain { group }, _) => Some(Action::Bootstrap { group: group.clone() }),
-                    (Work::DropExited { exit }, _) => {
-                        operation.step(*exit).map(|exit| Action::DropCopies { copies: exit.contents.clone() })
+                    (Work::DropExited { exit, tables }, _) => {
+                        Some(Action::DropCopies { copies: operation.left_with(*exit, tables) })
                     }
                     // What it wrote is compared with what it should have written now.
                     (Work::Route { .. }, _) => Some(Action::SetRoutes { routes: Vec::new() }),
@@ -348,6 +362,7 @@ impl Controller {
     pub fn next_wake(&self) -> Option<Millis> {
         let waiting = self.waiting.values().filter_map(|waiting| waiting.deadline);
         let verifying = self.verifications.values().filter_map(Verification::next_wake);
+        let comparing = self.comparisons.values().filter_map(Comparison::next_wake);
         [
             self.observed.next_look(),
             self.flights.next_wake(self.now),
@@ -358,6 +373,9 @@ impl Controller {
         .flatten()
         .chain(waiting)
         .chain(verifying)
+        .chain(comparing)
+        .chain(self.hold_ends())
+        .chain(self.hand_over_not_before.values().copied())
         // What is due and could not go on waits for something to happen, not for time.
         .filter(|at| *at > self.now)
         .min()
@@ -399,7 +417,7 @@ impl Controller {
     }
 
     /// Whether a table of this name is there and whole, for readiness checks.
-    pub fn is_active(&self, name: &model::TableName) -> bool {
+    pub fn is_active(&self, name: &TableName) -> bool {
         self.state.tables.get(name).is_some_and(|table| table.status == TableStatus::Active)
     }
 

@@ -42,7 +42,10 @@ impl Controller {
 
     /// Nothing under way changes copies, every live node was seen, no loss is younger than its grace.
     fn is_settled(&self) -> bool {
-        let quiet = self.state.active().all(|operation| matches!(operation.kind, Kind::Reroute { .. }));
+        let quiet = self.state.active().all(|operation| {
+            matches!(operation.kind, Kind::Reroute { .. } | Kind::ChangeRf { .. })
+                || matches!(operation.kind, Kind::HandOver { .. }) && operation.status == Status::Queued
+        });
         let seen = self.state.live_nodes().all(|node| {
             self.sidecar_is_ours(node)
                 && self
@@ -133,7 +136,13 @@ impl Controller {
         }
         let lost = self.state.nodes.values().any(|node| node.lost);
         self.record(Record::RebalancePlanned {
-            reason: if lost { "a node was lost".to_owned() } else { "the nodes changed".to_owned() },
+            reason: if lost {
+                "a node was lost".to_owned()
+            } else if self.is_busy(|kind| matches!(kind, Kind::ChangeRf { .. })) {
+                "a table's rf changed".to_owned()
+            } else {
+                "the nodes changed".to_owned()
+            },
             operations,
             copies,
             lower_bound: plan.lower_bound,
@@ -156,9 +165,14 @@ impl Controller {
 
     /// Why an operation that waits for its turn cannot be begun as it was meant, if so.
     fn has_no_sense_any_more(&self, operation: &Operation) -> Option<String> {
+        // A shard that is to move alone gets its group by the operation before.
+        let coming = |group: &GroupId| self.state.active().any(|operation| operation.makes_group(group));
         if let Some(group) = operation.group()
             && !self.state.groups.contains_key(group)
         {
+            if coming(group) {
+                return None;
+            }
             return Some("its group is gone".to_owned());
         }
         match &operation.kind {
@@ -166,6 +180,7 @@ impl Controller {
                 let holds = self.state.groups.values().any(|group| group.members.contains_key(node));
                 holds.then(|| format!("{node} holds copies again"))
             }
+            Kind::HandOver { table, rf, .. } => self.hand_over_is_void(table, *rf),
             Kind::Move { group, to, from, .. } if !self.group_is_busy(group, operation.id) => {
                 let members = &self.state.groups.get(group)?.members;
                 let gone = from.as_ref().filter(|from| members.get(*from) != Some(&Member::Serving));
@@ -196,12 +211,21 @@ impl Controller {
             Kind::Shed { group, from, reason, .. } => {
                 catalogue::shed(&self.state, id, group, from, reason, unix)
             }
+            Kind::HandOver { .. } => self.hand_over_graph(operation),
+            // What was under way when it was ordered has changed where the copies are.
+            Kind::DropTable { table } => Some(catalogue::drop_table(&self.state, id, table, unix)),
             _ => None,
         }
     }
 
     fn may_begin(&self, operation: &Operation) -> bool {
         if operation.is_move() && self.state.hold.is_some() {
+            return false;
+        }
+        // While statements are held, nothing that can wait is to make them wait longer.
+        let urgent =
+            matches!(operation.kind, Kind::Failover { .. } | Kind::Reroute { .. } | Kind::ChangeRf { .. });
+        if !urgent && self.state.active().any(Operation::may_hold) {
             return false;
         }
         match &operation.kind {
@@ -217,8 +241,12 @@ impl Controller {
                 .iter()
                 .filter(|(_, group)| group.shards.iter().any(|shard| shard.table == *table))
                 .all(|(id, _)| !self.group_is_busy(id, operation.id)),
+            Kind::HandOver { table, shards, .. } => self.hand_over_may_begin(operation, table, shards),
             // Every node must keep its routes while others are changed.
-            Kind::RemoveNode { .. } => self.state.active().all(|other| other.id == operation.id),
+            Kind::RemoveNode { .. } => self
+                .state
+                .active()
+                .all(|other| other.id == operation.id || matches!(other.kind, Kind::ChangeRf { .. })),
             _ => true,
         }
     }
@@ -279,6 +307,12 @@ pub(crate) fn touches(state: &State, operation: &Operation, group: &GroupId) -> 
             .groups
             .get(group)
             .is_some_and(|known| known.shards.iter().any(|shard| shard.table == *table)),
+        Kind::HandOver { table, shards, source, .. } => {
+            let home = |number: &u32| state.tables.get(table)?.homes.get(*number as usize);
+            source.as_ref() == Some(group)
+                || operation.makes_group(group)
+                || shards.iter().any(|number| home(number) == Some(group))
+        }
         _ => operation.group() == Some(group),
     }
 }

@@ -77,6 +77,22 @@ pub enum Kind {
     RemoveNode {
         node: NodeId,
     },
+    /// The table's shards get another rf, by the hand-overs and moves that the reconciliation makes for it.
+    ChangeRf {
+        table: TableName,
+        rf: u32,
+    },
+    /// These shards leave the groups that they are in for new ones of `rf`.
+    HandOver {
+        table: TableName,
+        shards: Vec<u32>,
+        rf: u32,
+        /// The group with a cluster that they leave; set when it begins.
+        #[serde(default)]
+        source: Option<GroupId>,
+        /// One for all shards, or with rf 1 one for each. Their members are set when it begins.
+        new_groups: Vec<NewGroup>,
+    },
     /// A statement on every shard: `TRUNCATE`, `OPTIMIZE`, `FLUSH RAMCHUNK`.
     EveryShard {
         table: TableName,
@@ -84,7 +100,7 @@ pub enum Kind {
     },
 }
 
-/// A group that comes into being with a table.
+/// A group that comes into being with a table, or for shards that leave theirs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NewGroup {
     pub id: GroupId,
@@ -159,9 +175,29 @@ pub enum Work {
     Regain {
         group: GroupId,
     },
-    /// Drops the copies that step `exit` left plain, with the contents it recorded.
+    /// Drops the copies that step `exit` left plain or found equal, with the contents it recorded: `tables` of them, all
+    /// when none is named.
     DropExited {
         exit: StepId,
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        tables: Vec<String>,
+    },
+    /// From here until the switch the table is routed nowhere: its statements are held.
+    Withhold {
+        table: TableName,
+    },
+    /// All of the group's copies of these tables are equal, by id and content of every row; recorded.
+    Compare {
+        group: GroupId,
+        tables: Vec<String>,
+    },
+    /// From here on the shards are in their new groups, and the table is routed again.
+    Switch,
+    /// The shard's group has this rf and all its copies.
+    AwaitRf {
+        table: TableName,
+        shard: u32,
+        rf: u32,
     },
     /// The copies of `group` on `node` agree with another member's; then they are served.
     Verify {
@@ -235,6 +271,9 @@ impl Operation {
     pub fn unwinds(&self) -> bool {
         match self.kind {
             Kind::CreateTable { .. } => true,
+            Kind::HandOver { .. } => {
+                !self.steps.iter().any(|step| step.work == Work::Switch && step.status.lets_go_on())
+            }
             Kind::Move { .. } => !self.steps.iter().any(|step| {
                 matches!(step.work, Work::Verify { .. })
                     && matches!(step.status, StepStatus::Done | StepStatus::Skipped)
@@ -245,6 +284,13 @@ impl Operation {
 
     pub fn step(&self, step: StepId) -> Option<&Step> {
         self.steps.get(usize::try_from(step.0).ok()?)
+    }
+
+    /// What the copies held when the step saw them, of `tables` or all.
+    pub fn left_with(&self, step: StepId, tables: &[String]) -> BTreeMap<String, Content> {
+        let mut contents = self.step(step).map(|step| step.contents.clone()).unwrap_or_default();
+        contents.retain(|table, _| tables.is_empty() || tables.contains(table));
+        contents
     }
 
     pub fn step_mut(&mut self, step: StepId) -> Option<&mut Step> {
@@ -286,6 +332,8 @@ impl Operation {
             Kind::Cleanup { .. } => "cleanup",
             Kind::Reroute { .. } => "reroute",
             Kind::RemoveNode { .. } => "remove node",
+            Kind::ChangeRf { .. } => "change rf",
+            Kind::HandOver { .. } => "hand over",
             Kind::EveryShard { .. } => "every shard",
         }
     }
@@ -295,6 +343,11 @@ impl Operation {
             Kind::CreateTable { spec, .. } => spec.name.to_string(),
             Kind::DropTable { table } => table.to_string(),
             Kind::EveryShard { table, what } => format!("{what} {table}"),
+            Kind::ChangeRf { table, rf } => format!("{table} to rf {rf}"),
+            Kind::HandOver { table, shards, rf, .. } => {
+                let shards: Vec<String> = shards.iter().map(ToString::to_string).collect();
+                format!("{table} shards {} to groups of rf {rf}", shards.join(", "))
+            }
             Kind::Failover { node }
             | Kind::Cleanup { node }
             | Kind::Reroute { node }
@@ -308,28 +361,42 @@ impl Operation {
 
     /// Whether it is part of a rebalance: an operator can hold it back.
     pub const fn is_move(&self) -> bool {
-        matches!(self.kind, Kind::Move { .. } | Kind::Shed { .. })
+        matches!(self.kind, Kind::Move { .. } | Kind::Shed { .. } | Kind::HandOver { .. })
     }
 
     /// The table whose state this operation is part of, if it is one table's alone.
     pub fn table(&self) -> Option<&TableName> {
         match &self.kind {
             Kind::CreateTable { spec, .. } => Some(&spec.name),
-            Kind::DropTable { table } | Kind::EveryShard { table, .. } => Some(table),
+            Kind::DropTable { table }
+            | Kind::EveryShard { table, .. }
+            | Kind::ChangeRf { table, .. }
+            | Kind::HandOver { table, .. } => Some(table),
             _ => None,
         }
     }
 
     /// Whether the group comes into being with this operation.
     pub fn makes_group(&self, group: &GroupId) -> bool {
-        matches!(&self.kind, Kind::CreateTable { new_groups, .. } if new_groups.iter().any(|new| new.id == *group))
+        let (Kind::CreateTable { new_groups, .. } | Kind::HandOver { new_groups, .. }) = &self.kind else {
+            return false;
+        };
+        new_groups.iter().any(|new| new.id == *group)
+    }
+
+    /// Whether it is a hand-over out of a cluster before its switch: it may hold statements, or soon will.
+    pub fn may_hold(&self) -> bool {
+        matches!(self.kind, Kind::HandOver { source: Some(_), .. })
+            && (self.status == Status::Unwinding || self.status == Status::Running && self.unwinds())
     }
 
     /// Whether the loss of `node` makes it impossible to finish: all of a create, and both ends of a gain.
     pub fn needs_node(&self, node: &NodeId) -> bool {
         let on_it = |step: &Step| step.node.as_ref() == Some(node);
         match &self.kind {
-            Kind::CreateTable { .. } => self.steps.iter().any(on_it),
+            // Every node routes, and what it did while nobody saw it is not known.
+            Kind::HandOver { source: Some(_), .. } => true,
+            Kind::CreateTable { .. } | Kind::HandOver { .. } => self.steps.iter().any(on_it),
             Kind::Move { to, from, .. } => {
                 to == node
                     || from.as_ref() == Some(node)
@@ -344,6 +411,7 @@ impl Operation {
     /// The group that gains or loses a member.
     pub const fn group(&self) -> Option<&GroupId> {
         match &self.kind {
+            Kind::HandOver { source, .. } => source.as_ref(),
             Kind::Move { group, .. } | Kind::Shed { group, .. } | Kind::Return { group, .. } => Some(group),
             _ => None,
         }
@@ -368,6 +436,10 @@ impl Work {
                 | Self::AwaitNames { .. }
                 | Self::AwaitSynced { .. }
                 | Self::Reserve { .. }
+                | Self::Withhold { .. }
+                | Self::Compare { .. }
+                | Self::Switch
+                | Self::AwaitRf { .. }
         )
     }
 
@@ -383,6 +455,10 @@ impl Work {
             Self::AwaitNames { .. } => "AWAIT NAMES",
             Self::AwaitSynced { .. } => "AWAIT SYNCED",
             Self::Reserve { .. } => "RESERVE",
+            Self::Withhold { .. } => "WITHHOLD",
+            Self::Compare { .. } => "COMPARE",
+            Self::Switch => "SWITCH",
+            Self::AwaitRf { .. } => "AWAIT RF",
         }
     }
 }

@@ -39,7 +39,9 @@ impl Controller {
     /// A drained node's copies must have somewhere to go.
     fn check_room_without(&self, node: &NodeId) -> Result<(), Refusal> {
         let left = self.state.placing_nodes().filter(|other| *other != node).count();
-        let most = self.state.groups.values().map(|group| group.rf).max().unwrap_or(0);
+        let of_groups = self.state.groups.values().map(|group| group.rf);
+        let wanted = self.state.tables.values().map(|table| table.spec.rf);
+        let most = of_groups.chain(wanted).max().unwrap_or(0);
         if left < most as usize || left == 0 {
             return Err(format!(
                 "node {node} cannot be drained: {left} nodes would be left for tables of rf {most}; add a node first"
@@ -98,6 +100,7 @@ impl Controller {
         shard: u32,
         from: &NodeId,
         to: &NodeId,
+        split: bool,
     ) -> Result<StatementReply, Refusal> {
         let group = self.home_of(name, shard)?;
         self.known_node(from)?;
@@ -125,9 +128,21 @@ impl Controller {
                 return Err(format!("node {node} does not answer: a move needs both nodes"));
             }
         }
-        self.check_stays(&group, from, to)?;
-        let tables: Vec<String> =
-            self.state.groups[&group].table_names().iter().map(ToString::to_string).collect();
+        // A shard that has its group for itself is split already.
+        let split = split && self.state.groups[&group].shards.len() > 1;
+        if split {
+            let table = self.state.tables[name].clone();
+            self.check_may_change(name, &table)?;
+        }
+        self.check_stays(&group, from, to, split)?;
+        let (group, tables) = if split {
+            let rf = self.state.groups[&group].rf;
+            let (_, group) = self.split(name, shard, rf).ok_or("the operation could not be made")?;
+            (group, vec![name.to_string()])
+        } else {
+            let tables = self.state.groups[&group].table_names().iter().map(ToString::to_string).collect();
+            (group, tables)
+        };
         let kind = Kind::Move {
             group,
             to: to.clone(),
@@ -153,11 +168,15 @@ impl Controller {
     }
 
     /// A move that the next plan would take back is refused, unless moves are held and no plan will be made.
-    fn check_stays(&self, group: &GroupId, from: &NodeId, to: &NodeId) -> Result<(), Refusal> {
+    fn check_stays(&self, group: &GroupId, from: &NodeId, to: &NodeId, split: bool) -> Result<(), Refusal> {
         if self.state.hold.is_some() {
             return Ok(());
         }
         let Some(mut problem) = self.problem() else { return Ok(()) };
+        if split && let Some(unit) = problem.units.iter().find(|unit| unit.id == group.as_str()).cloned() {
+            // The others of the group stay as they are.
+            problem.units.push(planner::Unit { id: format!("{group}~"), ..unit });
+        }
         if let Some(unit) = problem.units.iter_mut().find(|unit| unit.id == group.as_str()) {
             unit.replicas.retain(|node| node != from.as_str());
             unit.replicas.push(to.to_string());

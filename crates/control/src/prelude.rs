@@ -11,7 +11,15 @@ impl Controller {
         let Some(group) = action.group().cloned() else { return action };
         let Some(cluster) = self.observed.cluster(node, &group) else { return action };
         match action {
-            Action::AddTables { .. } | Action::RemoveTables { .. } => {
+            // Its undo: nothing routes to it, and what it has is to be plain again.
+            Action::RemoveTables { .. } if self.is_ended_by(operation, &group) && !cluster.is_synced() => {
+                match cluster.status {
+                    ClusterState::NonPrimary if cluster.is_whole_survivor() => Action::Bootstrap { group },
+                    ClusterState::RecoveryRequired => Action::DeleteCluster { group },
+                    _ => action,
+                }
+            }
+            Action::AddTables { .. } | Action::RemoveTables { .. } | Action::ReturnTables { .. } => {
                 let dead =
                     |member: &NodeId| !self.state.is_live(member) && self.state.nodes.contains_key(member);
                 let listed = cluster.nodes_set.difference(&cluster.nodes_view).any(dead);
@@ -42,7 +50,13 @@ impl Controller {
         let temporary = known.is_some_and(|known| !known.is_clustered());
         match &operation.kind {
             Kind::Move { group: moved, .. } => moved == group && temporary,
-            Kind::CreateTable { .. } => operation.status == Status::Unwinding && operation.makes_group(group),
+            Kind::CreateTable { .. } | Kind::HandOver { .. } if operation.makes_group(group) => {
+                operation.status == Status::Unwinding
+            }
+            // The old group, of which nothing is left.
+            Kind::HandOver { source, .. } => {
+                source.as_ref() == Some(group) && known.is_some_and(|known| known.shards.is_empty())
+            }
             Kind::DropTable { table } => {
                 known.is_some_and(|known| known.shards.iter().all(|shard| shard.table == *table))
             }
@@ -58,7 +72,8 @@ pub(crate) fn is_prelude(sent: &Action, goal: Option<&Action>) -> bool {
         (Action::Bootstrap { .. }, Some(Action::Bootstrap { .. }))
         | (Action::UpdateNodes { .. }, Some(Action::UpdateNodes { .. }))
         | (_, None) => false,
-        (Action::Bootstrap { .. } | Action::UpdateNodes { .. }, Some(_)) => true,
+        (Action::Bootstrap { .. } | Action::UpdateNodes { .. }, Some(_))
+        | (Action::DeleteCluster { .. }, Some(Action::RemoveTables { .. })) => true,
         _ => false,
     }
 }

@@ -37,6 +37,7 @@ pub fn of(state: &State, observed: &Observed, node: &NodeId, action: &Action, si
         Action::MakeDirectory { .. }
         | Action::RemoveDirectory { .. }
         | Action::UpdateNodes { .. }
+        | Action::AwaitQuiet { .. }
         | Action::Truncate { .. }
         | Action::Optimize { .. }
         | Action::FlushRamchunk { .. } => Proof::Done,
@@ -61,6 +62,10 @@ pub fn of(state: &State, observed: &Observed, node: &NodeId, action: &Action, si
         },
         Action::AddTables { group, tables } => {
             members_show(state, observed, node, group, tables, true, since)
+        }
+        Action::ReturnTables { group, copies } => {
+            let tables: Vec<String> = copies.keys().cloned().collect();
+            members_show(state, observed, node, group, &tables, true, since)
         }
         Action::RemoveTables { group, tables } => {
             members_show(state, observed, node, group, tables, false, since)

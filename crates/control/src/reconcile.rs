@@ -102,7 +102,10 @@ impl Controller {
         let queued: Vec<OperationId> = self
             .state
             .active()
-            .filter(|operation| operation.status == Status::Queued && operation.group().is_some())
+            .filter(|operation| operation.status == Status::Queued)
+            .filter(|operation| {
+                operation.group().is_some() || matches!(operation.kind, Kind::HandOver { .. })
+            })
             .map(|operation| operation.id)
             .collect();
         for operation in queued {
@@ -146,6 +149,7 @@ impl Controller {
         self.take_returns_up();
         self.clean_up();
         self.mend_routes();
+        self.change_rfs();
         self.plan_moves();
     }
 
@@ -201,8 +205,11 @@ impl Controller {
     /// whole it is not routed any more, and made anew.
     fn retire_closed(&mut self) {
         let mut closed = Vec::new();
-        for (id, group) in self.state.groups.iter().filter(|(id, _)| self.state.group_operation(id).is_none())
-        {
+        // One without shards is being filled or dissolved.
+        let at_rest = |(id, group): &(&GroupId, &crate::state::Group)| {
+            self.state.group_operation(id).is_none() && !group.shards.is_empty()
+        };
+        for (id, group) in self.state.groups.iter().filter(at_rest) {
             for node in group.serving().filter(|node| self.state.is_live(node)) {
                 let another = group.serving().filter(|other| *other != node).any(|other| {
                     self.answers(other)

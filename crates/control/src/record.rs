@@ -144,6 +144,11 @@ pub enum Record {
         group: GroupId,
         node: NodeId,
     },
+    /// All its tables want another rf: the group's copies become more or fewer by moves.
+    GroupRf {
+        group: GroupId,
+        rf: u32,
+    },
     /// A copy that was to leave stays: what should have replaced it is lost.
     MemberServing {
         group: GroupId,

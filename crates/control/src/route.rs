@@ -10,12 +10,22 @@ pub enum Desired {
     Routed(RouteSpec),
     /// None: the table is being dropped or does not exist.
     Absent,
-    /// Nothing can be said: some shard has no copy that may be named. What is there is left alone.
+    /// Nothing can be said: some shard has no copy that may be named, or its statements are held. What is there is left
+    /// alone.
     Unknown,
 }
 
 /// The routing table that `table` should have on every node.
 pub fn desired(state: &State, table: &TableName) -> Desired {
+    match state.tables.get(table) {
+        // The hand-over that holds its statements writes routes itself.
+        Some(known) if known.withheld => Desired::Unknown,
+        _ => of_homes(state, table),
+    }
+}
+
+/// The same, also while the table is withheld.
+pub fn of_homes(state: &State, table: &TableName) -> Desired {
     let Some(known) = state.tables.get(table) else { return Desired::Absent };
     if known.status == TableStatus::Dropping {
         return Desired::Absent;

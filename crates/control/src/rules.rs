@@ -37,15 +37,31 @@ pub struct Case<'a> {
 pub fn check(case: &Case<'_>, action: &Action) -> Gate {
     match action {
         Action::CreateTables { tables, .. } if !case.tried => names_are_free(case, tables),
-        Action::JoinCluster { group, at } => may_join(case, group, at),
-        Action::AddTables { group, .. } | Action::RemoveTables { group, .. } => {
-            all_members_in_view(case, group)
+        Action::JoinCluster { group, at } => held(case).unwrap_or_else(|| may_join(case, group, at)),
+        Action::AddTables { group, .. }
+        | Action::RemoveTables { group, .. }
+        | Action::ReturnTables { group, .. } => {
+            held(case).unwrap_or_else(|| all_members_in_view(case, group))
         }
         Action::ExitCluster { group, .. } => may_exit(case, group),
         Action::DeleteCluster { group } => may_delete(case, group),
         Action::DropTables { tables } => not_routed(case, tables),
+        Action::DropCopies { copies } => not_routed(case, &copies.keys().cloned().collect::<Vec<_>>()),
         _ => Gate::Go,
     }
+}
+
+/// Rules 4 and 9: while a hand-over out of a cluster takes tables from group to group, no node routes them, and none that
+/// could come back with an old route is away. What stands against the next command, if anything does.
+fn held(case: &Case<'_>) -> Option<Gate> {
+    let Kind::HandOver { table, source: Some(_), .. } = &case.operation.kind else { return None };
+    if case.operation.status == Status::Running
+        && let Some((lost, _)) = case.state.nodes.iter().find(|(_, node)| node.lost)
+    {
+        return Some(Gate::Refuse(format!("node {lost} was lost and may come back with an old route")));
+    }
+    let gate = routers(case, |routes| routes.contains_key(table.as_str()).then(|| table.to_string()));
+    (gate != Gate::Go).then_some(gate)
 }
 
 /// Rule 12: undo drops only what this operation made, so a name must be free before.

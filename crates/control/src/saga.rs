@@ -18,6 +18,8 @@ pub const ATTEMPTS_STUCK: u32 = 6;
 /// How long a command may act. JOIN copies data; the others answer in seconds even on a busy node.
 const DEADLINE: Millis = Millis(20_000);
 pub const DEADLINE_JOIN: Millis = Millis(300_000);
+/// Routes are written in the same lane, so a node that is not quiet is asked again rather than waited for.
+const DEADLINE_QUIET: Millis = Millis(2_000);
 /// Rounds of progress in one tick: each round follows from the one before, and the longest chain is short.
 const ROUNDS_MAX: usize = 64;
 
@@ -49,6 +51,9 @@ impl Controller {
     fn advance(&mut self, operation: &Operation) {
         if self.source_is_needed(operation) {
             return self.keep_source(operation);
+        }
+        if let Some(error) = self.hold_is_over(operation) {
+            return self.record(Record::UnwindStarted { operation: operation.id, error, revoked: false });
         }
         for (id, step) in operation.numbered() {
             // An earlier step of this round can have ended this one, or turned the whole operation round.
@@ -101,9 +106,8 @@ impl Controller {
                 let action = self.next_towards(operation, node, action.clone());
                 self.send_checked(operation, id, step, action, false, since);
             }
-            Work::DropExited { exit } => {
-                let copies = operation.step(*exit).map(|step| step.contents.clone()).unwrap_or_default();
-                let action = Action::DropCopies { copies };
+            Work::DropExited { exit, tables } => {
+                let action = Action::DropCopies { copies: operation.left_with(*exit, tables) };
                 self.send_checked(operation, id, step, action, false, since);
             }
             Work::Route { tables } => self.write_routes(operation, id, step, tables, since),
@@ -148,10 +152,13 @@ impl Controller {
     }
 
     fn send(&mut self, key: StepKey, attempt: u32, node: NodeId, action: Action, undo: bool) {
-        if let Action::AddTables { group, .. } | Action::RemoveTables { group, .. } = &action {
+        if let Action::AddTables { group, .. }
+        | Action::RemoveTables { group, .. }
+        | Action::ReturnTables { group, .. } = &action
+        {
             self.retire_absent(group);
         }
-        let limit = if matches!(action, Action::JoinCluster { .. }) { DEADLINE_JOIN } else { DEADLINE };
+        let limit = self.deadline_of(key.0, &action);
         self.record(Record::StepStarted {
             operation: key.0,
             step: key.1,
@@ -183,6 +190,16 @@ impl Controller {
         self.out.effects.push(Effect::Command { node, command });
     }
 
+    fn deadline_of(&self, operation: OperationId, action: &Action) -> Millis {
+        let held = self.state.operations.get(&operation).is_some_and(Operation::may_hold);
+        match action {
+            Action::AwaitQuiet { .. } => DEADLINE_QUIET,
+            // Clients wait for it.
+            Action::JoinCluster { .. } if !held => DEADLINE_JOIN,
+            _ => DEADLINE,
+        }
+    }
+
     /// A command was sent: waits for its outcome, then for proof.
     fn follow(&mut self, operation: &Operation, id: StepId, step: &Step) {
         let key = (operation.id, id);
@@ -200,7 +217,7 @@ impl Controller {
                 let needs_contents = operation
                     .steps
                     .iter()
-                    .any(|other| matches!(other.work, Work::DropExited { exit } if exit == id));
+                    .any(|other| matches!(other.work, Work::DropExited { exit, .. } if exit == id));
                 let again =
                     matches!(step.work, Work::Route { .. }) || is_prelude(&flight.action, step.work.action());
                 match &flight.action {
@@ -340,6 +357,7 @@ const fn shows_nowhere(action: &Action) -> bool {
         Action::MakeDirectory { .. }
             | Action::RemoveDirectory { .. }
             | Action::UpdateNodes { .. }
+            | Action::AwaitQuiet { .. }
             | Action::Truncate { .. }
             | Action::Optimize { .. }
             | Action::FlushRamchunk { .. }

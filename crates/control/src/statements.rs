@@ -60,9 +60,10 @@ impl Controller {
         match statement {
             ShardingStatement::DrainNode { node } => self.drain(&node, true),
             ShardingStatement::UndrainNode { node } => self.drain(&node, false),
-            ShardingStatement::MoveShard { name, shard, from, to } => {
-                self.move_shard(&name, shard, &from, &to)
+            ShardingStatement::MoveShard { name, shard, from, to, split } => {
+                self.move_shard(&name, shard, &from, &to, split)
             }
+            ShardingStatement::SetRf { name, cluster, rf } => self.set_rf(&name, cluster.as_deref(), rf),
             ShardingStatement::ExplainShard { name, shard } => self.explain_shard(&name, shard),
             ShardingStatement::Rebalance { name, order } => self.rebalance_order(&name, order),
             look => Ok(self.show(&look)),
@@ -323,6 +324,10 @@ impl Controller {
                     && self.state.nodes.get(node).is_some_and(|node| !node.lost && !node.draining)
                     && self.observed.cluster(node, id).is_some_and(model::ClusterStatus::is_synced)
             })
+            // Its tables stay in it.
+            && group.table_names().iter().all(|table| {
+                self.state.tables.get(table).is_some_and(|table| table.spec.rf == group.rf)
+            })
             // Not even another table's creation: were that taken back, the group would go with it.
             && !self.state.active().any(|operation| touches(&self.state, operation, id))
     }
@@ -369,7 +374,10 @@ impl Controller {
             .state
             .active()
             .filter(|operation| operation.status == Status::Queued)
-            .filter(|operation| operation.group().is_some_and(|group| homes.contains(group)))
+            .filter(|operation| {
+                let hands_over = matches!(&operation.kind, Kind::HandOver { table, .. } if table == name);
+                hands_over || operation.group().is_some_and(|group| homes.contains(group))
+            })
             .map(|operation| operation.id)
             .collect();
         for operation in queued {

@@ -32,6 +32,14 @@ impl Controller {
                     self.step_done(key, BTreeMap::new());
                 }
             }
+            Work::Withhold { .. } => self.withhold(operation, id, step, since),
+            Work::Compare { group, tables } => self.compare(key, group, tables),
+            Work::Switch => self.step_done(key, BTreeMap::new()),
+            Work::AwaitRf { table, shard, rf } => match self.has_rf(table, *shard, *rf) {
+                Ok(true) => self.step_done(key, BTreeMap::new()),
+                Ok(false) => {}
+                Err(why) => self.step_skipped(key, &why),
+            },
             Work::AwaitNames { version } if self.names_are_stored(*version) => {
                 self.step_done(key, BTreeMap::new());
             }
@@ -108,9 +116,14 @@ impl Controller {
             .count() as u32
     }
 
-    /// Whether the old copy of a move is needed after all: since the new one was verified, that or another was lost.
+    /// Whether the copy that a move or a shed takes away is needed after all: since a new one was verified, or since there
+    /// was one too many, that or another was lost.
     pub(crate) fn source_is_needed(&self, operation: &Operation) -> bool {
-        let Kind::Move { group, from: Some(from), floor, .. } = &operation.kind else { return false };
+        let (Kind::Move { group, from: Some(from), floor, .. } | Kind::Shed { group, from, floor, .. }) =
+            &operation.kind
+        else {
+            return false;
+        };
         let verified = !operation.unwinds();
         let stays = operation.numbered().any(|(id, step)| {
             matches!(step.work, Work::Command { action: Action::ExitCluster { .. } })
@@ -139,7 +152,10 @@ impl Controller {
 
     /// The old copy stays where it is, and is routed again.
     pub(crate) fn keep_source(&mut self, operation: &Operation) {
-        let Kind::Move { group, from: Some(from), .. } = &operation.kind else { return };
+        let (Kind::Move { group, from: Some(from), .. } | Kind::Shed { group, from, .. }) = &operation.kind
+        else {
+            return;
+        };
         for (id, step) in operation.numbered() {
             if self.is_not_done(operation, id, step) {
                 self.step_skipped((operation.id, id), "another copy was lost: this one stays");

@@ -6,9 +6,10 @@ use crate::flight::Flight;
 use crate::operation::{Kind, Operation, Step, StepStatus, Work};
 use crate::prelude::is_prelude;
 use crate::record::Record;
+use crate::route::{self, Desired};
 use crate::saga::Settled;
 use crate::state::{Group, Member};
-use model::{Action, NodeId, StepId};
+use model::{Action, Millis, NodeId, StepId};
 
 impl Controller {
     /// The node of a step is proven gone. What can be taken back is; what goes forward passes the step over and
@@ -23,9 +24,16 @@ impl Controller {
     }
 
     fn leave_behind(&mut self, operation: &Operation, step: &Step, node: &NodeId) {
+        // An old copy that a hand-over did not come to drop.
+        let plain = match &step.work {
+            Work::DropExited { tables, .. } if !tables.is_empty() => {
+                Some(Action::DropTables { tables: tables.clone() })
+            }
+            _ => None,
+        };
         let action = match (&step.work, &step.undo) {
             (Work::Command { action }, _) => Some(action),
-            (_, undo) => undo.as_ref(),
+            (_, undo) => plain.as_ref().or(undo.as_ref()),
         };
         let Some(action) = action else { return };
         let left = match action {
@@ -105,6 +113,12 @@ impl Controller {
             // What it did, it did to every member: any of them can take it back.
             node = other.clone();
         }
+        if let Action::ReturnTables { group, .. } = &action
+            && !self.state.is_live(&node)
+            && let Some(other) = self.live_member(group)
+        {
+            node = other;
+        }
         let step = &Step { node: Some(node.clone()), ..step.clone() };
         if !self.state.is_live(&node) {
             self.leave_behind(operation, &Step { work: Work::Command { action }, ..step.clone() }, &node);
@@ -117,8 +131,62 @@ impl Controller {
             self.flights.end_step(key);
         }
         let since = self.flights.ready_since(key, self.now);
+        let Some(action) = self.filled_in(operation, &node, action, since) else { return };
+        if is_empty(&action) {
+            self.flights.end_step(key);
+            return self.record(Record::StepUndone { operation: key.0, step: key.1 });
+        }
         let action = self.next_towards(operation, &node, action);
         self.send_checked(operation, id, step, action, true, since);
+    }
+
+    fn live_member(&self, group: &model::GroupId) -> Option<NodeId> {
+        self.state.groups.get(group)?.serving().find(|node| self.state.is_live(node)).cloned()
+    }
+
+    /// An undo of which only the kind was known when the steps were made; `None`: not before another look.
+    fn filled_in(
+        &mut self,
+        operation: &Operation,
+        node: &NodeId,
+        action: Action,
+        since: Millis,
+    ) -> Option<Action> {
+        match action {
+            Action::ReturnTables { group, .. } => {
+                let compared =
+                    operation.numbered().find(|(_, step)| matches!(step.work, Work::Compare { .. }));
+                let copies = compared.map(|(id, _)| operation.left_with(id, &[])).unwrap_or_default();
+                Some(Action::ReturnTables { group, copies })
+            }
+            // Without the cluster they are plain.
+            Action::RemoveTables { group, tables } if operation.makes_group(&group) => {
+                let view = self.observed.view(node).and_then(|view| view.cluster_since(&group, since));
+                let Some(cluster) = view else {
+                    self.look(std::slice::from_ref(node), since);
+                    return None;
+                };
+                let tables = if cluster.is_some() { tables } else { Vec::new() };
+                Some(Action::RemoveTables { group, tables })
+            }
+            Action::SetRoutes { .. } => {
+                let Some(seen) = self.observed.view(node).and_then(|view| view.tables_since(since)) else {
+                    self.look(std::slice::from_ref(node), since);
+                    return None;
+                };
+                let routes = match operation.table().map(|table| route::of_homes(&self.state, table)) {
+                    Some(Desired::Routed(spec)) => {
+                        let there = seen.routes.get(spec.route.table.as_str());
+                        let right = there.is_some_and(|there| route::same(there, &spec.route));
+                        if right { Vec::new() } else { vec![spec] }
+                    }
+                    // Once there is a copy to name, the reconciliation writes it.
+                    _ => Vec::new(),
+                };
+                Some(Action::SetRoutes { routes })
+            }
+            other => Some(other),
+        }
     }
 
     fn follow_undo(&mut self, operation: &Operation, id: StepId, step: &Step) {
@@ -130,7 +198,10 @@ impl Controller {
         };
         match self.settle(key, &flight) {
             Settled::Open => {}
-            Settled::Proven(_) if is_prelude(&flight.action, step.undo.as_ref()) => {
+            // An earlier leader's, of which only the kind is known, proves nothing.
+            Settled::Proven(_)
+                if is_prelude(&flight.action, step.undo.as_ref()) || is_empty(&flight.action) =>
+            {
                 self.flights.end_step(key);
                 self.undo(operation, id, step);
             }
@@ -143,6 +214,16 @@ impl Controller {
                 self.record(Record::StepFailed { operation: key.0, step: key.1, error, last: false });
             }
         }
+    }
+}
+
+/// An undo that has nothing to do, or is not known yet.
+fn is_empty(action: &Action) -> bool {
+    match action {
+        Action::SetRoutes { routes } => routes.is_empty(),
+        Action::ReturnTables { copies, .. } => copies.is_empty(),
+        Action::RemoveTables { tables, .. } => tables.is_empty(),
+        _ => false,
     }
 }
 

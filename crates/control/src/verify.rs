@@ -89,6 +89,11 @@ impl Controller {
     /// A table being created is verified alone: the group's others are served already.
     fn tables_to_verify(&self, key: StepKey, group: &GroupId) -> Vec<String> {
         let Some(known) = self.state.groups.get(group) else { return Vec::new() };
+        let operation = self.state.operations.get(&key.0);
+        if let Some(crate::operation::Kind::HandOver { table, shards, .. }) = operation.map(|it| &it.kind) {
+            // The group has none of them before the switch.
+            return shards.iter().map(|number| table.shard_table(*number)).collect();
+        }
         let creating = self.state.operations.get(&key.0).and_then(|operation| match &operation.kind {
             crate::operation::Kind::CreateTable { spec, .. } => Some(&spec.name),
             _ => None,
@@ -128,6 +133,7 @@ impl Controller {
                 node: node.clone(),
                 token: self.next_token,
                 tables: tables.clone(),
+                deep: false,
             });
         }
     }
@@ -137,7 +143,7 @@ impl Controller {
         let Some((key, verification)) =
             self.verifications.iter_mut().find(|(_, verification)| verification.tokens.contains_key(&token))
         else {
-            return;
+            return self.compared(token, measured);
         };
         let key = *key;
         let Some(node) = verification.tokens.remove(&token) else { return };
@@ -196,6 +202,10 @@ impl Controller {
                 .get(operation)
                 .and_then(|operation| Some(is_wanted(operation, operation.step(*step)?)))
                 .is_some_and(|wanted| wanted)
+        });
+        self.comparisons.retain(|(operation, step), _| {
+            let operation = state.operations.get(operation);
+            operation.is_some_and(|it| it.step(*step).is_some_and(|step| is_wanted(it, step)))
         });
     }
 }

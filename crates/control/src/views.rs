@@ -79,7 +79,8 @@ impl Controller {
                         self.copy_status(table, node, *member).to_owned(),
                         table.spec.cluster.clone().unwrap_or_default(),
                         if group.is_clustered() { home.to_string() } else { String::new() },
-                        table.spec.rf.to_string(),
+                        // Until its turn comes, a shard of a table that changes its rf has the old one.
+                        group.rf.to_string(),
                         rf_status.to_owned(),
                     ];
                     found.push(row.map(Some).to_vec());

@@ -7,6 +7,7 @@ use crate::status::{self, Unreadable};
 use crate::{CallError, Statement, closed_set, declared};
 use model::{Measurement, NodeId, NodeStatus, Reach, TableName, TablesStatus};
 use serde_json::Value;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -146,11 +147,12 @@ impl Client {
     }
 
     /// Rows, sum and extremes of ids of these shards, and how far each of the node's clusters was before.
-    /// `timeout` is for each of its requests.
+    /// With `deep` a digest of every row, too. `timeout` is for each of its requests.
     pub async fn measure(
         &self,
         node: &NodeId,
         tables: &[String],
+        deep: bool,
         timeout: Duration,
     ) -> Result<Measurement, CallError> {
         let clusters = self.status(node, timeout).await?.clusters;
@@ -160,10 +162,41 @@ impl Client {
         for name in tables {
             let table = ShardTable::new(name)
                 .ok_or_else(|| CallError::NotSent(format!("'{name}' is not a physical shard")))?;
-            let rows = self.rows(node, &Statement::Content { table }, timeout).await?;
-            measured.contents.insert(name.clone(), read(node, status::content(&rows))?);
+            let rows = self.rows(node, &Statement::Content { table: table.clone() }, timeout).await?;
+            let content = read(node, status::content(&rows))?;
+            if deep {
+                let digest = self.digest(node, &table, content.rows, timeout).await?;
+                measured.digests.insert(name.clone(), digest);
+            }
+            measured.contents.insert(name.clone(), content);
         }
         Ok(measured)
+    }
+
+    /// All documents in the order of their ids, whole, in one number. An error when there are not `count` of them.
+    async fn digest(
+        &self,
+        node: &NodeId,
+        table: &ShardTable,
+        count: u64,
+        timeout: Duration,
+    ) -> Result<u64, CallError> {
+        let mut hasher = DefaultHasher::new();
+        let (mut found, mut behind) = (0, None);
+        while found < count {
+            let page = Statement::Page { table: table.clone(), behind };
+            let rows = self.rows(node, &page, timeout).await?;
+            let last = (0..rows.rows.len()).next_back().and_then(|row| rows.value(row, "id"));
+            let Some(last) = last.and_then(status::integer) else { break };
+            rows.columns.hash(&mut hasher);
+            rows.rows.iter().for_each(|row| row.hash(&mut hasher));
+            found += rows.rows.len() as u64;
+            behind = Some(last);
+        }
+        if found == count {
+            return Ok(hasher.finish());
+        }
+        Err(bad_reply(node, format!("{table} has {count} documents and shows {found}")))
     }
 
     async fn rows(&self, node: &NodeId, statement: &Statement, timeout: Duration) -> Result<Rows, CallError> {

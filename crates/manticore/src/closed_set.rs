@@ -15,7 +15,7 @@ pub struct NotInSet {
 }
 
 /// The shapes, in the words of [`matches`]: `G` a cluster's name, `S` a physical shard, `T` a table's name,
-/// `D` columns in brackets and options, `'…'` any string, `,` more of the same; all else stands for itself.
+/// `D` columns in brackets and options, `'…'` any string, `N` a number, `,` more of the same; all else stands for itself.
 const SHAPES: &[&str] = &[
     "CREATE TABLE S D",
     "CREATE TABLE T D",
@@ -32,6 +32,8 @@ const SHAPES: &[&str] = &[
     "LOCK TABLES R*",
     "UNLOCK TABLES",
     "SELECT COUNT ( * ) , SUM ( id ) , MIN ( id ) , MAX ( id ) FROM S",
+    "SELECT * FROM S ORDER BY id ASC LIMIT N",
+    "SELECT * FROM S WHERE id > N ORDER BY id ASC LIMIT N",
     "TRUNCATE TABLE G : S",
     "TRUNCATE TABLE S",
     "OPTIMIZE TABLE S",
@@ -60,6 +62,7 @@ fn matches(shape: &str, mut tokens: &[Token<'_>]) -> bool {
             "R*" => repeated(tokens, |tokens| word(shard(tokens)?, "READ")),
             "D" => declaration(tokens),
             "'…'" => string(tokens),
+            "N" => number(tokens),
             "1" => tokens
                 .split_first()
                 .filter(|(first, _)| first.kind == TokenKind::Number("1"))
@@ -83,6 +86,14 @@ fn word<'t, 'a>(tokens: &'t [Token<'a>], expected: &str) -> Rest<'t, 'a> {
 
 fn symbol<'t, 'a>(tokens: &'t [Token<'a>], expected: &str) -> Rest<'t, 'a> {
     tokens.split_first().filter(|(first, _)| first.is_symbol(expected)).map(|(_, rest)| rest)
+}
+
+fn number<'t, 'a>(tokens: &'t [Token<'a>]) -> Rest<'t, 'a> {
+    let unsigned = symbol(tokens, "-").unwrap_or(tokens);
+    unsigned
+        .split_first()
+        .filter(|(first, _)| matches!(first.kind, TokenKind::Number(_)))
+        .map(|(_, rest)| rest)
 }
 
 fn string<'t, 'a>(tokens: &'t [Token<'a>]) -> Rest<'t, 'a> {
@@ -156,6 +167,8 @@ mod tests {
             "CREATE TABLE system.t_s0 (a int; b int)",
             "ALTER CLUSTER c ADD system.t_s0,",
             "ALTER CLUSTER c ADD plain",
+            "SELECT * FROM t ORDER BY id ASC LIMIT 500",
+            "SELECT * FROM system.t_s0 WHERE id > x ORDER BY id ASC LIMIT 500",
             "LOCK TABLES system.t_s0 WRITE",
             "CREATE CLUSTER c 'p' as path, 'o' as options, 'x' as more",
             "SHOW TABLES FROM SYSTEM 'unterminated",

@@ -42,7 +42,9 @@ pub enum RenderError {
 pub fn render(action: &Action, context: &RenderContext) -> Result<Vec<Statement>, RenderError> {
     let listen = || listen(context);
     Ok(match action {
-        Action::MakeDirectory { .. } | Action::RemoveDirectory { .. } => Vec::new(),
+        Action::MakeDirectory { .. } | Action::RemoveDirectory { .. } | Action::AwaitQuiet { .. } => {
+            Vec::new()
+        }
         Action::CreateTables { tables, schema } => {
             let created =
                 |table| Ok(Statement::CreateShard { table, schema: checked(schema, &tables.join(","))? });
@@ -74,6 +76,10 @@ pub fn render(action: &Action, context: &RenderContext) -> Result<Vec<Statement>
             .into_iter()
             .map(|table| Statement::RemoveTable { group: group.clone(), table })
             .collect(),
+        Action::ReturnTables { group, copies } => copies
+            .keys()
+            .map(|table| Ok(Statement::AddTables { group: group.clone(), tables: vec![shard(table)?] }))
+            .collect::<Result<_, _>>()?,
         Action::UpdateNodes { group } => vec![Statement::UpdateNodes { group: group.clone() }],
         Action::Bootstrap { group } => vec![Statement::Bootstrap { group: group.clone() }],
         Action::ExitCluster { group, .. } => vec![Statement::ExitCluster { group: group.clone() }],
@@ -231,6 +237,14 @@ evs.keepalive_period=PT0.3S;evs.inactive_check_period=PT0.3S' as options";
                 Action::RemoveTables { group: g(), tables: tables.clone() },
                 vec!["ALTER CLUSTER g0 DROP system.t_s0".into(), "ALTER CLUSTER g0 DROP system.t_s1".into()],
             ),
+            (
+                Action::ReturnTables {
+                    group: g(),
+                    copies: tables.iter().map(|table| (table.clone(), Content::default())).collect(),
+                },
+                vec!["ALTER CLUSTER g0 ADD system.t_s0".into(), "ALTER CLUSTER g0 ADD system.t_s1".into()],
+            ),
+            (Action::AwaitQuiet { lock: true }, vec![]),
             (Action::UpdateNodes { group: g() }, vec!["ALTER CLUSTER g0 UPDATE nodes".into()]),
             (Action::Bootstrap { group: g() }, vec!["SET CLUSTER g0 GLOBAL 'pc.bootstrap' = 1".into()]),
             (Action::ExitCluster { group: g(), tables }, vec!["EXIT CLUSTER g0".into()]),
@@ -290,6 +304,9 @@ evs.keepalive_period=PT0.3S;evs.inactive_check_period=PT0.3S' as options";
             Statement::LockTables { tables: vec![table.clone(), table.clone()] },
             Statement::UnlockTables,
             Statement::Content { table: table.clone() },
+            Statement::Page { table: table.clone(), behind: None },
+            Statement::Page { table: table.clone(), behind: Some(i64::MIN) },
+            Statement::Page { table: table.clone(), behind: Some(7) },
             Statement::ShowClusterStatus,
             Statement::ShowTables,
             Statement::ShowSystemTables,

@@ -54,6 +54,9 @@ pub fn read(sql: &str) -> Option<Result<ShardingStatement, Refusal>> {
     if cursor.keywords(&["SHOW", "SHARDING"]) {
         return Some(show(&mut cursor));
     }
+    if cursor.keywords(&["ALTER", "TABLE"]) {
+        return set_rf(&mut cursor);
+    }
     if let Some(read) = on_nodes(&mut cursor) {
         return Some(read);
     }
@@ -102,7 +105,33 @@ fn move_shard(cursor: &mut Cursor<'_>) -> Result<ShardingStatement, Refusal> {
         |word: &str| if cursor.keyword(word) { quoted_node(cursor) } else { Err(syntax(cursor)) };
     let from = behind("FROM")?;
     let to = behind("TO")?;
-    Ok(ShardingStatement::MoveShard { name, shard, from, to })
+    let split = cursor.keyword("SPLIT");
+    Ok(ShardingStatement::MoveShard { name, shard, from, to, split })
+}
+
+/// `[cluster:]t rf='M'`; `None` for every other ALTER TABLE, which is searchd's.
+fn set_rf(cursor: &mut Cursor<'_>) -> Option<Result<ShardingStatement, Refusal>> {
+    let table = cursor.table()?;
+    let (given, misread) = options(cursor);
+    if !given.first().is_some_and(|option| option.is("rf")) {
+        return None;
+    }
+    let read = || {
+        let mut rf = None;
+        for Given { key, value } in given {
+            if key != "rf" {
+                return Err(Refusal::Option(key));
+            }
+            rf = Some(number(rf.as_ref(), key, value)?);
+        }
+        if let Some(misread) = misread {
+            return Err(misread);
+        }
+        let rf = rf.filter(|rf| *rf > 0).ok_or(Refusal::Invalid)?;
+        let (cluster, name) = checked(table)?;
+        Ok(ShardingStatement::SetRf { name, cluster, rf: u32::try_from(rf).unwrap_or(u32::MAX) })
+    };
+    Some(read())
 }
 
 fn rebalance(cursor: &mut Cursor<'_>) -> Result<ShardingStatement, Refusal> {
@@ -440,8 +469,26 @@ mod tests {
             ("REMOVE NODE 'h:1'", ShardingStatement::RemoveNode { node: node("h:1") }),
             (
                 "MOVE SHARD t 3 FROM 'h:1' TO 'h:2'",
-                ShardingStatement::MoveShard { name: name(), shard: 3, from: node("h:1"), to: node("h:2") },
+                ShardingStatement::MoveShard {
+                    name: name(),
+                    shard: 3,
+                    from: node("h:1"),
+                    to: node("h:2"),
+                    split: false,
+                },
             ),
+            (
+                "move shard t 3 from 'h:1' to 'h:2' split;",
+                ShardingStatement::MoveShard {
+                    name: name(),
+                    shard: 3,
+                    from: node("h:1"),
+                    to: node("h:2"),
+                    split: true,
+                },
+            ),
+            ("ALTER TABLE c:t rf='3'", ShardingStatement::SetRf { name: name(), cluster: c(), rf: 3 }),
+            ("alter table T RF = '1';", ShardingStatement::SetRf { name: name(), cluster: None, rf: 1 }),
             ("EXPLAIN SHARD c:t 0", ShardingStatement::ExplainShard { name: name(), shard: 0 }),
             ("REBALANCE TABLE t", rebalance(RebalanceOrder::Start)),
             ("REBALANCE TABLE t DRY RUN", rebalance(RebalanceOrder::DryRun)),
@@ -464,6 +511,9 @@ mod tests {
             "CREATE TABLE t timeout='3'",
             "CREATE TABLE t LIKE u",
             "CREATE CLUSTER c",
+            "ALTER TABLE t ADD COLUMN x int",
+            "ALTER TABLE t DROP COLUMN x",
+            "ALTER TABLE t min_infix_len='3'",
             "DROP TABLE t OPTION force=1",
             "DROP TABLE t, u",
             "SHOW TABLES",

@@ -61,6 +61,9 @@ impl Retry {
     }
 }
 
+/// Documents of one page: a thousand is all that searchd sorts unless it is told otherwise.
+pub const PAGE_ROWS: usize = 500;
+
 /// A statement for one node. `to_string()` is its text; [`crate::closed_set`] checks that text again.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Statement {
@@ -116,6 +119,11 @@ pub enum Statement {
     Content {
         table: ShardTable,
     },
+    /// The next documents behind an id, whole, in the order of ids; `None` begins.
+    Page {
+        table: ShardTable,
+        behind: Option<i64>,
+    },
     Truncate {
         table: ShardTable,
         group: Option<GroupId>,
@@ -144,6 +152,7 @@ impl Statement {
         matches!(
             self,
             Self::Content { .. }
+                | Self::Page { .. }
                 | Self::ShowClusterStatus
                 | Self::ShowTables
                 | Self::ShowSystemTables
@@ -195,6 +204,12 @@ impl fmt::Display for Statement {
             }
             Self::UnlockTables => f.write_str("UNLOCK TABLES"),
             Self::Content { table } => write!(f, "SELECT COUNT(*), SUM(id), MIN(id), MAX(id) FROM {table}"),
+            Self::Page { table, behind: None } => {
+                write!(f, "SELECT * FROM {table} ORDER BY id ASC LIMIT {PAGE_ROWS}")
+            }
+            Self::Page { table, behind: Some(id) } => {
+                write!(f, "SELECT * FROM {table} WHERE id > {id} ORDER BY id ASC LIMIT {PAGE_ROWS}")
+            }
             Self::Truncate { table, group: Some(group) } => write!(f, "TRUNCATE TABLE {group}:{table}"),
             Self::Truncate { table, group: None } => write!(f, "TRUNCATE TABLE {table}"),
             Self::Optimize { table } => write!(f, "OPTIMIZE TABLE {table}"),

@@ -154,7 +154,7 @@ pub fn content(rows: &Rows) -> Result<Content, Unreadable> {
 }
 
 /// Ids are 64 bits; some versions show them unsigned, and the sum wraps.
-fn integer(text: &str) -> Option<i64> {
+pub(crate) fn integer(text: &str) -> Option<i64> {
     text.parse::<i64>().ok().or_else(|| text.parse::<u64>().ok().map(u64::cast_signed))
 }
 

@@ -43,6 +43,12 @@ pub enum Action {
         group: GroupId,
         tables: Vec<String>,
     },
+    /// Puts plain copies back into the group that a hand-over took them out of, under `LOCK TABLES`: only while each is
+    /// still what is given here, and while no node routes the table.
+    ReturnTables {
+        group: GroupId,
+        copies: BTreeMap<String, Content>,
+    },
     /// `ALTER CLUSTER … UPDATE nodes`: the persisted members become the live ones.
     UpdateNodes {
         group: GroupId,
@@ -74,6 +80,11 @@ pub enum Action {
     DropRoutes {
         tables: Vec<TableName>,
     },
+    /// Waits until no statement on this node is older than the routes it has; those that the sidecar holds do not count.
+    /// With `lock` it also sees to it that tables could be locked here.
+    AwaitQuiet {
+        lock: bool,
+    },
     /// `TRUNCATE` of one shard, under its group's prefix where it has one. Never repeated by itself.
     Truncate {
         table: String,
@@ -104,10 +115,14 @@ impl Action {
             Self::DropTables { .. } | Self::DropCopies { .. } | Self::DropRoutes { .. } => "DROP TABLE",
             Self::CreateCluster { .. } => "CREATE CLUSTER",
             Self::JoinCluster { .. } => "JOIN CLUSTER",
-            Self::AddTables { .. } | Self::RemoveTables { .. } | Self::UpdateNodes { .. } => "ALTER CLUSTER",
+            Self::AddTables { .. }
+            | Self::RemoveTables { .. }
+            | Self::ReturnTables { .. }
+            | Self::UpdateNodes { .. } => "ALTER CLUSTER",
             Self::Bootstrap { .. } => "SET CLUSTER",
             Self::ExitCluster { .. } => "EXIT CLUSTER",
             Self::DeleteCluster { .. } => "DELETE CLUSTER",
+            Self::AwaitQuiet { .. } => "AWAIT QUIET",
             Self::Truncate { .. } => "TRUNCATE",
             Self::Optimize { .. } => "OPTIMIZE",
             Self::FlushRamchunk { .. } => "FLUSH RAMCHUNK",
@@ -121,6 +136,7 @@ impl Action {
             | Self::JoinCluster { group, .. }
             | Self::AddTables { group, .. }
             | Self::RemoveTables { group, .. }
+            | Self::ReturnTables { group, .. }
             | Self::UpdateNodes { group }
             | Self::Bootstrap { group }
             | Self::ExitCluster { group, .. }

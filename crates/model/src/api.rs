@@ -163,6 +163,16 @@ pub struct MoveBody {
     pub shard: u32,
     pub from: NodeId,
     pub to: NodeId,
+    /// Takes the shard out of its group first, so that no other moves along.
+    #[serde(default)]
+    pub split: bool,
+}
+
+/// `POST /tables/{t}/rf`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RfBody {
+    pub rf: u32,
 }
 
 /// What an order is answered with: the rows that the same statement gives over SQL.

@@ -97,5 +97,9 @@ pub enum Reach {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Measurement {
     pub contents: BTreeMap<String, Content>,
+    /// Every row by id and content, in one number a table; only where the measurement was to be deep. To compare copies
+    /// measured by one process, nothing else.
+    #[serde(default)]
+    pub digests: BTreeMap<String, u64>,
     pub last_committed: BTreeMap<GroupId, i64>,
 }

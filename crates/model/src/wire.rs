@@ -129,12 +129,21 @@ pub enum ShardingStatement {
     RemoveNode {
         node: NodeId,
     },
-    /// `MOVE SHARD t N FROM 'a' TO 'b'`: the shard's whole group moves.
+    /// `MOVE SHARD t N FROM 'a' TO 'b' [SPLIT]`: the shard's whole group moves; with `split` the shard alone, in a group of
+    /// its own from then on.
     MoveShard {
         name: TableName,
         shard: u32,
         from: NodeId,
         to: NodeId,
+        #[serde(default)]
+        split: bool,
+    },
+    /// `ALTER TABLE [c:]t rf='M'`.
+    SetRf {
+        name: TableName,
+        cluster: Option<String>,
+        rf: u32,
     },
     /// `EXPLAIN SHARD t N`.
     ExplainShard {

@@ -212,7 +212,8 @@ async fn a_group_replicates_across_nodes_and_routes_reach_it() {
     let whole = Content { rows: 50, id_sum: 1275, id_min: 1, id_max: 50 };
     for id in &ids[..2] {
         until("the copy has all rows", || async {
-            let measured = client().measure(id, std::slice::from_ref(&shard), CALL).await.expect("measured");
+            let measured =
+                client().measure(id, std::slice::from_ref(&shard), true, CALL).await.expect("measured");
             measured.contents[&shard] == whole
         })
         .await;

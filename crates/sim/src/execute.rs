@@ -68,6 +68,8 @@ impl Turn<'_> {
             Action::JoinCluster { group, at } => self.join(group, at).await,
             Action::AddTables { group, tables } => self.add_tables(group, tables).await,
             Action::RemoveTables { group, tables } => self.remove_tables(group, tables).await,
+            Action::ReturnTables { group, copies } => self.return_tables(group, copies).await,
+            Action::AwaitQuiet { .. } => self.nothing_runs().await.err().unwrap_or_else(done),
             Action::UpdateNodes { group } => self.say(&format!("ALTER CLUSTER {group} UPDATE nodes")).await,
             Action::Bootstrap { group } => self.bootstrap(group).await,
             Action::ExitCluster { group, tables } => self.exit(group, tables).await,
@@ -281,6 +283,36 @@ impl Turn<'_> {
             }
             Err(refused) => refused,
         }
+    }
+
+    /// Takes back a [`Self::remove_tables`]: under a lock, and only what is still as it was taken out.
+    async fn return_tables(&self, group: &GroupId, copies: &BTreeMap<String, Content>) -> Outcome {
+        let cluster = match self.whole_group(group).await {
+            Ok(cluster) => cluster,
+            Err(refused) => return refused,
+        };
+        let out: Vec<&String> = copies.keys().filter(|table| !cluster.tables.contains(*table)).collect();
+        if out.is_empty() {
+            return done();
+        }
+        let session = self.session();
+        let locks: Vec<String> = out.iter().map(|table| format!("{table} READ")).collect();
+        let mut outcome = self.say_on(Some(session), &format!("LOCK TABLES {}", locks.join(", "))).await;
+        for table in &out {
+            if matches!(outcome, Outcome::Done { .. }) {
+                outcome = match self.look(&say::content(table)).await {
+                    Ok(reply) if read::content(&reply).as_ref() == copies.get(*table) => done(),
+                    Ok(_) => refused(format!("'{table}' was written to after it was taken out of '{group}'")),
+                    Err(unseen) => unseen,
+                };
+            }
+        }
+        if matches!(outcome, Outcome::Done { .. }) {
+            let adds = out.iter().map(|table| format!("ALTER CLUSTER {group} ADD {table}"));
+            outcome = self.say_all(adds.collect()).await;
+        }
+        self.close(session).await;
+        outcome
     }
 
     async fn bootstrap(&self, group: &GroupId) -> Outcome {

@@ -8,6 +8,7 @@ use engine::Reply;
 use model::sql::Ident;
 use model::{ClusterStatus, GroupId, Measurement, Millis, NodeId, NodeStatus, Reach, TablesStatus};
 use std::collections::BTreeMap;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::Arc;
 
 pub const SHOW_CLUSTERS: &str = "SHOW STATUS LIKE 'cluster%'";
@@ -87,10 +88,10 @@ async fn declared(
     }
 }
 
-/// Rows, sum and extremes of ids, and how far each of the node's clusters was before; for the controller.
-pub async fn measure(wire: Wire, node: NodeId, token: u64, tables: Vec<String>) -> Finish {
+/// Rows, sum and extremes of ids, with `deep` a digest of all rows, and how far each of the node's clusters was before; for the controller.
+pub async fn measure(wire: Wire, node: NodeId, token: u64, tables: Vec<String>, deep: bool) -> Finish {
     let until = wire.now() + Millis(60_000);
-    let measured = measured(&wire, &node, &tables, until).await;
+    let measured = measured(&wire, &node, &tables, deep, until).await;
     Finish::Measured { node, token, measured }
 }
 
@@ -98,6 +99,7 @@ pub async fn measured(
     wire: &Wire,
     node: &NodeId,
     tables: &[String],
+    deep: bool,
     until: Millis,
 ) -> Result<Measurement, String> {
     let out_of_reach = |reach: Reach| format!("{reach:?}");
@@ -109,6 +111,13 @@ pub async fn measured(
         let content =
             read::content(&reply).ok_or_else(|| format!("the content of {table} cannot be read"))?;
         measurement.contents.insert(table.clone(), content);
+        if deep {
+            let reply = show(wire, node, say::all_rows(table), until).await.map_err(out_of_reach)?;
+            let rows = read::rows(&reply).ok_or_else(|| format!("the rows of {table} cannot be read"))?;
+            let mut hasher = DefaultHasher::new();
+            format!("{:?}", rows.rows).hash(&mut hasher);
+            measurement.digests.insert(table.clone(), hasher.finish());
+        }
     }
     Ok(measurement)
 }

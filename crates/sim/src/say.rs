@@ -24,6 +24,11 @@ pub fn create_shard(table: &str, schema: &Schema) -> String {
     format!("CREATE TABLE {table}{}", columns(schema))
 }
 
+/// Every row, for a deep comparison.
+pub fn all_rows(table: &str) -> String {
+    format!("SELECT * FROM {table} ORDER BY id ASC LIMIT 100000 OPTION max_matches=100000")
+}
+
 pub fn drop_shard(table: &str) -> String {
     format!("DROP TABLE IF EXISTS {table}")
 }

@@ -3,7 +3,7 @@
 use crate::api::Api;
 use crate::args::{Common, TableCommand};
 use crate::output::{self, CommandError, TextTable};
-use model::api::{CreateTableBody, Dashboard, NodeList, TableList, TableShow, Told};
+use model::api::{CreateTableBody, Dashboard, NodeList, RfBody, TableList, TableShow, Told};
 use serde_json::json;
 use std::fmt::Write;
 
@@ -30,6 +30,9 @@ pub async fn table(common: &Common, command: TableCommand) -> Result<(), Command
         TableCommand::Create { name, columns, shards, rf, timeout, if_not_exists } => {
             let body = CreateTableBody { name, columns, shards, rf, if_not_exists, timeout_seconds: timeout };
             output::print(common.output, &api.create_table(&body).await?, table_text)
+        }
+        TableCommand::SetRf { name, rf } => {
+            output::print(common.output, &api.set_rf(&name, RfBody { rf }).await?, told_text)
         }
         TableCommand::Drop { name } => {
             api.drop_table(&name).await?;

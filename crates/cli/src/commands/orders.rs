@@ -55,6 +55,7 @@ pub async fn move_shard(common: &Common, args: &MoveArgs) -> Result<(), CommandE
             CommandError::usage(error.to_string(), "`shardwright node list` shows the nodes")
         })
     };
-    let body = MoveBody { shard: args.shard, from: node(&args.from)?, to: node(&args.to)? };
+    let body =
+        MoveBody { shard: args.shard, from: node(&args.from)?, to: node(&args.to)?, split: args.split };
     output::print(common.output, &api(common)?.move_shard(&args.name, &body).await?, told_text)
 }

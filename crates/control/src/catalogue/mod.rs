@@ -2,12 +2,14 @@
 
 mod create;
 mod drop;
+mod hand_over;
 mod moves;
 mod remove;
 mod repair;
 
 pub use create::{Create, create_table};
 pub use drop::drop_table;
+pub use hand_over::{HandOver, hand_over};
 pub use moves::{donor, move_group, shed};
 pub use remove::remove_node;
 pub use repair::{cleanup, every_shard, failover, reroute, returned};

@@ -105,6 +105,6 @@ fn shed_steps(
     let routed = route_everywhere(state, steps, names, &[withdrawn]);
     let exit = Action::ExitCluster { group: group.clone(), tables: tables.to_vec() };
     let left = steps.command(from, exit, &routed, None);
-    let dropped = steps.push(Some(from), Work::DropExited { exit: left }, &[left], None);
+    let dropped = steps.push(Some(from), Work::DropExited { exit: left, tables: Vec::new() }, &[left], None);
     steps.command(from, Action::RemoveDirectory { group: group.clone() }, &[dropped], None);
 }

@@ -126,10 +126,12 @@ fn way_out(
             (known.serving().any(|other| other != node), known.serving().any(|n| n == node));
         // One that is just being made has nothing to lose.
         let new = state.active().any(|operation| operation.makes_group(group));
+        // One without shards is being dissolved, or did not come to be filled.
+        let empty = known.shards.is_empty();
         // A group that still has shards and no whole copy elsewhere: this stale one may be the best there is. Its
         // cluster alone may go once the copy is served, and while nobody moves it.
         let spare = if tables.is_empty() { served && state.group_operation(group).is_none() } else { whole };
-        if !new && !spare {
+        if !new && !empty && !spare {
             return None;
         }
     }

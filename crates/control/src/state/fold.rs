@@ -2,10 +2,10 @@
 //! or was written by a wrong program, and going on would act on fiction.
 
 use super::{FINISHED_KEPT, Group, Leftover, Member, Node, Rebalance, Shard, State, Table, TableStatus};
-use crate::operation::{Kind, Operation, Status, StepStatus, Work};
+use crate::operation::{Kind, NewGroup, Operation, Status, StepStatus, Work};
 use crate::record::Record;
 use model::{Action, Content, GroupId, LogIndex, NodeId, OperationId, StepId, TableName};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Why a record cannot follow.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -59,6 +59,10 @@ impl State {
             Record::LeftBehind { node, group, tables, routes } => {
                 self.leave_behind(node, group.as_ref(), tables, routes);
             }
+            Record::GroupRf { group, rf } => match self.groups.get_mut(group) {
+                Some(group) if group.is_clustered() && *rf > 1 => group.rf = *rf,
+                _ => return illegal(format!("group {group} cannot get rf {rf} by itself")),
+            },
             Record::MemberCutOff { group, node } => self.set_member(group, node, Member::Returning)?,
             Record::MemberServing { group, node } => self.set_member(group, node, Member::Serving)?,
             other => self.apply_to_operation(other)?,
@@ -80,8 +84,10 @@ impl State {
                 }
                 operation.status = Status::Running;
                 operation.started_at = Some(*unix);
-                if let Kind::Move { group, to, .. } = operation.kind.clone() {
-                    self.begin_gain(&group, &to)?;
+                match operation.kind.clone() {
+                    Kind::Move { group, to, .. } => self.begin_gain(&group, &to)?,
+                    Kind::HandOver { new_groups, .. } => self.begin_groups(&new_groups)?,
+                    _ => {}
                 }
             }
             Record::StepStarted { operation, step, node, attempt, undo, .. } => {
@@ -122,8 +128,8 @@ impl State {
                 operation.error = Some(error.clone());
                 operation.revoked = *revoked;
                 // From here on no route is to name it.
-                if let Some(name) = operation.table().cloned()
-                    && let Some(table) = self.tables.get_mut(&name)
+                if let Kind::CreateTable { spec, .. } = operation.kind.clone()
+                    && let Some(table) = self.tables.get_mut(&spec.name)
                 {
                     table.status = TableStatus::Dropping;
                 }
@@ -233,13 +239,7 @@ impl State {
         self.next_operation = operation.id.next();
         match &operation.kind {
             Kind::CreateTable { spec, generation, new_groups, homes } => {
-                for new in new_groups {
-                    let members = new.members.iter().map(|node| (node.clone(), Member::Joining)).collect();
-                    let group = Group { rf: new.rf, shards: std::collections::BTreeSet::new(), members };
-                    if self.groups.insert(new.id.clone(), group).is_some() {
-                        return illegal(format!("group {} is made twice", new.id));
-                    }
-                }
+                self.begin_groups(new_groups)?;
                 for (number, home) in homes.iter().enumerate() {
                     let Some(group) = self.groups.get_mut(home) else {
                         return illegal(format!("shard {number} of {} goes to no group", spec.name));
@@ -251,6 +251,7 @@ impl State {
                     generation: *generation,
                     status: TableStatus::Creating,
                     homes: homes.clone(),
+                    withheld: false,
                 };
                 self.tables.insert(spec.name.clone(), table);
                 self.generations.insert(spec.name.clone(), *generation);
@@ -260,9 +261,24 @@ impl State {
                 Some(table) => table.status = TableStatus::Dropping,
                 None => return illegal(format!("table {table} is dropped but unknown")),
             },
+            Kind::ChangeRf { table, rf } => match self.tables.get_mut(table) {
+                Some(table) => table.spec.rf = *rf,
+                None => return illegal(format!("table {table} is to get rf {rf} but is unknown")),
+            },
             _ => {}
         }
         self.operations.insert(operation.id, operation.clone());
+        Ok(())
+    }
+
+    fn begin_groups(&mut self, new_groups: &[NewGroup]) -> Folded {
+        for new in new_groups {
+            let members = new.members.iter().map(|node| (node.clone(), Member::Joining)).collect();
+            let group = Group { rf: new.rf, shards: BTreeSet::new(), members };
+            if self.groups.insert(new.id.clone(), group).is_some() {
+                return illegal(format!("group {} is made twice", new.id));
+            }
+        }
         Ok(())
     }
 
@@ -293,6 +309,8 @@ impl State {
         match (step.work.clone(), step.node.clone()) {
             (Work::Verify { group, node }, _) => self.set_member(&group, &node, Member::Serving),
             (Work::Withdraw { group, node }, _) => self.set_member(&group, &node, Member::Leaving),
+            (Work::Withhold { table }, _) => self.withhold(&table, true),
+            (Work::Switch, _) => self.hand_over(operation),
             (Work::Command { action: Action::RemoveDirectory { group } }, Some(node)) => {
                 self.end_membership(&group, &node);
                 Ok(())
@@ -378,6 +396,7 @@ impl State {
         step.status = StepStatus::Undone;
         match step.work.clone() {
             Work::Withdraw { group, node } => self.set_member(&group, &node, Member::Serving),
+            Work::Withhold { table } => self.withhold(&table, false),
             Work::Verify { group, node } => self.set_member(&group, &node, Member::Joining),
             _ => Ok(()),
         }
@@ -399,6 +418,13 @@ impl State {
                 }
             }
             (Kind::CreateTable { spec, .. }, _) => self.forget_table(&spec.name),
+            (Kind::HandOver { new_groups, source, .. }, _) => {
+                for group in new_groups.iter().map(|new| &new.id).chain(source) {
+                    if self.groups.get(group).is_some_and(|known| known.shards.is_empty()) {
+                        self.groups.remove(group);
+                    }
+                }
+            }
             (Kind::RemoveNode { node }, Status::Done) => self.remove_node(&node.clone(), unix)?,
             (Kind::DropTable { table }, Status::Done) => self.forget_table(&table.clone()),
             (Kind::Move { group, to, .. }, Status::Failed | Status::Cancelled) => {
@@ -426,9 +452,55 @@ impl State {
     fn forget_table(&mut self, name: &TableName) {
         self.tables.remove(name);
         self.names_version += 1;
-        for group in self.groups.values_mut() {
+        self.groups.retain(|_, group| {
+            let held = group.shards.len();
             group.shards.retain(|shard| shard.table != *name);
+            // One that is empty for another reason is being filled or dissolved.
+            held == 0 || !group.shards.is_empty()
+        });
+    }
+
+    fn withhold(&mut self, table: &TableName, withheld: bool) -> Folded {
+        match self.tables.get_mut(table) {
+            Some(table) => table.withheld = withheld,
+            None => return illegal(format!("unknown table {table} is withheld")),
         }
-        self.groups.retain(|_, group| !group.shards.is_empty());
+        Ok(())
+    }
+
+    /// The shards of a hand-over change homes.
+    fn hand_over(&mut self, id: OperationId) -> Folded {
+        let Kind::HandOver { table, shards, new_groups, .. } = self.operation(id)?.kind.clone() else {
+            return illegal(format!("operation {id} hands nothing over"));
+        };
+        for (at, number) in shards.into_iter().enumerate() {
+            let shard = Shard { table: table.clone(), number };
+            let home = self.tables.get_mut(&table).and_then(|known| known.homes.get_mut(number as usize));
+            let (Some(home), Some(new)) = (home, new_groups.get(at).or(new_groups.first())) else {
+                return illegal(format!("shard {number} of {table} is handed over but unknown"));
+            };
+            let old = std::mem::replace(home, new.id.clone());
+            let Some(group) = self.groups.get_mut(&new.id) else {
+                return illegal(format!("group {} is handed a shard but unknown", new.id));
+            };
+            group.shards.insert(shard.clone());
+            if new.rf == 1 {
+                // It is the plain copy that was found equal.
+                group.members.values_mut().for_each(|member| *member = Member::Serving);
+            }
+            self.take_shard_out(&old, &shard);
+        }
+        self.withhold(&table, false)
+    }
+
+    /// A group without shards dissolves; a unit without a cluster is no more.
+    fn take_shard_out(&mut self, id: &GroupId, shard: &Shard) {
+        let Some(group) = self.groups.get_mut(id) else { return };
+        group.shards.remove(shard);
+        if group.shards.is_empty() && group.is_clustered() {
+            group.members.values_mut().for_each(|member| *member = Member::Leaving);
+        } else if group.shards.is_empty() {
+            self.groups.remove(id);
+        }
     }
 }

@@ -110,6 +110,9 @@ pub struct Table {
     pub status: TableStatus,
     /// By shard number.
     pub homes: Vec<GroupId>,
+    /// A hand-over holds its statements: no node is to route it.
+    #[serde(default)]
+    pub withheld: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

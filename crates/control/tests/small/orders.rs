@@ -110,8 +110,13 @@ fn a_move_by_hand_stays_or_is_refused() {
         .expect("a group to move");
     let shard =
         state.tables[&table("t")].homes.iter().position(|home| *home == group).expect("a shard") as u32;
-    let ordered =
-        ShardingStatement::MoveShard { name: table("t"), shard, from: from.clone(), to: to.clone() };
+    let ordered = ShardingStatement::MoveShard {
+        name: table("t"),
+        shard,
+        from: from.clone(),
+        to: to.clone(),
+        split: false,
+    };
     let back = refused(&mut world, ordered.clone());
     assert!(back.contains("PAUSE"), "the loads are even: {back}");
     order(&mut world, RebalanceOrder::Pause);

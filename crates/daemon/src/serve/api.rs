@@ -48,6 +48,7 @@ pub(super) fn routes() -> Vec<(&'static str, MethodRouter<Shared>)> {
         ("/api/v1/tables/{table}", get(tables::show).delete(tables::drop)),
         ("/api/v1/tables/{table}/rebalance", get(orders::rebalance_status).post(orders::rebalance)),
         ("/api/v1/tables/{table}/move", post(orders::move_shard)),
+        ("/api/v1/tables/{table}/rf", post(orders::set_rf)),
         ("/api/v1/tables/{table}/explain/{shard}", get(orders::explain)),
         ("/api/v1/nodes/{node}", delete(orders::remove)),
         ("/api/v1/nodes/{node}/drain", post(orders::drain)),

@@ -270,7 +270,9 @@ impl Driver {
             Effect::Poll { node, token, tables, timeout_ms } => {
                 self.looks.poll(runtime, node, token, tables, Duration::from_millis(timeout_ms));
             }
-            Effect::Measure { node, token, tables } => self.looks.measure(runtime, node, token, tables),
+            Effect::Measure { node, token, tables, deep } => {
+                self.looks.measure(runtime, node, token, tables, deep);
+            }
             Effect::Command { node, command } => self.desk.queue(now, node, command),
             Effect::Answer { request, reply } => self.desk.answer(request, reply),
             // Held polls are looked through after every tick; the effect only says that the tick mattered.

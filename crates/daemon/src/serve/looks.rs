@@ -33,10 +33,17 @@ impl Looks {
         });
     }
 
-    pub(super) fn measure(&self, runtime: &Runtime, node: NodeId, token: u64, tables: Vec<String>) {
+    pub(super) fn measure(
+        &self,
+        runtime: &Runtime,
+        node: NodeId,
+        token: u64,
+        tables: Vec<String>,
+        deep: bool,
+    ) {
         let looks = self.clone();
         runtime.spawn(async move {
-            let measured = looks.client.measure(&node, &tables, MEASURE_TIME_MAX).await;
+            let measured = looks.client.measure(&node, &tables, deep, MEASURE_TIME_MAX).await;
             let measured = measured.map_err(|error| error.to_string());
             looks.driver.seen(Message::Measured { node, token, measured }).await;
         });

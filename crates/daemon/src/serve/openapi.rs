@@ -73,8 +73,14 @@ const ENDPOINTS: &[Endpoint] = &[
     ),
     changes(
         "/api/v1/tables/{table}/move",
-        "Move a shard with its group from one node to another",
+        "Move a shard from one node to another, with its group or split off from it",
         Some("MoveBody"),
+        Some("StatementRows"),
+    ),
+    changes(
+        "/api/v1/tables/{table}/rf",
+        "Change how many copies every shard of the table has",
+        Some("RfBody"),
         Some("StatementRows"),
     ),
     reads(

@@ -8,7 +8,7 @@ use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use model::NodeId;
-use model::api::{MoveBody, RebalanceBody, Told};
+use model::api::{MoveBody, RebalanceBody, RfBody, Told};
 use model::wire::{RebalanceOrder, ShardingStatement, StatementReply};
 
 pub(super) async fn drain(
@@ -55,8 +55,17 @@ pub(super) async fn move_shard(
     JsonBody(body): JsonBody<MoveBody>,
 ) -> Result<Json<Told>, ApiError> {
     let (_, name) = qualified(&table)?;
-    let MoveBody { shard, from, to } = body;
-    told(&shared, ShardingStatement::MoveShard { name, shard, from, to }).await
+    let MoveBody { shard, from, to, split } = body;
+    told(&shared, ShardingStatement::MoveShard { name, shard, from, to, split }).await
+}
+
+pub(super) async fn set_rf(
+    State(shared): State<Shared>,
+    Path(table): Path<String>,
+    JsonBody(RfBody { rf }): JsonBody<RfBody>,
+) -> Result<Json<Told>, ApiError> {
+    let (cluster, name) = qualified(&table)?;
+    told(&shared, ShardingStatement::SetRf { name, cluster, rf }).await
 }
 
 pub(super) async fn explain(

@@ -10,8 +10,9 @@ use manticore::handover::Response;
 use manticore::rerun::{Decision, Facts, decide};
 use manticore::{CallError, Reply, reply};
 use serde_json::Value;
-use std::collections::BTreeSet;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::{Semaphore, watch};
 
@@ -19,6 +20,8 @@ use tokio::sync::{Semaphore, watch};
 const HELD_MAX: usize = 1_000;
 /// Bytes of all of them. A single one may be as large as a packet of searchd's.
 const BYTES_MAX: usize = 256 << 20;
+/// Bytes kept of each to know it by among the node's threads, which show no more.
+pub(super) const SHOWN_MAX: usize = 4_096;
 /// Runs at once: searchd does them with a few threads, and clients that were never held want their turn, too.
 const RUNS_MAX: usize = 16;
 /// Between two runs when nothing was heard: routes may also come back by another hand.
@@ -33,6 +36,9 @@ pub(super) struct Hold {
     bytes: AtomicUsize,
     runs: Semaphore,
     routes: watch::Sender<u64>,
+    /// The texts of those held, each under a number of its own.
+    held: Mutex<BTreeMap<u64, String>>,
+    numbers: AtomicU64,
 }
 
 impl Default for Hold {
@@ -42,7 +48,21 @@ impl Default for Hold {
             bytes: AtomicUsize::new(0),
             runs: Semaphore::new(RUNS_MAX),
             routes: watch::Sender::new(0),
+            held: Mutex::default(),
+            numbers: AtomicU64::new(0),
         }
+    }
+}
+
+/// A statement's place among those held, until it is answered.
+struct Place<'a> {
+    hold: &'a Hold,
+    number: u64,
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        self.hold.texts().remove(&self.number);
     }
 }
 
@@ -62,6 +82,29 @@ impl Hold {
     /// Routes were written: what is held may go.
     pub(super) fn routes_changed(&self) {
         self.routes.send_modify(|version| *version += 1);
+    }
+
+    /// Those held now: the node shows each as running.
+    pub(super) fn held(&self) -> BTreeMap<u64, String> {
+        self.texts().clone()
+    }
+
+    /// The texts of those among `before` that are held without a break since.
+    pub(super) fn still_held(&self, mut before: BTreeMap<u64, String>) -> Vec<String> {
+        let now = self.texts();
+        before.retain(|number, _| now.contains_key(number));
+        before.into_values().collect()
+    }
+
+    fn texts(&self) -> std::sync::MutexGuard<'_, BTreeMap<u64, String>> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn place(&self, sql: &str) -> Place<'_> {
+        let number = self.numbers.fetch_add(1, Ordering::SeqCst);
+        let end = (0..=SHOWN_MAX.min(sql.len())).rev().find(|&at| sql.is_char_boundary(at)).unwrap_or(0);
+        self.texts().insert(number, sql[..end].to_owned());
+        Place { hold: self, number }
     }
 
     /// Takes every place, as if so many were held.
@@ -97,6 +140,7 @@ pub(super) async fn answer(sidecar: &Sidecar, failed: Failed<'_>) -> Option<Resp
         tracing::warn!("no place to hold a statement: its error goes back");
         return None;
     };
+    let _shown = sidecar.hold.place(sql);
     let deadline = Instant::now() + sidecar.hold_time();
     let mut next = next(sidecar, sql, error, ours, deadline).await;
     let mut routes = sidecar.hold.routes.subscribe();

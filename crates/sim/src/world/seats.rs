@@ -209,8 +209,8 @@ impl World {
                 Effect::Poll { node, token, tables, timeout_ms } => {
                     self.spawn(Task::new(owner, |wire| looks::poll(wire, node, token, tables, timeout_ms)));
                 }
-                Effect::Measure { node, token, tables } => {
-                    self.spawn(Task::new(owner, |wire| looks::measure(wire, node, token, tables)));
+                Effect::Measure { node, token, tables, deep } => {
+                    self.spawn(Task::new(owner, move |wire| looks::measure(wire, node, token, tables, deep)));
                 }
                 Effect::Command { .. } | Effect::Answer { .. } | Effect::NamesChanged => {}
             }

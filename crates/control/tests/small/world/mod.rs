@@ -9,7 +9,8 @@ pub use nodes::{Fault, Nodes};
 use control::{Config, Controller, Effect, Input, PollAnswer, Record, RequestId};
 use model::wire::{ShardingStatement, SidecarPoll, StatementReply};
 use model::{
-    Command, CommandResult, Epoch, LogIndex, Millis, NodeId, Reach, Schema, Settings, TableName, TableSpec,
+    Command, CommandResult, Epoch, LogIndex, Millis, NodeId, Reach, Schema, Settings, StepId, TableName,
+    TableSpec,
 };
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -34,6 +35,15 @@ impl Random {
     pub fn chance(&mut self, percent: u64) -> bool {
         self.next() % 100 < percent
     }
+}
+
+/// Which commands are refused, and how many still are.
+#[derive(Clone, Copy, Debug)]
+pub struct Refused {
+    pub kind: &'static str,
+    pub step: StepId,
+    pub undo: bool,
+    pub times: u32,
 }
 
 /// One sidecar's memory.
@@ -61,6 +71,10 @@ pub struct World {
     /// Percent of ticks after which the controller dies: before its records are durable, or right after.
     pub controller_deaths: u64,
     pub deaths: u64,
+    /// Every command is carried out twice.
+    pub twice: bool,
+    /// Commands of this step are refused: of an operation of this kind, on its way forward or back.
+    pub refused: Option<Refused>,
     /// Ids acknowledged, by physical shard.
     pub acknowledged: BTreeMap<String, BTreeSet<i64>>,
     pub failed_writes: u64,
@@ -99,6 +113,8 @@ impl World {
             command_faults: 0,
             controller_deaths: 0,
             deaths: 0,
+            twice: false,
+            refused: None,
             acknowledged: BTreeMap::new(),
             failed_writes: 0,
             log: Vec::new(),
@@ -237,16 +253,35 @@ impl World {
             if command.epoch < self.sidecars[id].epoch {
                 continue;
             }
-            let fault = if self.random.chance(self.command_faults) {
+            let fault = if self.is_refused(&command) {
+                Fault::Refused
+            } else if self.random.chance(self.command_faults) {
                 [Fault::Refused, Fault::Lost, Fault::ReplyLost][self.random.below(3)]
             } else {
                 Fault::None
             };
+            if self.twice {
+                self.nodes.run(id, &command.action, fault);
+            }
             if let Some(outcome) = self.nodes.run(id, &command.action, fault) {
                 let result = CommandResult { id: command.id, outcome };
                 self.sidecars.entry(id.clone()).or_default().results.push(result);
             }
         }
+    }
+
+    fn is_refused(&mut self, command: &Command) -> bool {
+        let Some(refused) = self.refused.as_mut().filter(|refused| refused.times > 0) else { return false };
+        let Some(operation) = self.controller.state().operations.get(&command.id.operation) else {
+            return false;
+        };
+        let undo = operation.status == control::operation::Status::Unwinding;
+        let is_it =
+            operation.name() == refused.kind && command.id.step == refused.step && undo == refused.undo;
+        if is_it {
+            refused.times -= 1;
+        }
+        is_it
     }
 
     fn carry_out(&mut self, effect: Effect) {
@@ -256,8 +291,8 @@ impl World {
                 let reach = if status.is_some() { Reach::Answered } else { Reach::Refused };
                 self.inputs.push(Input::Polled(PollAnswer { node, token, reach, status }));
             }
-            Effect::Measure { node, token, tables } => {
-                let measured = self.nodes.measure(&node, &tables);
+            Effect::Measure { node, token, tables, deep } => {
+                let measured = self.nodes.measure(&node, &tables, deep);
                 self.inputs.push(Input::Measured { node, token, measured });
             }
             Effect::Command { node, command } => {

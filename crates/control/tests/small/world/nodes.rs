@@ -6,6 +6,7 @@ use model::{
     NodeStatus, Outcome, Route, TablesStatus,
 };
 use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
 /// What happens to a command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -206,7 +207,7 @@ impl Nodes {
         }
     }
 
-    pub fn measure(&self, id: &NodeId, tables: &[String]) -> Result<Measurement, String> {
+    pub fn measure(&self, id: &NodeId, tables: &[String], deep: bool) -> Result<Measurement, String> {
         let node = self.by_id.get(id).filter(|node| node.live).ok_or("connection refused")?;
         let mut contents = BTreeMap::new();
         for table in tables {
@@ -217,7 +218,19 @@ impl Nodes {
             .member_of
             .iter()
             .filter_map(|group| Some((group.clone(), self.clusters.get(group)?.committed)));
-        Ok(Measurement { contents, last_committed: committed.collect() })
+        let digests = deep.then(|| {
+            let digest = |table: &String| {
+                let mut hasher = DefaultHasher::new();
+                node.tables.get(table).hash(&mut hasher);
+                (table.clone(), hasher.finish())
+            };
+            tables.iter().map(digest).collect()
+        });
+        Ok(Measurement {
+            contents,
+            digests: digests.unwrap_or_default(),
+            last_committed: committed.collect(),
+        })
     }
 
     /// Carries an action out; `None`: nobody will ever hear of it.
@@ -309,8 +322,9 @@ impl Nodes {
                 if donor.is_none() || !self.is_live(at) {
                     return Err(format!("cluster '{group}', failed to fetch donor user from any node"));
                 }
-                let foreign =
-                    self.clusters[group].tables.iter().find(|t| self.by_id[id].tables.contains_key(*t));
+                let mut overwritten =
+                    self.clusters[group].tables.iter().filter(|t| self.by_id[id].tables.contains_key(*t));
+                let foreign = overwritten.find(|t| !self.is_quiet_and_same(t, id, at));
                 assert!(foreign.is_none(), "JOIN would overwrite {foreign:?} on {id}");
                 self.join(id, group);
             }
@@ -319,6 +333,8 @@ impl Nodes {
                 let cluster = self.whole(id, group)?;
                 cluster.tables.retain(|table| !tables.contains(table));
             }
+            Action::ReturnTables { group, copies } => self.return_tables(id, group, copies)?,
+            Action::AwaitQuiet { .. } => {}
             Action::UpdateNodes { group } => {
                 let cluster = self.primary(id, group)?;
                 cluster.nodes_set = cluster.view.clone();
@@ -371,12 +387,51 @@ impl Nodes {
         Ok(contents)
     }
 
+    fn return_tables(
+        &mut self,
+        id: &NodeId,
+        group: &GroupId,
+        copies: &BTreeMap<String, Content>,
+    ) -> Result<(), String> {
+        let members: Vec<NodeId> = self.whole(id, group)?.view.iter().cloned().collect();
+        for (table, content_then) in copies {
+            if self.clusters[group].tables.contains(table) {
+                continue;
+            }
+            let rows = self.by_id[id].tables.get(table).ok_or("unknown table")?;
+            if content(rows) != *content_then {
+                return Err(format!("{table} was written to after it was taken out"));
+            }
+            for other in &members {
+                assert!(self.is_quiet_and_same(table, id, other), "ADD of {table}, which differs on {other}");
+            }
+            self.whole(id, group)?.tables.insert(table.clone());
+        }
+        Ok(())
+    }
+
+    /// Whether no node routes the shard's table, it is in no cluster on `id`, and its copies there and on `other` are equal.
+    fn is_quiet_and_same(&self, shard: &str, id: &NodeId, other: &NodeId) -> bool {
+        let (name, _) = model::parse_shard_table(shard).expect("a shard");
+        let routed = self.by_id.values().any(|node| node.live && node.routes.contains_key(name.as_str()));
+        let in_a_cluster = self.by_id[id]
+            .member_of
+            .iter()
+            .any(|group| self.clusters.get(group).is_some_and(|cluster| cluster.tables.contains(shard)));
+        !routed && !in_a_cluster && self.by_id[id].tables.get(shard) == self.by_id[other].tables.get(shard)
+    }
+
     fn add_tables(&mut self, id: &NodeId, group: &GroupId, tables: &[String]) -> Result<(), String> {
         let cluster = self.whole(id, group)?;
         let others: Vec<NodeId> = cluster.view.iter().filter(|other| *other != id).cloned().collect();
         let new: Vec<String> = tables.iter().filter(|t| !cluster.tables.contains(*t)).cloned().collect();
         cluster.tables.extend(new.iter().cloned());
         for table in new {
+            let taken = self.by_id[id].member_of.iter().any(|other| {
+                other != group
+                    && self.clusters.get(other).is_some_and(|cluster| cluster.tables.contains(&table))
+            });
+            assert!(!taken, "{table} is in two clusters on {id}");
             let rows = self.by_id[id].tables.get(&table).cloned().ok_or("unknown or wrong type of table")?;
             assert!(rows.is_empty() || others.is_empty(), "ADD of the filled {table} in a group of several");
             for other in &others {

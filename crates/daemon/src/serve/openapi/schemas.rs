@@ -87,7 +87,10 @@ fn asked() -> Value {
             ("if_not_exists", "~boolean"), ("timeout_seconds", "~integer?"),
         ]),
         "RebalanceBody": object(&[("order", "string")]),
-        "MoveBody": object(&[("shard", "integer"), ("from", "string"), ("to", "string")]),
+        "MoveBody": object(&[
+            ("shard", "integer"), ("from", "string"), ("to", "string"), ("split", "~boolean"),
+        ]),
+        "RfBody": object(&[("rf", "integer")]),
         "SidecarPoll": object(&[
             ("node", "string"), ("uuid", "string"), ("run", "string"), ("taken", "integer"), ("log_id", "string?"), ("epoch", "integer"),
             ("names_version", "integer"), ("peers", "{string}"), ("results", "[CommandResult]"),

@@ -32,6 +32,16 @@ impl Turn<'_> {
         }
     }
 
+    pub(super) async fn await_quiet(&self, lock: bool) -> Outcome {
+        if lock {
+            match self.session().await {
+                Ok(session) => session.close().await,
+                Err(refused) => return refused,
+            }
+        }
+        self.nothing_old_runs().await.err().unwrap_or_else(done)
+    }
+
     /// Waits until no statement on this node is older than the routes it has.
     async fn nothing_old_runs(&self) -> Result<(), Outcome> {
         while let Some(old) = self.oldest_before_routes().await? {
@@ -49,9 +59,14 @@ impl Turn<'_> {
     async fn oldest_before_routes(&self) -> Result<Option<threads::Running>, Outcome> {
         // Taken before the look, so that a moment between them makes the routes younger, not the statements.
         let routes_age = self.sidecar.routes_age();
+        let held = self.sidecar.hold.held();
         let node = &self.sidecar.node;
         match self.sidecar.client.execute(node, &Statement::ShowThreads, LOOK_TIME_MAX).await {
-            Ok(Reply::Rows(rows)) => Ok(threads::oldest(&rows).filter(|oldest| oldest.age >= routes_age)),
+            Ok(Reply::Rows(rows)) => {
+                // Only what was held all the time: one that is let go meanwhile runs.
+                let held = self.sidecar.hold.still_held(held);
+                Ok(threads::oldest(&rows, &held).filter(|oldest| oldest.age >= routes_age))
+            }
             Ok(other) => Err(refused(format!("the node does not show its threads: {other:?}"))),
             Err(error) => Err(refused(format!("the node does not show its threads: {error}"))),
         }

@@ -1,10 +1,10 @@
 //! Cluster statements, each only where its rule allows it.
 
 use super::{LOOK_TIME_MAX, Turn, done, refused};
-use manticore::Statement;
 use manticore::session::Session;
 use manticore::statement::ShardTable;
-use model::{Action, ClusterState, ClusterStatus, GroupId, Outcome};
+use model::{Action, ClusterState, ClusterStatus, Content, GroupId, Outcome};
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 /// A second joiner in the first seconds after another finds no donor: it asks again for so long. Other commands for
@@ -103,7 +103,8 @@ impl Turn<'_> {
         };
         match (filled.first(), alone) {
             (None, _) => self.say_all(&statements).await,
-            (Some(_), true) => self.locked(&missing, &statements).await,
+            // A write may have looked up its cluster before.
+            (Some(_), true) => self.locked(&missing, self.say_all(&statements)).await,
             // It would be copied onto the others from here, and writes of that moment would be lost.
             (Some(table), false) => refused(format!(
                 "'{table}' has rows and cluster '{group}' has {} members: only empty tables are added there",
@@ -113,18 +114,20 @@ impl Turn<'_> {
     }
 
     async fn filled(&self, tables: &[String]) -> Result<Vec<String>, Outcome> {
+        let filled = self.measured(tables).await?.into_iter().filter(|(_, content)| content.rows > 0);
+        Ok(filled.map(|(table, _)| table).collect())
+    }
+
+    async fn measured(&self, tables: &[String]) -> Result<BTreeMap<String, Content>, Outcome> {
         let time_max = LOOK_TIME_MAX.min(self.remaining()?);
-        match self.sidecar.client.measure(&self.sidecar.node, tables, time_max).await {
-            Ok(measured) => {
-                let filled = measured.contents.into_iter().filter(|(_, content)| content.rows > 0);
-                Ok(filled.map(|(table, _)| table).collect())
-            }
+        match self.sidecar.client.measure(&self.sidecar.node, tables, false, time_max).await {
+            Ok(measured) => Ok(measured.contents),
             Err(error) => Err(refused(format!("not begun, the tables cannot be counted: {error}"))),
         }
     }
 
-    /// Says the statements while nobody can write to `tables`: a write may have looked up its cluster before.
-    async fn locked(&self, tables: &[String], statements: &[Statement]) -> Outcome {
+    /// Does `work` while nobody can write to `tables`.
+    async fn locked(&self, tables: &[String], work: impl Future<Output = Outcome>) -> Outcome {
         let Some(shards) = tables.iter().map(|table| ShardTable::new(table)).collect::<Option<Vec<_>>>()
         else {
             return refused("a table is no physical shard");
@@ -133,7 +136,7 @@ impl Turn<'_> {
             Ok(session) => session,
             Err(refused) => return refused,
         };
-        let said = session.while_locked(shards, self.say_all(statements)).await;
+        let said = session.while_locked(shards, work).await;
         session.close().await;
         match said {
             Ok(outcome) => outcome,
@@ -154,6 +157,47 @@ impl Turn<'_> {
         Session::connect(address, left)
             .await
             .map_err(|error| refused(format!("not begun without a MySQL session: {error}")))
+    }
+
+    /// Takes back a [`Self::remove_tables`] of tables that nobody has written to since.
+    pub(super) async fn return_tables(
+        &self,
+        action: &Action,
+        group: &GroupId,
+        copies: &BTreeMap<String, Content>,
+    ) -> Outcome {
+        let cluster = match self.whole_group(group).await {
+            Ok(cluster) => cluster,
+            Err(refused) => return refused,
+        };
+        let out = copies.iter().filter(|(table, _)| !cluster.tables.contains(*table));
+        let out: BTreeMap<String, Content> = out.map(|(table, content)| (table.clone(), *content)).collect();
+        if out.is_empty() {
+            return done();
+        }
+        let Action::ReturnTables { .. } = action else { return refused("it returns no tables") };
+        let action = Action::ReturnTables { group: group.clone(), copies: out.clone() };
+        let statements = match self.statements(&action, false) {
+            Ok(statements) => statements,
+            Err(refused) => return refused,
+        };
+        let tables: Vec<String> = out.keys().cloned().collect();
+        let unchanged = async {
+            match self.measured(&tables).await {
+                Err(unseen) => unseen,
+                // The others' copies are what this one was: what it became since would be copied over them.
+                Ok(contents) => {
+                    match out.iter().find(|(table, content)| contents.get(*table) != Some(*content)) {
+                        Some((table, _)) => refused(format!(
+                            "'{table}' was written to after it was taken out of cluster '{group}': compare its copies \
+                         before it is put back"
+                        )),
+                        None => self.say_all(&statements).await,
+                    }
+                }
+            }
+        };
+        self.locked(&tables, unchanged).await
     }
 
     pub(super) async fn remove_tables(&self, group: &GroupId, tables: &[String]) -> Outcome {

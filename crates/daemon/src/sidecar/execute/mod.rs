@@ -32,6 +32,8 @@ pub(super) async fn execute(sidecar: &Sidecar, action: &Action, deadline: Instan
         | Action::UpdateNodes { .. } => turn.one_by_one(action).await,
         Action::JoinCluster { .. } => turn.join(action).await,
         Action::AddTables { group, tables } => turn.add_tables(group, tables).await,
+        Action::ReturnTables { group, copies } => turn.return_tables(action, group, copies).await,
+        Action::AwaitQuiet { lock } => turn.await_quiet(*lock).await,
         Action::RemoveTables { group, tables } => turn.remove_tables(group, tables).await,
         Action::Bootstrap { group } => turn.bootstrap(action, group).await,
         Action::ExitCluster { group, tables } => turn.exit(action, group, tables).await,

@@ -1,5 +1,6 @@
 //! `SHOW THREADS`, read for one question: how old is the oldest statement that runs.
 
+use crate::sidecar::hold::SHOWN_MAX;
 use manticore::Rows;
 use std::time::Duration;
 
@@ -10,9 +11,26 @@ pub(super) struct Running {
     pub(super) info: String,
 }
 
-/// The oldest statement that runs, our own look aside. One whose age cannot be read counts as older than all.
-pub(super) fn oldest(rows: &Rows) -> Option<Running> {
-    (0..rows.rows.len()).filter_map(|row| running(rows, row)).max_by_key(|running| running.age)
+/// The oldest statement that runs, our own look and those `held` aside. One whose age cannot be read counts as older
+/// than all.
+///
+/// The node shows a statement that its sidecar holds as running. Where more of one text run than are held, the youngest
+/// count as those held.
+pub(super) fn oldest(rows: &Rows, held: &[String]) -> Option<Running> {
+    let mut found: Vec<Running> = (0..rows.rows.len()).filter_map(|row| running(rows, row)).collect();
+    found.sort_by_key(|running| running.age);
+    for text in held {
+        // The node may cut long texts, and so does the sidecar.
+        let is_it = |running: &Running| {
+            let (held, shown) = (text.trim(), running.info.trim());
+            !shown.is_empty()
+                && (held.starts_with(shown) || (text.len() + 4 > SHOWN_MAX && shown.starts_with(held)))
+        };
+        if let Some(at) = found.iter().position(is_it) {
+            found.remove(at);
+        }
+    }
+    found.pop()
 }
 
 fn running(rows: &Rows, row: usize) -> Option<Running> {
@@ -66,7 +84,7 @@ mod tests {
 
     #[test]
     fn only_what_runs_now_counts() {
-        let oldest = |threads| oldest(&rows(threads)).map(|running| running.age);
+        let oldest = |threads| oldest(&rows(threads), &[]).map(|running| running.age);
         assert_eq!(
             oldest(&[("query", "1s", "SHOW THREADS"), ("net_idle", "9s", ""), ("-", "prev 4s", "")]),
             None
@@ -77,5 +95,22 @@ mod tests {
         );
         assert_eq!(oldest(&[("net_write", "2m", "x")]), Some(Duration::from_mins(2)));
         assert_eq!(oldest(&[("query", "soon", "x")]), Some(Duration::MAX));
+    }
+
+    #[test]
+    fn what_the_sidecar_holds_does_not_run() {
+        let shown = rows(&[
+            ("query", "3s", "INSERT INTO t VALUES (1"),
+            ("query", "5s", "SELECT 1"),
+            ("query", "9s", "SELECT 1"),
+        ]);
+        let held = |texts: &[&str]| {
+            let texts: Vec<String> = texts.iter().map(|&text| text.to_owned()).collect();
+            oldest(&shown, &texts).map(|running| running.age.as_secs())
+        };
+        assert_eq!(held(&[]), Some(9));
+        assert_eq!(held(&["SELECT 1"]), Some(9), "of two the younger may be the held one");
+        assert_eq!(held(&["SELECT 1", "SELECT 1"]), Some(3));
+        assert_eq!(held(&["SELECT 1", "SELECT 1", "INSERT INTO t VALUES (1,'cut in the list')"]), None);
     }
 }

@@ -1,0 +1,150 @@
+//! The deep proof that copies are equal, for copies that nothing writes to: every member at the same place in its
+//! group's history, with the same rows by id and content.
+
+use crate::Controller;
+use crate::flight::StepKey;
+use crate::io::Effect;
+use crate::operation::Work;
+use crate::state::Member;
+use model::{GroupId, Measurement, Millis, NodeId};
+use std::collections::BTreeMap;
+
+/// Replicas apply a moment after the acknowledgement.
+const AGAIN_AFTER: Millis = Millis(50);
+/// A measurement that is not answered by then is asked again.
+const PATIENCE: Millis = Millis(5_000);
+
+/// One comparison under way.
+#[derive(Debug, Default)]
+pub struct Comparison {
+    asked_at: Millis,
+    not_before: Millis,
+    tokens: BTreeMap<u64, NodeId>,
+    answers: BTreeMap<NodeId, Measurement>,
+}
+
+impl Comparison {
+    pub fn next_wake(&self) -> Option<Millis> {
+        self.tokens.is_empty().then_some(self.not_before)
+    }
+}
+
+impl Controller {
+    /// Asks all members of the group for what they hold, when it is time.
+    pub(crate) fn compare(&mut self, key: StepKey, group: &GroupId, tables: &[String]) {
+        let Some(known) = self.state.groups.get(group) else { return };
+        let nodes: Vec<NodeId> = known.in_state(Member::Serving).cloned().collect();
+        let now = self.now;
+        let comparison = self.comparisons.entry(key).or_default();
+        let waiting = !comparison.tokens.is_empty() && now.since(comparison.asked_at) < PATIENCE;
+        if waiting || now < comparison.not_before {
+            return;
+        }
+        *comparison = Comparison { asked_at: now, ..Comparison::default() };
+        for node in nodes {
+            self.next_token += 1;
+            comparison.tokens.insert(self.next_token, node.clone());
+            let (token, tables) = (self.next_token, tables.to_vec());
+            self.out.effects.push(Effect::Measure { node, token, tables, deep: true });
+        }
+    }
+
+    /// Takes a measurement in; the last one of a round compares.
+    pub(crate) fn compared(&mut self, token: u64, measured: Result<Measurement, String>) {
+        let asked =
+            self.comparisons.iter_mut().find(|(_, comparison)| comparison.tokens.contains_key(&token));
+        let Some((&key, comparison)) = asked else { return };
+        let Some(node) = comparison.tokens.remove(&token) else { return };
+        match measured {
+            Ok(measurement) => {
+                comparison.answers.insert(node, measurement);
+            }
+            Err(error) => {
+                self.flights.waits.insert(key, format!("{node} does not show its copies: {error}"));
+            }
+        }
+        if !comparison.tokens.is_empty() {
+            return;
+        }
+        comparison.not_before = self.now + AGAIN_AFTER;
+        let Some(step) = self.state.operations.get(&key.0).and_then(|operation| operation.step(key.1)) else {
+            return;
+        };
+        let Work::Compare { group, tables } = &step.work else { return };
+        let members = self.state.groups.get(group).map_or(0, |known| known.members.len());
+        if comparison.answers.len() < members {
+            return;
+        }
+        match equal(&comparison.answers, group, tables) {
+            Ok(contents) => {
+                self.comparisons.remove(&key);
+                self.step_done(key, contents);
+            }
+            Err(why) => {
+                self.flights.waits.insert(key, why);
+            }
+        }
+    }
+}
+
+/// What all of them hold, if it is the same.
+fn equal(
+    answers: &BTreeMap<NodeId, Measurement>,
+    group: &GroupId,
+    tables: &[String],
+) -> Result<BTreeMap<String, model::Content>, String> {
+    let mut all = answers.iter();
+    let Some((first, expected)) = all.next() else { return Err("no copy was seen".to_owned()) };
+    for (node, found) in all {
+        if found.last_committed.get(group) != expected.last_committed.get(group) {
+            return Err(format!("{node} and {first} are not at the same place in {group}"));
+        }
+        let differs = |table: &&String| {
+            found.contents.get(*table) != expected.contents.get(*table)
+                || found.digests.get(*table) != expected.digests.get(*table)
+        };
+        if let Some(table) = tables.iter().find(differs) {
+            return Err(format!("the copies of {table} on {node} and {first} differ"));
+        }
+    }
+    let unseen =
+        |table: &&String| !expected.contents.contains_key(*table) || !expected.digests.contains_key(*table);
+    match tables.iter().find(unseen) {
+        Some(table) => Err(format!("{first} does not show all of {table}")),
+        None => Ok(tables.iter().filter_map(|t| Some((t.clone(), *expected.contents.get(t)?))).collect()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use model::Content;
+
+    fn answer(committed: i64, rows: u64, digest: Option<u64>) -> Measurement {
+        let group = GroupId::new("g").expect("valid");
+        let content = Content { rows, ..Content::default() };
+        Measurement {
+            contents: [("t".to_owned(), content)].into(),
+            digests: digest.into_iter().map(|digest| ("t".to_owned(), digest)).collect(),
+            last_committed: [(group, committed)].into(),
+        }
+    }
+
+    #[test]
+    fn copies_are_equal_only_when_place_rows_and_content_are() {
+        let verdict = |other: Measurement| {
+            let node = |n: u16| NodeId::new(format!("h:{n}")).expect("valid");
+            let answers = [(node(1), answer(5, 3, Some(7))), (node(2), other)].into();
+            equal(&answers, &GroupId::new("g").expect("valid"), &["t".to_owned()])
+        };
+        assert_eq!(verdict(answer(5, 3, Some(7))).expect("equal")["t"].rows, 3);
+        for (other, why) in [
+            (answer(4, 3, Some(7)), "same place"),
+            (answer(5, 2, Some(7)), "differ"),
+            (answer(5, 3, Some(8)), "differ"),
+            (answer(5, 3, None), "differ"),
+        ] {
+            assert!(verdict(other).expect_err(why).contains(why));
+        }
+    }
+}
