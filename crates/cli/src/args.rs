@@ -540,7 +540,7 @@ mod tests {
 
     #[test]
     fn what_does_not_exist_yet_is_a_usage_error() {
-        for unknown in ["gate", "backup list", "table set-rf t 2", "audit tail", "node drain"] {
+        for unknown in ["gate", "backup list", "table copy t", "audit tail", "node drain"] {
             assert!(parse(&format!("shardwright {unknown}")).is_err(), "{unknown}");
         }
     }

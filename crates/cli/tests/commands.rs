@@ -19,7 +19,6 @@ fn mistakes_in_the_command_line_exit_with_2_in_one_line() {
     for line in [
         "gate",
         "rebalance begin t",
-        "table set-rf t 2",
         "demo --nodes one",
         "demo --nodes 2 --rf 3",
         "demo --docs /nonexistent/file.jsonl",

@@ -271,6 +271,48 @@ fn numbers() -> Vec<Break> {
     ]
 }
 
+/// The largest node, of a part of 7.3 by capacity, holds 7 units at most, and the two largest 11 copies: what is left
+/// is more for the others, so that four copies on a node of a part of 2.9 are fair.
+#[test]
+fn what_the_largest_cannot_hold_is_divided_among_the_others() {
+    let node = |(i, &(capacity, state)): (usize, &(f64, NodeState))| {
+        let mut node = Node::active(format!("n{i}"));
+        (node.capacity, node.state) = (capacity, state);
+        node
+    };
+    let (active, draining) = (NodeState::Active, NodeState::Draining);
+    let nodes =
+        [(1.5, active), (2.5, draining), (1.0, active), (0.5, active), (2.5, active), (2.5, draining)];
+    let units: [(u32, &[&str], u64); 7] = [
+        (3, &["n0", "n3", "n4"], 8),
+        (4, &["n0", "n2", "n1", "n4"], 2),
+        (3, &["n4", "n2", "n1"], 0),
+        (3, &["n0", "n1", "n4"], 7),
+        (1, &["n1"], 9),
+        (1, &["n4"], 3),
+        (1, &["n1"], 10),
+    ];
+    let unit = |(u, &(rf, on, bytes)): (usize, &(u32, &[&str], u64))| {
+        let mut unit = Unit::new(format!("u{u}"), rf, on.iter().copied());
+        unit.bytes = bytes;
+        unit
+    };
+    let problem = Problem {
+        nodes: nodes.iter().enumerate().map(node).collect(),
+        units: units.iter().enumerate().map(unit).collect(),
+        options: Options::default(),
+    };
+    let mut made = plan(&problem, &Limits::default());
+    assert_eq!(lint::check(&problem, &made), Ok(()));
+
+    // Six on that node are too many.
+    for unit in ["u4", "u5"] {
+        made.placement.insert(unit.into(), strings(&["n2"]));
+    }
+    let found = lint::check(&problem, &made).expect_err("unbalanced");
+    assert!(found.iter().any(|v| matches!(v, V::Unbalanced { from, .. } if from == "n2")), "{found:?}");
+}
+
 #[test]
 fn every_kind_of_break_is_caught() {
     for (name, make, break_it, caught) in [placements(), wholes(), moves(), numbers()].concat() {
