@@ -455,6 +455,9 @@ pub struct SimArgs {
     /// all, quiet, crashes, partitions, controllers, changes, or sweep-create, -failover, -growth, -drop
     #[arg(long, value_name = "SCENARIO", default_value = "all")]
     pub scenario: ::sim::Scenario,
+    /// Prints what happens, line by line: faults, statements that change something, records of the log
+    #[arg(long, requires = "seed")]
+    pub story: bool,
     /// Re-introduces a known bug, which must then be found; stops at the first seed that finds it
     #[arg(long = "break", value_name = "BUG", value_parser = bug)]
     pub bug: Option<::sim::Bug>,

@@ -101,6 +101,7 @@ impl Fault {
 
 /// Lets one thing happen now.
 pub fn happen(world: &mut World, turn: Turn) {
+    world.story.add(world.now, || format!("{turn:?}"));
     match turn {
         Turn::Strike(fault) => strike(world, fault),
         Turn::StartNode { at } => {
@@ -143,6 +144,7 @@ pub fn refresh_live(world: &mut World) {
 
 /// Everything works again from now on.
 pub fn end(world: &mut World) {
+    world.story.add(world.now, || "faults end".to_owned());
     world.freeze_at_next_command = false;
     world.net.heal();
     world.store.end_faults();
@@ -326,6 +328,8 @@ fn cut_off(world: &mut World, at: usize, fault: Fault) {
     let one_way = fault == Fault::OneWay;
     world.machines[at].disturbed = world.now;
     world.machines[at].cut_off = true;
+    let node = &world.machines[at].node;
+    world.story.add(world.now, || format!("{node} is cut off: {fault:?}"));
     let hears = one_way && world.chance.hits(500);
     let others = (0..world.machines.len()).filter(|other| *other != at).map(Place::Node);
     // Between nodes alone, the controllers see all of them.

@@ -16,6 +16,7 @@ mod say;
 mod scenario;
 mod seat;
 mod sidecar;
+mod story;
 mod sweep;
 mod watch;
 mod wire;

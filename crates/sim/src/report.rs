@@ -28,6 +28,8 @@ pub struct RunReport {
     pub steps: u64,
     /// Writes that a client was told were done.
     pub acknowledged: u64,
+    /// What happened, when it was asked for.
+    pub story: Vec<String>,
 }
 
 impl RunReport {

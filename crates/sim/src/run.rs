@@ -6,6 +6,7 @@ use crate::faults::{self, Fault, Turn};
 use crate::invariants::convergence;
 use crate::play::{self, TableIs};
 use crate::report::RunReport;
+use crate::story::Story;
 use crate::wire::{Owner, Task};
 use crate::world::{Event, World};
 use model::Settings;
@@ -16,6 +17,8 @@ pub struct Plan {
     pub seed: u64,
     pub faults: Vec<Fault>,
     pub bug: Option<Bug>,
+    /// Whether the report tells what happened.
+    pub story: bool,
 }
 
 const CLIENTS: i64 = 4;
@@ -34,6 +37,7 @@ pub fn run(plan: &Plan) -> RunReport {
         Ok(world) => world,
         Err(error) => return RunReport::impossible(plan.seed, error),
     };
+    world.story = Story::told(plan.story);
     let nodes = 3 + shape.index(3);
     build(&mut world, nodes);
     if world.violations.is_empty() {
@@ -62,6 +66,7 @@ pub fn finish(seed: u64, world: World) -> RunReport {
         coverage: world.coverage,
         virtual_ms: world.now,
         steps: world.steps,
+        story: world.story.into_lines(),
         acknowledged,
     }
 }

@@ -97,7 +97,7 @@ impl Scenario {
     pub fn run(self, seed: u64, bug: Option<Bug>) -> Vec<(Self, RunReport)> {
         match self {
             Self::Sweep(operation, None) => {
-                let whole = sweep::run(seed, operation, None, bug);
+                let whole = sweep::run(seed, operation, None, bug, false);
                 let points = whole.crash_points;
                 let mut reports = vec![(self, whole)];
                 for point in 1..=points {
@@ -106,9 +106,19 @@ impl Scenario {
                 }
                 reports
             }
-            Self::Sweep(operation, point) => vec![(self, sweep::run(seed, operation, point, bug))],
-            plain => vec![(plain, run(&Plan { seed, faults: plain.faults(), bug }))],
+            Self::Sweep(operation, point) => vec![(self, sweep::run(seed, operation, point, bug, false))],
+            plain => vec![(plain, run(&Plan { seed, faults: plain.faults(), bug, story: false }))],
         }
+    }
+
+    /// Runs one seed and tells what happened in it, a line each; of a sweep the run without a crash, unless it names
+    /// its point.
+    pub fn story(self, seed: u64, bug: Option<Bug>) -> Vec<String> {
+        let report = match self {
+            Self::Sweep(operation, point) => sweep::run(seed, operation, point, bug, true),
+            plain => run(&Plan { seed, faults: plain.faults(), bug, story: true }),
+        };
+        report.story
     }
 
     /// The command line that runs it again.

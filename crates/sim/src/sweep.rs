@@ -7,6 +7,7 @@ use crate::invariants::convergence;
 use crate::play::{self, TableIs};
 use crate::report::RunReport;
 use crate::run::{build, clients, finish, settings, until};
+use crate::story::Story;
 use crate::wire::{Owner, Task};
 use crate::world::World;
 
@@ -60,13 +61,14 @@ impl Operation {
 }
 
 /// One run; without a point nobody dies and the boundaries are counted.
-pub fn run(seed: u64, operation: Operation, point: Option<u64>, bug: Option<Bug>) -> RunReport {
+pub fn run(seed: u64, operation: Operation, point: Option<u64>, bug: Option<Bug>, story: bool) -> RunReport {
     // Every other seed has a standby, which takes over before the dead one is back.
     let controllers = 1 + (seed % 2) as usize;
     let mut world = match World::new(seed, settings(), controllers, bug) {
         Ok(world) => world,
         Err(error) => return RunReport::impossible(seed, error),
     };
+    world.story = Story::told(story);
     build(&mut world, 3);
     let play = world.play.clone();
     world.spawn(Task::new(Owner::Client, |wire| play::create(wire, play, "t0".to_owned(), 2, 2)));

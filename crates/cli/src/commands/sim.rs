@@ -11,6 +11,11 @@ pub fn run(args: &SimArgs, output: Output) -> Result<(), CommandError> {
     if args.list_bugs {
         return list_bugs(output);
     }
+    if let (true, Some(seed)) = (args.story, args.seed) {
+        for line in args.scenario.story(seed, args.bug) {
+            output::line_out(&line);
+        }
+    }
     let seeds = match args.seed {
         Some(seed) => seed..=seed,
         None => args.seeds.clone(),

@@ -10,6 +10,7 @@ use crate::play::{Play, SharedPlay};
 use crate::report::Violation;
 use crate::seat::{Caller, Message, Process};
 use crate::sidecar;
+use crate::story::Story;
 use crate::watch::Watch;
 use crate::wire::{Answer, Ask, Finish, Owner, Task, Turn};
 use control::Input;
@@ -86,6 +87,7 @@ pub struct World {
     pub play: SharedPlay,
     pub watch: Watch,
     pub violations: Vec<Violation>,
+    pub story: Story,
     pub sweep: Sweep,
     /// Faults that happened, by kind.
     pub faults: BTreeMap<&'static str, u64>,
@@ -123,6 +125,7 @@ impl World {
             play: Play::shared(),
             watch: Watch::default(),
             violations: Vec::new(),
+            story: Story::default(),
             sweep: Sweep::default(),
             faults: BTreeMap::new(),
             coverage: BTreeMap::new(),
@@ -151,6 +154,7 @@ impl World {
     }
 
     pub fn count_fault(&mut self, kind: &'static str) {
+        self.story.add(self.now, || format!("fault: {kind}"));
         *self.faults.entry(kind).or_default() += 1;
     }
 

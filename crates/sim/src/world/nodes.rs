@@ -24,6 +24,7 @@ impl World {
             }
             return;
         }
+        crate::story::statement(self, at, &format!("{from:?}"), &sql);
         crate::invariants::before_statement(self, at, &sql);
         self.next_request += 1;
         let request = self.next_request;
@@ -60,6 +61,7 @@ impl World {
 
     fn reply(&mut self, request: u64, reply: Result<Reply, SqlError>) {
         let Some(asked) = self.requests.remove(&request) else { return };
+        crate::story::reply(self, asked.at, &asked.sql, &reply);
         crate::invariants::after_statement(self, asked.at, &asked.sql, &reply);
         if let (true, Some(session)) = (asked.own, asked.session) {
             self.push(self.now, Event::Close { at: asked.at, session });
@@ -121,6 +123,8 @@ impl World {
 
     pub fn start_node(&mut self, at: usize) {
         let (now, seed) = (self.now, self.chance.draw());
+        let node = &self.machines[at].node;
+        self.story.add(now, || format!("{node} starts"));
         if let Err(error) = self.machines[at].open(now, seed) {
             self.violate("8 convergence", format!("node {at} does not start: {error}"));
         }
@@ -141,6 +145,8 @@ impl World {
 
     /// kill -9 of the sidecar alone; searchd starts it again at once.
     pub fn kill_sidecar(&mut self, at: usize) {
+        let node = &self.machines[at].node;
+        self.story.add(self.now, || format!("the sidecar of {node} is killed"));
         let life = self.machines[at].sidecar_life;
         self.tasks.retain(|_, task| task.owner != Owner::Sidecar { at, life });
         for session in std::mem::take(&mut self.machines[at].sessions) {
@@ -150,6 +156,8 @@ impl World {
 
     /// kill -9 of the node and of the sidecar that it started.
     pub fn kill_node(&mut self, at: usize) {
+        let node = &self.machines[at].node;
+        self.story.add(self.now, || format!("{node} is killed"));
         self.kill_sidecar(at);
         let machine = &mut self.machines[at];
         if let Some(engine) = machine.engine.take() {

@@ -11,6 +11,7 @@ use control::{Effect, Record};
 impl World {
     pub fn start_controller(&mut self, at: usize) {
         let log = Box::new(self.store.handle(at as u64));
+        self.story.add(self.now, || format!("controller {at} starts"));
         let seat = &mut self.seats[at];
         seat.life += 1;
         seat.frozen = false;
@@ -27,6 +28,7 @@ impl World {
     }
 
     pub fn kill_controller(&mut self, at: usize) {
+        self.story.add(self.now, || format!("controller {at} is killed"));
         let seat = &mut self.seats[at];
         seat.process = None;
         let life = seat.life;
@@ -118,6 +120,7 @@ impl World {
     }
 
     pub fn freeze(&mut self, at: usize) {
+        self.story.add(self.now, || format!("controller {at} is frozen"));
         self.seats[at].frozen = true;
     }
 
@@ -186,6 +189,7 @@ impl World {
 
     fn carry_out(&mut self, at: usize, out: Outbox) {
         let life = self.seats[at].life;
+        crate::story::records(self, at, &out.records);
         crate::invariants::leaders::appended(self, at, &out.records);
         self.freeze_for(&out.records);
         for (caller, answer) in out.answers {
