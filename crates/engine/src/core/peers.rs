@@ -63,7 +63,6 @@ impl Engine {
             }
             PeerMessage::WorkDone { call, result } => {
                 if let Some(call) = self.calls.remove(&call) {
-                    self.health.answered(&call.node);
                     self.part_done(call.spread, call.part, result);
                 }
             }

@@ -4,12 +4,14 @@ use super::route::Mirror;
 use model::{Millis, NodeId};
 use std::collections::BTreeMap;
 
-/// How long a mirror that could not be reached is passed over while another one can serve.
-const AVOID: Millis = Millis(1_000);
+/// How long a mirror that could not be reached is passed over while another one can serve: the real node's
+/// `ha_strategy=noerrors` judges by the errors of the last `ha_period_karma`, 60 s. So a mirror that comes back with
+/// an old copy is not read from before the routing tables have been written anew without it.
+const AVOID: Millis = Millis(60_000);
 
 #[derive(Debug, Default)]
 pub struct Health {
-    /// Nodes that failed, and until when they are avoided. Entries go with the next success.
+    /// Nodes that failed, and until when they are avoided. One success does not undo it.
     avoided: BTreeMap<NodeId, Millis>,
     turn: usize,
 }
@@ -17,10 +19,6 @@ pub struct Health {
 impl Health {
     pub fn failed(&mut self, node: &NodeId, now: Millis) {
         self.avoided.insert(node.clone(), now + AVOID);
-    }
-
-    pub fn answered(&mut self, node: &NodeId) {
-        self.avoided.remove(node);
     }
 
     /// The index of the mirror to ask next; `None` when all were tried.
@@ -64,7 +62,8 @@ mod tests {
         health.failed(&node(2), now);
         health.failed(&node(1), now);
         assert_eq!(health.choose(&mirrors, &[], &node(2), now), Some(2));
-        assert_eq!(health.choose(&mirrors, &[], &node(2), Millis(2_000)), Some(1), "it is tried again");
+        assert_eq!(health.choose(&mirrors, &[], &node(2), Millis(59_999)), Some(2), "not yet");
+        assert_eq!(health.choose(&mirrors, &[], &node(2), Millis(60_001)), Some(1), "it is tried again");
         assert_eq!(health.choose(&mirrors, &[0, 1, 2], &node(2), now), None);
     }
 }

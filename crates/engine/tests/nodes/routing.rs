@@ -102,6 +102,25 @@ fn reads_outlive_a_dead_mirror_and_refused_writes_go_to_the_other() {
 }
 
 #[test]
+fn a_mirror_that_comes_back_with_an_old_copy_is_not_read_while_the_other_serves() {
+    let mut nodes = replicated(3);
+    nodes.run(1_000);
+    let id = ids_of(0, 3).next().expect("endless");
+    nodes.ok(0, &[&format!("INSERT INTO t (id,title,v) VALUES ({id},'a',1)")]);
+    // It dies before it has applied the write, and lacks it when it is back: its group has no quorum to rejoin.
+    nodes.kill(1);
+    nodes.run(1_500);
+    assert_eq!(count(&mut nodes, 2), "1");
+    nodes.start(1);
+    nodes.run(1_500);
+    assert_eq!(nodes.value(1, "SELECT COUNT(*) FROM system.t_s0"), "0", "the copy is old");
+    for _ in 0..20 {
+        assert_eq!(count(&mut nodes, 2), "1");
+        nodes.run(200);
+    }
+}
+
+#[test]
 fn a_write_that_may_have_arrived_has_an_open_outcome() {
     let mut nodes = replicated(1);
     let id = ids_of(0, 1).next().expect("endless");
