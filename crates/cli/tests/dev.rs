@@ -145,6 +145,30 @@ async fn a_cluster_comes_back_after_a_clean_stop_and_after_a_crash() {
     dev.stop();
 }
 
+/// Every node killed one after the other under `dev`, and started: no group may begin by itself. Stopped cleanly like
+/// that, the directory must still come up.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_directory_whose_groups_were_lost_as_a_whole_comes_back() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let dev = Dev::start(dir.path(), 3);
+    fill(&dev.endpoints(), 40).await;
+    whole(&dev.endpoints(), 40).await;
+    for node in ["1", "2", "3"] {
+        assert!(dev.change(&["kill", node]).status.success());
+    }
+    for node in ["1", "2", "3"] {
+        assert!(dev.change(&["start", node]).status.success());
+    }
+    dev.stop();
+    let dev = Dev::start(dir.path(), 3);
+    whole(&dev.endpoints(), 40).await;
+    sql(&dev.endpoints()[0], "INSERT INTO t (id,title,v) VALUES (41,'after all that',41)")
+        .await
+        .expect("written");
+    whole(&dev.endpoints(), 41).await;
+    dev.stop();
+}
+
 #[test]
 fn a_start_that_is_interrupted_leaves_nothing_running() {
     let dir = tempfile::tempdir().expect("a directory");

@@ -210,12 +210,23 @@ fn the_same_by_commands(dev: &Dev) {
     ]));
     assert_eq!((&created["name"], &created["shards"], &created["rf"]), (&"k".into(), &2.into(), &2.into()));
     assert_eq!(created["placement"].as_array().map(Vec::len), Some(2));
+    assert_eq!(created["documents"], 0);
     let again = dev.ask(&["table", "create", "c:k", "--shards", "2", "--rf", "2"]);
     assert_eq!(again.status.code(), Some(3), "{}", common::json(&again));
     let listed = common::json(&dev.ask(&["table", "list"]));
     let names: Vec<&str> =
         listed["tables"].as_array().expect("a list").iter().filter_map(|one| one["name"].as_str()).collect();
     assert_eq!(names, ["k", "t"]);
+    common::wait("the documents to be counted", || {
+        let counted = common::json(&dev.ask(&["table", "list"]))["tables"].clone();
+        let shown = common::json(&dev.ask(&["table", "show", "t"]))["documents"].clone();
+        if (&counted[0]["documents"], &counted[1]["documents"], &shown) == (&0.into(), &39.into(), &39.into())
+        {
+            Ok(())
+        } else {
+            Err(format!("{counted}, {shown}"))
+        }
+    });
     let nodes = common::json(&dev.ask(&["node", "list"]));
     assert_eq!(nodes["nodes"].as_array().map(Vec::len), Some(3));
     let status = common::json(&dev.ask(&["status"]));

@@ -173,6 +173,18 @@ impl Client {
         Ok(measured)
     }
 
+    /// All documents of a user's table, by its routing table on `node`. An error too when a shard was left out.
+    pub async fn count(&self, node: &NodeId, table: &TableName, timeout: Duration) -> Result<u64, CallError> {
+        let statement = Statement::Count { table: table.clone() };
+        let rows = self.rows(node, &statement, timeout).await?;
+        let cell = rows.rows.first().and_then(|row| row.first()).and_then(Option::as_deref);
+        match cell.and_then(|text| text.parse().ok()) {
+            Some(count) if rows.warning.is_empty() => Ok(count),
+            Some(_) => Err(bad_reply(node, format!("{statement}: {}", rows.warning))),
+            None => Err(bad_reply(node, format!("{statement}: no count"))),
+        }
+    }
+
     /// All documents in the order of their ids, whole, in one number. An error when there are not `count` of them.
     async fn digest(
         &self,

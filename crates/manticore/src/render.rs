@@ -304,6 +304,7 @@ evs.keepalive_period=PT0.3S;evs.inactive_check_period=PT0.3S' as options";
             Statement::LockTables { tables: vec![table.clone(), table.clone()] },
             Statement::UnlockTables,
             Statement::Content { table: table.clone() },
+            Statement::Count { table: TableName::new("order").expect("valid") },
             Statement::Page { table: table.clone(), behind: None },
             Statement::Page { table: table.clone(), behind: Some(i64::MIN) },
             Statement::Page { table: table.clone(), behind: Some(7) },

@@ -119,6 +119,10 @@ pub enum Statement {
     Content {
         table: ShardTable,
     },
+    /// `COUNT(*)` over a routing table: all documents of a user's table.
+    Count {
+        table: model::TableName,
+    },
     /// The next documents behind an id, whole, in the order of ids; `None` begins.
     Page {
         table: ShardTable,
@@ -152,6 +156,7 @@ impl Statement {
         matches!(
             self,
             Self::Content { .. }
+                | Self::Count { .. }
                 | Self::Page { .. }
                 | Self::ShowClusterStatus
                 | Self::ShowTables
@@ -204,6 +209,7 @@ impl fmt::Display for Statement {
             }
             Self::UnlockTables => f.write_str("UNLOCK TABLES"),
             Self::Content { table } => write!(f, "SELECT COUNT(*), SUM(id), MIN(id), MAX(id) FROM {table}"),
+            Self::Count { table } => write!(f, "SELECT COUNT(*) FROM {}", Ident(table.as_str())),
             Self::Page { table, behind: None } => {
                 write!(f, "SELECT * FROM {table} ORDER BY id ASC LIMIT {PAGE_ROWS}")
             }

@@ -20,7 +20,7 @@ pub struct TableSummary {
     pub rf: u32,
     /// `idle`, `creating`, `dropping`, `queued`, `running`.
     pub status: String,
-    /// Rows of one copy of every shard, as last measured; null when a shard could not be counted.
+    /// Documents, as last counted; null while a shard cannot be counted.
     pub documents: Option<u64>,
 }
 

@@ -232,7 +232,9 @@ fn server_id(uuid: &str) -> u8 {
     uuid.get(..2).and_then(|byte| u8::from_str_radix(byte, 16).ok()).unwrap_or_default() & 0x7f
 }
 
-/// What `SELECT VERSION()` and the MySQL greeting show: that this is not searchd.
+/// What `SELECT VERSION()` and the MySQL greeting show: whose dialect this is, since drivers read a number there and
+/// turn away what is older than MySQL 4.1, and that it is not searchd.
 fn version() -> String {
-    concat!(env!("CARGO_PKG_VERSION"), " shardwright embedded engine (for trying and testing)").to_owned()
+    concat!("29.0.2 (shardwright embedded engine ", env!("CARGO_PKG_VERSION"), ", for trying and testing)")
+        .to_owned()
 }

@@ -25,6 +25,17 @@ pub async fn settle(endpoint: &Endpoint) -> Result<(), CommandError> {
     wait(endpoint, "be synced", ClusterSeen::is_synced).await.map(drop)
 }
 
+/// Waits until every cluster that the node remembers is synced there, or one of them shows that it never will be.
+pub async fn goes_on(endpoint: &Endpoint) -> Result<bool, CommandError> {
+    let clusters = wait(endpoint, "a decision", is_decided).await?;
+    Ok(clusters.values().all(ClusterSeen::is_synced))
+}
+
+/// A starting member has found the others, or has found nobody and stays so until its cluster is deleted there.
+fn is_decided(seen: &ClusterSeen) -> bool {
+    seen.status == "recovery-required" || seen.is_synced()
+}
+
 async fn wait(
     endpoint: &Endpoint,
     what: &str,
@@ -104,8 +115,7 @@ impl Survey {
 
     /// Makes a node that runs alone let go of its clusters, after writing down which they were.
     pub async fn dissolve(&mut self, endpoint: &Endpoint) -> Result<(), CommandError> {
-        let decided = |seen: &ClusterSeen| seen.status == "recovery-required" || seen.is_synced();
-        let clusters = wait(endpoint, "a decision", decided).await?;
+        let clusters = wait(endpoint, "a decision", is_decided).await?;
         for (name, seen) in &clusters {
             let surveyed = self.clusters.entry(name.clone()).or_default();
             surveyed.members.insert(endpoint.node.clone());

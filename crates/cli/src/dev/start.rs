@@ -58,14 +58,20 @@ impl Cluster {
             check(loopback(member.http), &format!("node {}", member.number), "another --dir")?;
         }
         let clean = self.state().members.iter().all(|member| member.down || member.stopped.is_some());
-        if clean && !Survey::is_under_way(self.dir()) {
-            for number in &order {
-                self.spawn_node(*number)?;
-                self.wait_for_node(*number).await?;
-                recover::settle(&self.endpoint(*number)?).await?;
-            }
-        } else {
+        let clean = clean && !Survey::is_under_way(self.dir());
+        let anew = if !clean {
             story.say("the cluster was not stopped cleanly: its nodes compare their copies first");
+            true
+        } else if !self.start_in_order(&order).await? {
+            story.say("a cluster had no member that may begin it: the nodes compare their copies first");
+            for number in &order {
+                self.take_down(*number).await;
+            }
+            true
+        } else {
+            false
+        };
+        if anew {
             self.start_after_a_crash(&order).await?;
         }
         for endpoint in self.endpoints() {
@@ -75,6 +81,19 @@ impl Cluster {
         self.wait_until_known(&order).await?;
         step.done(&format!("a controller and {} nodes run again", order.len()));
         Ok(())
+    }
+
+    /// The node that stopped last comes first. False: one of them stands before a cluster that was lost as a whole
+    /// while `dev` ran, so that stopping it cleanly did not make it whole.
+    async fn start_in_order(&mut self, order: &[u32]) -> Result<bool, CommandError> {
+        for number in order {
+            self.spawn_node(*number)?;
+            self.wait_for_node(*number).await?;
+            if !recover::goes_on(&self.endpoint(*number)?).await? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     async fn start_after_a_crash(&mut self, order: &[u32]) -> Result<(), CommandError> {

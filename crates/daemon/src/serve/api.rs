@@ -1,5 +1,6 @@
 //! The routes of the API, and the rules that hold for every request.
 
+use super::census::Census;
 use super::handle::Handle;
 use super::problem::{ApiError, Kind};
 use super::standing::Seen;
@@ -30,6 +31,8 @@ const READ_TIME_MAX: Duration = Duration::from_secs(5);
 #[derive(Clone, Debug)]
 pub(super) struct Shared {
     pub(super) handle: Handle,
+    /// How many documents tables hold.
+    pub(super) census: Census,
     pub(super) token: Arc<str>,
     pub(super) config: Arc<ConfigShow>,
     pub(super) requests: Arc<Semaphore>,

@@ -8,6 +8,7 @@
 
 mod api;
 mod auth;
+mod census;
 mod desk;
 mod driver;
 mod forward;
@@ -123,6 +124,7 @@ impl Server {
         });
         let driver = opening.await.map_err(|error| ServeError::Driver(error.to_string()))??;
         let shared = api::Shared {
+            census: census::Census::new(driver.handle())?,
             handle: driver.handle(),
             token: Arc::from(token.as_str()),
             config: Arc::new(options.config.show()),
@@ -150,6 +152,8 @@ impl Server {
             let (client, seen) = (lookout::client()?, self.driver.seen());
             tokio::spawn(lookout::run(client, seen, self.driver.handle(), shutdown.clone()));
         }
+        let census = self.shared.census.clone();
+        tokio::spawn(census.run(self.driver.seen(), shutdown.clone()));
         let driving = self.driver.spawn(shutdown.clone(), failed)?;
         http::serve(self.listener, api::router(self.shared), LIMITS, either(shutdown, stop)).await;
         match driving.await {

@@ -1,6 +1,6 @@
 //! Tables over HTTP: the same statements as over SQL, through the same path.
 
-use super::api::{JsonBody, Shared, look, view};
+use super::api::{JsonBody, Shared, look};
 use super::problem::{ApiError, Kind};
 use super::sidecars::ask;
 use axum::Json;
@@ -15,7 +15,9 @@ use model::{GroupId, TableName};
 const COLUMNS_HINT: &str = "declare columns as in SQL: `title text, v int`";
 
 pub(super) async fn list(State(shared): State<Shared>) -> Result<Json<TableList>, ApiError> {
-    view(State(shared), |controller, _, _| controller.tables()).await
+    let mut listed = look(&shared, |controller, _, _| controller.tables()).await?;
+    shared.census.fill(listed.tables.iter_mut()).await;
+    Ok(Json(listed))
 }
 
 pub(super) async fn show(
@@ -23,7 +25,7 @@ pub(super) async fn show(
     Path(table): Path<String>,
 ) -> Result<Json<TableShow>, ApiError> {
     let (_, name) = qualified(&table)?;
-    find(&shared, name).await.map(Json)
+    counted(&shared, name).await.map(Json)
 }
 
 pub(super) async fn create(
@@ -33,7 +35,7 @@ pub(super) async fn create(
     let statement = statement(&body)?;
     let (_, name) = qualified(&body.name)?;
     accept(ask(&shared, statement).await?)?;
-    Ok((StatusCode::CREATED, Json(find(&shared, name).await?)))
+    Ok((StatusCode::CREATED, Json(counted(&shared, name).await?)))
 }
 
 pub(super) async fn drop(
@@ -48,6 +50,13 @@ pub(super) async fn drop(
     };
     accept(ask(&shared, ShardingStatement::DropTable { name, cluster, if_exists: false }).await?)?;
     Ok(StatusCode::NO_CONTENT)
+}
+
+/// The table with its documents.
+async fn counted(shared: &Shared, name: TableName) -> Result<TableShow, ApiError> {
+    let mut found = find(shared, name).await?;
+    shared.census.fill([&mut found.summary]).await;
+    Ok(found)
 }
 
 async fn find(shared: &Shared, name: TableName) -> Result<TableShow, ApiError> {

@@ -166,6 +166,24 @@ async fn a_sidecar_registers_and_gets_orders() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_only_controller_says_that_it_leads() {
+    let serving = serve().await;
+    let name = serving.base.trim_start_matches("http://").to_owned();
+    // Its first turn writes down that it leads.
+    let deadline = std::time::Instant::now() + Duration::from_mins(1);
+    let show = loop {
+        let show: Value = serving.get("/api/v1/controller").await.json().await.expect("JSON");
+        if show["leader"].is_string() || std::time::Instant::now() > deadline {
+            break show;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    };
+    assert_eq!((&show["leads"], &show["leader"]), (&json!(true), &json!(name)), "{show}");
+    assert!(show["epoch"].as_u64() > Some(0) && show["last"].as_u64() > Some(0), "{show}");
+    serving.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn one_directory_has_one_controller_and_no_listener_is_open_to_the_world() {
     let serving = serve().await;
     let error = Server::bind(options(serving.dir.path())).await.expect_err("in use");

@@ -110,8 +110,8 @@ impl Driver {
     pub(super) fn reached_log(&mut self) {
         if let Some(several) = &mut self.several {
             several.contact = Instant::now();
-            self.show_standing();
         }
+        self.show_standing();
     }
 
     /// Whether the lead was not lost meanwhile, as far as the log was reached. A process that was frozen asks here
