@@ -3,8 +3,8 @@
 use crate::dev::{ClusterFile, DEFAULT_DIR};
 use crate::output::{CommandError, Failure};
 use model::api::{
-    CreateTableBody, Dashboard, MoveBody, NodeList, OperationList, Problem, RebalanceBody, RfBody, TableList,
-    TableShow, Told,
+    CreateTableBody, Dashboard, MoveBody, NodeList, OperationList, Problem, RebalanceBody, RecoverBody,
+    RfBody, TableList, TableShow, Told,
 };
 use reqwest::{Method, StatusCode};
 use serde::Serialize;
@@ -97,6 +97,18 @@ impl Api {
     pub async fn remove_node(&self, id: &str) -> Result<(), CommandError> {
         let path = format!("/api/v1/nodes/{}", segment(id));
         self.send(Method::DELETE, &path, None::<&()>, ANSWER_TIMEOUT).await.map(drop)
+    }
+
+    /// What the node has to wait for before it starts; no rows: nothing.
+    pub async fn gate(&self, id: &str) -> Result<Told, CommandError> {
+        let path = format!("/api/v1/nodes/{}/gate", segment(id));
+        let bytes = self.send(Method::POST, &path, None::<&()>, ANSWER_TIMEOUT).await?;
+        self.read(&bytes)
+    }
+
+    pub async fn recover_group(&self, group: &str, body: &RecoverBody) -> Result<(), CommandError> {
+        let path = format!("/api/v1/groups/{}/recover", segment(group));
+        self.send(Method::POST, &path, Some(body), ANSWER_TIMEOUT).await.map(drop)
     }
 
     pub async fn rebalance_status(&self, name: &str) -> Result<Told, CommandError> {

@@ -66,6 +66,9 @@ pub enum Command {
     Node(NodeArgs),
     Serve(ServeArgs),
     Sidecar(SidecarArgs),
+    Gate(GateArgs),
+    #[command(subcommand)]
+    Group(GroupCommand),
     #[command(subcommand)]
     Table(TableCommand),
     #[command(subcommand)]
@@ -310,6 +313,54 @@ pub struct SidecarArgs {
     /// How much to log, as searchd gives it
     #[arg(long, hide = true)]
     pub log_level: Option<String>,
+}
+
+/// Holds a node's start back while it could lose documents: an `ExecStartPre` of searchd's unit.
+///
+/// After a total loss the second node to start wins, however old its copy is, and overwrites those that start later.
+/// So each node asks here before it starts, and waits while one of its groups has no primary and another copy must
+/// come first. The routing tables of the stopped node are taken away, too: it would route by old ones.
+#[derive(Clone, Debug, Args)]
+#[command(
+    after_help = "Exit codes: 0 the node may start, 1 failed, 2 wrong usage, 3 held back when --wait was over (or the\n\
+                        node runs already), 4 no controller answered until then.\n\n\
+                        In searchd's unit:\n  \
+                        ExecStartPre=shardwright gate --node 10.0.0.1:9312 --controller http://127.0.0.1:9380 \\\n    \
+                        --dir /var/lib/shardwright-sidecar --data-dir /var/lib/manticore\n  \
+                        TimeoutStartSec=infinity"
+)]
+pub struct GateArgs {
+    /// The node's id: HOST:PORT of its HTTP listener, as its sidecar is given it
+    #[arg(long, value_name = "HOST:PORT")]
+    pub node: String,
+    /// The controller's API, or that of each of several; by default that of --url
+    #[arg(long, value_name = "URL[,URL…]", value_delimiter = ',')]
+    pub controller: Vec<String>,
+    /// The sidecar's directory, for the names of sharded tables
+    #[arg(long, requires = "data_dir")]
+    pub dir: Option<PathBuf>,
+    /// The node's data directory, whose routing tables are taken away
+    #[arg(long, requires = "dir")]
+    pub data_dir: Option<PathBuf>,
+    /// Gives up after so long; by default it waits for ever
+    #[arg(long, value_name = "SECONDS")]
+    pub wait: Option<u64>,
+    /// Lets the node start whatever the controller says: documents that only a newer copy has can be lost
+    #[arg(long = "override")]
+    pub overridden: bool,
+}
+
+/// Brings replication groups back after a total loss.
+#[derive(Clone, Debug, Subcommand)]
+pub enum GroupCommand {
+    /// Takes one node's copy of a stopped group for the newest; documents that only others hold are given up
+    Recover {
+        /// The group's name, from the alert
+        group: String,
+        /// The node's id, HOST:PORT
+        #[arg(long)]
+        from: String,
+    },
 }
 
 /// Creates, drops and shows sharded tables.

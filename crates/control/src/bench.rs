@@ -86,6 +86,9 @@ fn uuid(node: &NodeId) -> String {
     format!("uuid of {node}")
 }
 
+/// The history of every group.
+const HISTORY: &str = "1";
+
 /// Four groups for each node, so that each is a member of eight.
 fn state(size: Size) -> Result<State, model::InvalidName> {
     let nodes: Result<Vec<NodeId>, _> =
@@ -97,7 +100,9 @@ fn state(size: Size) -> Result<State, model::InvalidName> {
             let apart = 1 + g / count % (count - 1).max(1);
             let members = [g % count, (g + apart) % count];
             let members = members.into_iter().map(|m| (nodes[m].clone(), Member::Serving)).collect();
-            (GroupId::from_random(g as u128), Group { rf: 2, shards: [].into(), members })
+            let mut group = Group::new(2, members);
+            group.history = Some(HISTORY.to_owned());
+            (GroupId::from_random(g as u128), group)
         })
         .collect();
     let mut tables = BTreeMap::new();
@@ -142,7 +147,7 @@ fn status(state: &State, node: &NodeId) -> NodeStatus {
         nodes_set: members.iter().cloned().collect(),
         nodes_view: members.into_iter().collect(),
         tables,
-        state_uuid: "1".to_owned(),
+        state_uuid: HISTORY.to_owned(),
         conf_id: 2,
         last_committed: 100,
         recv_queue: 0,

@@ -19,6 +19,7 @@
 //! | `saga`, `steps`, `unwind`, `prelude`, `flight`, `proof`, `verify` | running them: recorded before, proven after, undone in reverse |
 //! | `hand_over`, `compare` | shards that change groups: another rf, a split |
 //! | `rules` | what must be so before a command is sent |
+//! | `recover`, `gate` | groups that stopped as a whole, the choice of the newest copy, and who may start before |
 //! | `observed`, `detector`, `reconcile`, `moves` | what is seen, and the work that follows from it |
 //! | `statements`, `orders`, `views`, `alerts` | what clients ask, what operators order, what people see and must know |
 //! | [`bench`] | a cluster at rest, to measure a turn on |
@@ -29,6 +30,7 @@ mod catalogue;
 mod compare;
 mod detector;
 mod flight;
+mod gate;
 mod hand_over;
 mod hash;
 pub mod io;
@@ -40,6 +42,7 @@ mod prelude;
 mod proof;
 mod reconcile;
 pub mod record;
+mod recover;
 mod route;
 mod rules;
 mod saga;
@@ -59,6 +62,7 @@ use model::wire::{SidecarPoll, TableNameEntry};
 use model::{Action, Epoch, GroupId, LogIndex, Millis, NodeId, OperationId, Outcome, Settings, TableName};
 use observed::Observed;
 use operation::{StepStatus, Work};
+use recover::{Choice, Standing};
 use state::{State, TableStatus};
 use statements::Waiting;
 use std::collections::BTreeMap;
@@ -126,6 +130,12 @@ pub struct Controller {
     failures_planned_with: u64,
     /// Since when a serving copy's replication is seen to have stopped.
     closed_since: BTreeMap<(GroupId, NodeId), Millis>,
+    /// How each group is seen, and since when.
+    standings: BTreeMap<GroupId, (Standing, Millis)>,
+    choices: BTreeMap<GroupId, Choice>,
+    user_cluster_closed_since: Option<Millis>,
+    /// Nodes that the gate let through, and when.
+    admitted: BTreeMap<NodeId, Millis>,
     /// Per node, the state and the look that its routes were last compared with.
     routes_compared: BTreeMap<NodeId, (LogIndex, Millis)>,
     plan_refused: Option<String>,
@@ -178,6 +188,10 @@ impl Controller {
             plan_not_before: Millis::ZERO,
             failures_planned_with: 0,
             closed_since: BTreeMap::new(),
+            standings: BTreeMap::new(),
+            choices: BTreeMap::new(),
+            user_cluster_closed_since: None,
+            admitted: BTreeMap::new(),
             routes_compared: BTreeMap::new(),
             plan_refused: None,
             next_token: 0,
@@ -374,6 +388,8 @@ impl Controller {
         .chain(waiting)
         .chain(verifying)
         .chain(comparing)
+        .chain(self.choices.values().filter_map(Choice::next_wake))
+        .chain(self.next_halt())
         .chain(self.hold_ends())
         .chain(self.hand_over_not_before.values().copied())
         // What is due and could not go on waits for something to happen, not for time.

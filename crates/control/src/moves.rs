@@ -81,7 +81,7 @@ impl Controller {
             .groups
             .iter()
             // A group without any whole copy is not to be placed anew: its data is where it is.
-            .filter(|(_, group)| group.serving().next().is_some())
+            .filter(|(_, group)| group.serving().next().is_some() && group.halt.is_none())
             .map(|(id, group)| Unit {
                 id: id.to_string(),
                 rf: group.rf,
@@ -226,6 +226,12 @@ impl Controller {
         let urgent =
             matches!(operation.kind, Kind::Failover { .. } | Kind::Reroute { .. } | Kind::ChangeRf { .. });
         if !urgent && self.state.active().any(Operation::may_hold) {
+            return false;
+        }
+        if let Kind::Move { group, .. } | Kind::Shed { group, .. } | Kind::Return { group, .. } =
+            &operation.kind
+            && self.state.groups.get(group).is_some_and(|known| known.halt.is_some())
+        {
             return false;
         }
         match &operation.kind {

@@ -93,6 +93,24 @@ pub enum Kind {
         /// One for all shards, or with rf 1 one for each. Their members are set when it begins.
         new_groups: Vec<NewGroup>,
     },
+    /// A stopped cluster is given up on a node; its copies stay there as plain tables.
+    LetGo {
+        group: GroupId,
+        node: NodeId,
+    },
+    /// After a total loss the group is made anew from the copy on one node.
+    Remake {
+        group: GroupId,
+        from: NodeId,
+        /// How that copy was chosen.
+        why: String,
+    },
+    /// After a total loss the user's own cluster, which holds no tables, is made anew on `node`, or joined `at` another.
+    UserCluster {
+        cluster: GroupId,
+        node: NodeId,
+        at: Option<NodeId>,
+    },
     /// A statement on every shard: `TRUNCATE`, `OPTIMIZE`, `FLUSH RAMCHUNK`.
     EveryShard {
         table: TableName,
@@ -335,6 +353,9 @@ impl Operation {
             Kind::ChangeRf { .. } => "change rf",
             Kind::HandOver { .. } => "hand over",
             Kind::EveryShard { .. } => "every shard",
+            Kind::LetGo { .. } => "let go",
+            Kind::Remake { .. } => "remake",
+            Kind::UserCluster { .. } => "user cluster",
         }
     }
 
@@ -354,8 +375,12 @@ impl Operation {
             | Kind::RemoveNode { node } => node.to_string(),
             Kind::Move { group, to, from: Some(from), .. } => format!("{group} from {from} to {to}"),
             Kind::Move { group, to, from: None, .. } => format!("{group} to {to}"),
-            Kind::Shed { group, from, .. } => format!("{group} from {from}"),
-            Kind::Return { group, node } => format!("{group} on {node}"),
+            Kind::Shed { group, from, .. } | Kind::Remake { group, from, .. } => {
+                format!("{group} from {from}")
+            }
+            Kind::Return { group, node } | Kind::LetGo { group, node } => format!("{group} on {node}"),
+            Kind::UserCluster { cluster, node, at: Some(at) } => format!("{cluster} on {node} at {at}"),
+            Kind::UserCluster { cluster, node, at: None } => format!("{cluster} on {node}"),
         }
     }
 
@@ -412,7 +437,11 @@ impl Operation {
     pub const fn group(&self) -> Option<&GroupId> {
         match &self.kind {
             Kind::HandOver { source, .. } => source.as_ref(),
-            Kind::Move { group, .. } | Kind::Shed { group, .. } | Kind::Return { group, .. } => Some(group),
+            Kind::Move { group, .. }
+            | Kind::Shed { group, .. }
+            | Kind::Return { group, .. }
+            | Kind::LetGo { group, .. }
+            | Kind::Remake { group, .. } => Some(group),
             _ => None,
         }
     }

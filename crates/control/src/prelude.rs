@@ -61,6 +61,9 @@ impl Controller {
                 known.is_some_and(|known| known.shards.iter().all(|shard| shard.table == *table))
             }
             Kind::Cleanup { .. } => temporary || known.is_none(),
+            Kind::LetGo { group: left, .. }
+            | Kind::Remake { group: left, .. }
+            | Kind::UserCluster { cluster: left, .. } => left == group,
             _ => false,
         }
     }

@@ -69,7 +69,7 @@ impl Controller {
                 .values()
                 .flatten()
                 .any(|left| matches!(left, crate::state::Leftover::Group { group, .. } if group == id))
-            || (id.as_str().len() == 32 && id.as_str().bytes().all(|b| b.is_ascii_hexdigit()))
+            || id.is_ours()
     }
 
     fn add_members(&mut self) {
@@ -143,6 +143,7 @@ impl Controller {
 
     /// Work that the state and the nodes ask for and nobody does yet.
     pub(crate) fn reconcile(&mut self) {
+        self.recover();
         self.regain_again();
         self.cut_off();
         self.retire_closed();
@@ -188,8 +189,8 @@ impl Controller {
                 let goes_on =
                     group.serving().filter(|other| *other != node && self.answers(other)).any(|other| {
                         let cluster = self.observed.cluster(other, id);
-                        cluster
-                            .is_some_and(|cluster| cluster.is_synced() && !cluster.nodes_view.contains(node))
+                        cluster.is_some_and(|cluster| !cluster.nodes_view.contains(node))
+                            && self.is_whole_on(id, other)
                     });
                 if goes_on && !own.is_synced() && !self.is_closed_on(id, node) {
                     out.push((id.clone(), node.clone()));
@@ -207,14 +208,14 @@ impl Controller {
         let mut closed = Vec::new();
         // One without shards is being filled or dissolved.
         let at_rest = |(id, group): &(&GroupId, &crate::state::Group)| {
-            self.state.group_operation(id).is_none() && !group.shards.is_empty()
+            self.state.group_operation(id).is_none() && self.is_at_rest(id, group)
         };
         for (id, group) in self.state.groups.iter().filter(at_rest) {
             for node in group.serving().filter(|node| self.state.is_live(node)) {
-                let another = group.serving().filter(|other| *other != node).any(|other| {
-                    self.answers(other)
-                        && self.observed.cluster(other, id).is_some_and(model::ClusterStatus::is_synced)
-                });
+                let another = group
+                    .serving()
+                    .filter(|other| *other != node)
+                    .any(|other| self.answers(other) && self.is_whole_on(id, other));
                 if another && self.is_closed_on(id, node) {
                     closed.push((id.clone(), node.clone(), group.tables()));
                 }
@@ -235,7 +236,7 @@ impl Controller {
             .state
             .groups
             .iter()
-            .filter(|(id, _)| self.state.group_operation(id).is_none())
+            .filter(|(id, group)| self.state.group_operation(id).is_none() && group.halt.is_none())
             .filter_map(|(id, group)| Some((id.clone(), group.in_state(Member::Returning).next()?.clone())))
             .collect();
         for (group, node) in returning {
@@ -284,16 +285,26 @@ impl Controller {
         }
         let mut mend: BTreeMap<NodeId, Vec<TableName>> = BTreeMap::new();
         for (name, table) in &self.state.tables {
-            if news.is_empty() || table.status != TableStatus::Active || busy.contains(name) {
+            if news.is_empty() || table.status != TableStatus::Active {
                 continue;
             }
-            let Desired::Routed(wanted) = route::desired(&self.state, name) else { continue };
+            let wanted = match route::desired(&self.state, name) {
+                Desired::Routed(wanted) => Some(wanted),
+                Desired::Absent => None,
+                Desired::Unknown => continue,
+            };
+            // What another operation is to write later does not stand in the way of taking it away now.
+            if wanted.is_some() && busy.contains(name) {
+                continue;
+            }
             for (node, _) in &news {
                 let Some((_, seen)) = self.observed.view(node).and_then(|view| view.tables.as_ref()) else {
                     continue;
                 };
-                let right =
-                    seen.routes.get(name.as_str()).is_some_and(|there| route::same(there, &wanted.route));
+                let right = match (seen.routes.get(name.as_str()), &wanted) {
+                    (Some(there), Some(wanted)) => route::same(there, &wanted.route),
+                    (there, wanted) => there.is_none() && wanted.is_none(),
+                };
                 if !right {
                     mend.entry(node.clone()).or_default().push(name.clone());
                 }

@@ -3,7 +3,7 @@
 //! Stored as JSON, one record each, so that a person can read a log and a newer version can add fields.
 
 use crate::operation::Operation;
-use crate::state::Hold;
+use crate::state::{Halt, Hold};
 use model::{Content, Epoch, GroupId, NodeId, OperationId, StepId, TableName};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -148,6 +148,17 @@ pub enum Record {
     GroupRf {
         group: GroupId,
         rf: u32,
+    },
+    /// The group was seen whole under this `state_uuid` for the first time.
+    HistoryKnown {
+        group: GroupId,
+        state_uuid: String,
+    },
+    /// The group is seen stopped as a whole, or (`None`) has a quorum again under its own history.
+    GroupHalted {
+        group: GroupId,
+        halt: Option<Halt>,
+        unix: u64,
     },
     /// A copy that was to leave stays: what should have replaced it is lost.
     MemberServing {

@@ -1,14 +1,14 @@
 //! What the routing tables should say: only whole, verified copies, and all shards.
 
 use crate::state::{Member, State, TableStatus};
-use model::{NodeId, Route, RouteSpec, TableName};
+use model::{GroupId, NodeId, Route, RouteSpec, TableName};
 
 /// What a node should have under a table's name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Desired {
     /// This routing table.
     Routed(RouteSpec),
-    /// None: the table is being dropped or does not exist.
+    /// None: the table is being dropped or does not exist, or one of its groups has no quorum (rules 2 and 3).
     Absent,
     /// Nothing can be said: some shard has no copy that may be named, or its statements are held. What is there is left
     /// alone.
@@ -20,8 +20,13 @@ pub fn desired(state: &State, table: &TableName) -> Desired {
     match state.tables.get(table) {
         // The hand-over that holds its statements writes routes itself.
         Some(known) if known.withheld => Desired::Unknown,
+        Some(known) if known.homes.iter().any(|home| is_halted(state, home)) => Desired::Absent,
         _ => of_homes(state, table),
     }
+}
+
+fn is_halted(state: &State, group: &GroupId) -> bool {
+    state.groups.get(group).is_some_and(|known| known.halt.is_some())
 }
 
 /// The same, also while the table is withheld.

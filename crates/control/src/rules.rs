@@ -35,7 +35,15 @@ pub struct Case<'a> {
 
 /// Whether `action` may be sent to `case.node` now.
 pub fn check(case: &Case<'_>, action: &Action) -> Gate {
+    let recovers = matches!(case.operation.kind, Kind::LetGo { .. } | Kind::Remake { .. });
+    if recovers && let Some(group) = action.group() {
+        let gate = not_routed_at_all(case, group);
+        if gate != Gate::Go {
+            return gate;
+        }
+    }
     match action {
+        Action::CreateCluster { group } => may_create(case, group),
         Action::CreateTables { tables, .. } if !case.tried => names_are_free(case, tables),
         Action::JoinCluster { group, at } => held(case).unwrap_or_else(|| may_join(case, group, at)),
         Action::AddTables { group, .. }
@@ -62,6 +70,26 @@ fn held(case: &Case<'_>) -> Option<Gate> {
     }
     let gate = routers(case, |routes| routes.contains_key(table.as_str()).then(|| table.to_string()));
     (gate != Gate::Go).then_some(gate)
+}
+
+/// Rules 3 and 4: plain copies acknowledge whatever is sent to them, so nobody may send while a stopped group is
+/// brought back.
+fn not_routed_at_all(case: &Case<'_>, group: &GroupId) -> Gate {
+    let Some(known) = case.state.groups.get(group) else { return Gate::Go };
+    let names = known.table_names();
+    routers(case, |routes| {
+        names.iter().find(|name| routes.contains_key(name.as_str())).map(ToString::to_string)
+    })
+}
+
+/// A cluster is made where nobody has one of its name: two of one name would meet some day.
+fn may_create(case: &Case<'_>, group: &GroupId) -> Gate {
+    if !matches!(case.operation.kind, Kind::Remake { .. } | Kind::UserCluster { .. }) || case.tried {
+        return Gate::Go;
+    }
+    let others = case.state.live_nodes().filter(|node| *node != case.node);
+    let mut shown = others.filter(|node| case.observed.cluster(node, group).is_some_and(|c| !c.is_stopped()));
+    shown.next().map_or(Gate::Go, |other| Gate::Refuse(format!("{other} has the cluster {group}")))
 }
 
 /// Rule 12: undo drops only what this operation made, so a name must be free before.
@@ -98,6 +126,14 @@ fn all_members_in_view(case: &Case<'_>, group: &GroupId) -> Gate {
     };
     if view.status != ClusterState::Primary {
         return Gate::Wait(format!("{group} has no quorum on {}", case.node));
+    }
+    if matches!(case.operation.kind, Kind::Remake { .. }) {
+        // The others let go of it, and are told apart by the log.
+        return if view.is_synced() && view.size <= 1 {
+            Gate::Go
+        } else {
+            Gate::Wait(format!("{} is not alone in {group} yet", case.node))
+        };
     }
     // One that is proven gone will not come back unseen: `retire_absent` sees to it that it joins anew.
     let out = |node: &&NodeId| case.state.is_live(node) && !view.nodes_view.contains(*node);

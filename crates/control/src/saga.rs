@@ -52,6 +52,9 @@ impl Controller {
         if self.source_is_needed(operation) {
             return self.keep_source(operation);
         }
+        if self.abandon(operation) {
+            return self.end_if_over(operation);
+        }
         if let Some(error) = self.hold_is_over(operation) {
             return self.record(Record::UnwindStarted { operation: operation.id, error, revoked: false });
         }
@@ -70,6 +73,10 @@ impl Controller {
                 _ => {}
             }
         }
+        self.end_if_over(operation);
+    }
+
+    fn end_if_over(&mut self, operation: &Operation) {
         let Some(now) = self.state.operations.get(&operation.id) else { return };
         if now.status == Status::Running && now.steps.iter().all(|step| step.status.lets_go_on()) {
             self.flights.end_operation(operation.id);
@@ -152,9 +159,13 @@ impl Controller {
     }
 
     fn send(&mut self, key: StepKey, attempt: u32, node: NodeId, action: Action, undo: bool) {
+        let remade =
+            self.is_busy(|kind| matches!(kind, Kind::Remake { group, .. } if action.group() == Some(group)));
         if let Action::AddTables { group, .. }
         | Action::RemoveTables { group, .. }
         | Action::ReturnTables { group, .. } = &action
+            // Its end retires all others at once.
+            && !remade
         {
             self.retire_absent(group);
         }
@@ -291,7 +302,14 @@ impl Controller {
         // Rule 12: a TRUNCATE that may have run is never repeated by itself.
         let once = matches!(step.work.action(), Some(Action::Truncate { .. }));
         // What is made anew from what is seen may be made anew differently.
-        let again = matches!(operation.kind, Kind::Cleanup { .. } | Kind::Reroute { .. });
+        let again = matches!(
+            operation.kind,
+            Kind::Cleanup { .. }
+                | Kind::Reroute { .. }
+                | Kind::LetGo { .. }
+                | Kind::Remake { .. }
+                | Kind::UserCluster { .. }
+        );
         if once || ((operation.unwinds() || again) && step.attempts >= ATTEMPTS_MAX) {
             return self.give_up(operation, id, step, error);
         }

@@ -66,6 +66,10 @@ impl Controller {
             ShardingStatement::SetRf { name, cluster, rf } => self.set_rf(&name, cluster.as_deref(), rf),
             ShardingStatement::ExplainShard { name, shard } => self.explain_shard(&name, shard),
             ShardingStatement::Rebalance { name, order } => self.rebalance_order(&name, order),
+            ShardingStatement::RecoverGroup { group, from } => {
+                self.recover_from(&group, &from).map(|()| StatementReply::Ok)
+            }
+            ShardingStatement::Gate { node } => Ok(self.gate_reply(&node)),
             look => Ok(self.show(&look)),
         }
     }

@@ -50,8 +50,9 @@ impl Controller {
                 let synced = step
                     .node
                     .as_ref()
-                    .and_then(|node| self.observed.view(node)?.cluster_since(group, since)?)
-                    .is_some_and(model::ClusterStatus::is_synced);
+                    .filter(|node| self.is_whole_on(group, node))
+                    .and_then(|node| self.observed.view(node)?.cluster_since(group, since))
+                    .is_some();
                 if synced {
                     self.step_done(key, BTreeMap::new());
                 } else if let Some(node) = step.node.clone() {
@@ -109,10 +110,7 @@ impl Controller {
         known
             .serving()
             .filter(|other| *other != node && self.state.is_live(other))
-            .filter(|other| {
-                self.observed.cluster(other, group).is_some_and(model::ClusterStatus::is_synced)
-                    || !known.is_clustered()
-            })
+            .filter(|other| self.is_whole_on(group, other) || !known.is_clustered())
             .count() as u32
     }
 
@@ -236,7 +234,11 @@ impl Controller {
             known.members.keys().filter(|node| !self.state.is_live(node)).cloned().collect();
         let primary = serving.iter().find(|node| {
             self.observed.view(node).and_then(|view| view.cluster_since(group, since)?).is_some_and(
-                |cluster| cluster.is_synced() && lost.iter().all(|lost| !cluster.nodes_view.contains(lost)),
+                |cluster| {
+                    cluster.is_synced()
+                        && known.is_history(&cluster.state_uuid)
+                        && lost.iter().all(|lost| !cluster.nodes_view.contains(lost))
+                },
             )
         });
         if primary.is_some() {

@@ -19,7 +19,15 @@ impl Controller {
         if operation.unwinds() {
             return self.give_up(operation, id, step, "the node was lost");
         }
-        self.leave_behind(operation, step, node);
+        match &operation.kind {
+            // Its copy is chosen anew when it is back, or another one by an operator.
+            Kind::Remake { from, .. } if from == node => {
+                return self.give_up(operation, id, step, "the node was lost");
+            }
+            // What they hold is what the recovery is about.
+            Kind::Remake { .. } | Kind::LetGo { .. } | Kind::UserCluster { .. } => {}
+            _ => self.leave_behind(operation, step, node),
+        }
         self.step_skipped(key, "the node was lost");
     }
 

@@ -47,7 +47,13 @@ impl Controller {
             Proof::Look(_) => return self.observed.want(node, since),
             Proof::NotSo(_) => return self.observed.want(node, self.now),
         }
-        let synced = self.observed.cluster(node, group).is_some_and(model::ClusterStatus::is_synced);
+        let remade = self
+            .state
+            .operations
+            .get(&key.0)
+            .is_some_and(|operation| matches!(operation.kind, crate::operation::Kind::Remake { .. }));
+        let synced = self.is_whole_on(group, node)
+            || remade && self.observed.cluster(node, group).is_some_and(model::ClusterStatus::is_synced);
         let donor = known.serving().find(|other| *other != node && self.state.is_live(other)).cloned();
         let clustered = known.is_clustered() || self.observed.cluster(node, group).is_some();
         let Some(donor) = donor else {
@@ -143,7 +149,10 @@ impl Controller {
         let Some((key, verification)) =
             self.verifications.iter_mut().find(|(_, verification)| verification.tokens.contains_key(&token))
         else {
-            return self.compared(token, measured);
+            if !self.measured_for_choice(token, &measured) {
+                self.compared(token, measured);
+            }
+            return;
         };
         let key = *key;
         let Some(node) = verification.tokens.remove(&token) else { return };

@@ -49,6 +49,13 @@ impl Controller {
         }
     }
 
+    /// What a node that asks whether it may start has to wait for, a row each.
+    pub(crate) fn gate_reply(&mut self, node: &NodeId) -> StatementReply {
+        let held = self.gate(node).into_iter();
+        let row = |(group, why): (Option<GroupId>, String)| vec![group.map(String::from), Some(why)];
+        rows(&["group", "waits_for"], held.map(row).collect())
+    }
+
     fn show_status(&self, cluster: Option<&str>, name: Option<&TableName>) -> StatementReply {
         if let Some(name) = name
             && !self
@@ -106,6 +113,7 @@ impl Controller {
         let usable = |node: &&NodeId| self.state.is_live(node) && !self.is_closed_on(id, node);
         match group.serving().filter(usable).count() {
             0 => "broken",
+            _ if group.halt.is_some() => "broken",
             whole if whole < group.rf as usize => "degraded",
             _ => "ok",
         }

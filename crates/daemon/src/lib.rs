@@ -6,6 +6,7 @@
 
 pub mod config;
 mod files;
+pub mod gate;
 mod http;
 pub mod serve;
 pub mod shutdown;

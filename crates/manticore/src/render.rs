@@ -202,12 +202,12 @@ mod tests {
         texts
     }
 
-    const WITH_OPTIONS: &str = "'g0' as path, 'gcache.size=8M;evs.suspect_timeout=PT1S;evs.inactive_timeout=PT2S;\
+    const WITH_OPTIONS: &str = "'ab000000000000000000000000000000' as path, 'gcache.size=8M;evs.suspect_timeout=PT1S;evs.inactive_timeout=PT2S;\
 evs.keepalive_period=PT0.3S;evs.inactive_check_period=PT0.3S' as options";
 
     #[test]
     fn every_action_has_the_text_that_real_nodes_took() {
-        let group = GroupId::new("g0").expect("valid");
+        let group = GroupId::new("ab000000000000000000000000000000").expect("valid");
         let tables = vec!["system.t_s0".to_owned(), "system.t_s1".to_owned()];
         let one = "system.t_s0".to_owned();
         let g = || group.clone();
@@ -224,31 +224,31 @@ evs.keepalive_period=PT0.3S;evs.inactive_check_period=PT0.3S' as options";
                 vec!["DROP TABLE IF EXISTS system.t_s0".into(), "DROP TABLE IF EXISTS system.t_s1".into()],
             ),
             (Action::DropCopies { copies }, vec!["DROP TABLE IF EXISTS system.t_s0".into()]),
-            (Action::CreateCluster { group: g() }, vec![format!("CREATE CLUSTER g0 {WITH_OPTIONS}")]),
+            (Action::CreateCluster { group: g() }, vec![format!("CREATE CLUSTER ab000000000000000000000000000000 {WITH_OPTIONS}")]),
             (
                 Action::JoinCluster { group: g(), at: node(2) },
-                vec![format!("JOIN CLUSTER g0 AT '127.0.0.2:9312' {WITH_OPTIONS}")],
+                vec![format!("JOIN CLUSTER ab000000000000000000000000000000 AT '127.0.0.2:9312' {WITH_OPTIONS}")],
             ),
             (
                 Action::AddTables { group: g(), tables: tables.clone() },
-                vec!["ALTER CLUSTER g0 ADD system.t_s0".into(), "ALTER CLUSTER g0 ADD system.t_s1".into()],
+                vec!["ALTER CLUSTER ab000000000000000000000000000000 ADD system.t_s0".into(), "ALTER CLUSTER ab000000000000000000000000000000 ADD system.t_s1".into()],
             ),
             (
                 Action::RemoveTables { group: g(), tables: tables.clone() },
-                vec!["ALTER CLUSTER g0 DROP system.t_s0".into(), "ALTER CLUSTER g0 DROP system.t_s1".into()],
+                vec!["ALTER CLUSTER ab000000000000000000000000000000 DROP system.t_s0".into(), "ALTER CLUSTER ab000000000000000000000000000000 DROP system.t_s1".into()],
             ),
             (
                 Action::ReturnTables {
                     group: g(),
                     copies: tables.iter().map(|table| (table.clone(), Content::default())).collect(),
                 },
-                vec!["ALTER CLUSTER g0 ADD system.t_s0".into(), "ALTER CLUSTER g0 ADD system.t_s1".into()],
+                vec!["ALTER CLUSTER ab000000000000000000000000000000 ADD system.t_s0".into(), "ALTER CLUSTER ab000000000000000000000000000000 ADD system.t_s1".into()],
             ),
             (Action::AwaitQuiet { lock: true }, vec![]),
-            (Action::UpdateNodes { group: g() }, vec!["ALTER CLUSTER g0 UPDATE nodes".into()]),
-            (Action::Bootstrap { group: g() }, vec!["SET CLUSTER g0 GLOBAL 'pc.bootstrap' = 1".into()]),
-            (Action::ExitCluster { group: g(), tables }, vec!["EXIT CLUSTER g0".into()]),
-            (Action::DeleteCluster { group: g() }, vec!["DELETE CLUSTER g0".into()]),
+            (Action::UpdateNodes { group: g() }, vec!["ALTER CLUSTER ab000000000000000000000000000000 UPDATE nodes".into()]),
+            (Action::Bootstrap { group: g() }, vec!["SET CLUSTER ab000000000000000000000000000000 GLOBAL 'pc.bootstrap' = 1".into()]),
+            (Action::ExitCluster { group: g(), tables }, vec!["EXIT CLUSTER ab000000000000000000000000000000".into()]),
+            (Action::DeleteCluster { group: g() }, vec!["DELETE CLUSTER ab000000000000000000000000000000".into()]),
             (
                 route(true, vec![vec![node(1)], vec![node(3)]]),
                 vec![
@@ -274,7 +274,7 @@ evs.keepalive_period=PT0.3S;evs.inactive_check_period=PT0.3S' as options";
             ),
             (
                 Action::Truncate { table: one.clone(), group: Some(g()) },
-                vec!["TRUNCATE TABLE g0:system.t_s0".into()],
+                vec!["TRUNCATE TABLE ab000000000000000000000000000000:system.t_s0".into()],
             ),
             (Action::Truncate { table: one.clone(), group: None }, vec!["TRUNCATE TABLE system.t_s0".into()]),
             (Action::Optimize { table: one.clone() }, vec!["OPTIMIZE TABLE system.t_s0".into()]),
@@ -287,12 +287,15 @@ evs.keepalive_period=PT0.3S;evs.inactive_check_period=PT0.3S' as options";
 
     #[test]
     fn a_lone_member_adds_all_tables_at_once_and_a_configured_listener_is_given() {
-        let group = GroupId::new("g0").expect("valid");
+        let group = GroupId::new("ab000000000000000000000000000000").expect("valid");
         let tables = vec!["system.t_s0".to_owned(), "system.t_s1".to_owned()];
         let alone =
             RenderContext { only_member: true, galera_listen: Some("tcp://10.0.0.1:0".into()), ..context() };
         let add = Action::AddTables { group: group.clone(), tables };
-        assert_eq!(texts(&add, &alone), ["ALTER CLUSTER g0 ADD system.t_s0,system.t_s1"]);
+        assert_eq!(
+            texts(&add, &alone),
+            ["ALTER CLUSTER ab000000000000000000000000000000 ADD system.t_s0,system.t_s1"]
+        );
         let create = texts(&Action::CreateCluster { group }, &alone);
         assert!(create[0].contains(";gmcast.listen_addr=tcp://10.0.0.1:0' as options"), "{create:?}");
     }

@@ -6,7 +6,8 @@ use std::fmt;
 
 /// The options of every group of ours: a small cache file, and a dead member noticed in about two seconds.
 /// Galera keeps them per node, so they are given on CREATE and on every JOIN.
-pub const GROUP_OPTIONS: &str = "gcache.size=8M;evs.suspect_timeout=PT1S;evs.inactive_timeout=PT2S;\
+const GROUP_CACHE: &str = "gcache.size=8M;";
+const QUICK: &str = "evs.suspect_timeout=PT1S;evs.inactive_timeout=PT2S;\
 evs.keepalive_period=PT0.3S;evs.inactive_check_period=PT0.3S";
 
 /// A physical shard's name (`system.t_s0`), checked.
@@ -261,12 +262,12 @@ fn target(f: &mut fmt::Formatter<'_>, target: &Target) -> fmt::Result {
 
 fn path_and_options(f: &mut fmt::Formatter<'_>, group: &GroupId, listen: Option<&str>) -> fmt::Result {
     let listen = listen.map(|address| format!(";gmcast.listen_addr={address}")).unwrap_or_default();
-    write!(
-        f,
-        "{} as path, {} as options",
-        Literal(group.as_str()),
-        Literal(&format!("{GROUP_OPTIONS}{listen}"))
-    )
+    if group.is_ours() {
+        let options = format!("{GROUP_CACHE}{QUICK}{listen}");
+        return write!(f, "{} as path, {} as options", Literal(group.as_str()), Literal(&options));
+    }
+    // The user's own cluster lies in the data directory itself.
+    write!(f, "{} as options", Literal(&format!("{QUICK}{listen}")))
 }
 
 fn list(f: &mut fmt::Formatter<'_>, tables: &[ShardTable], separator: &str, suffix: &str) -> fmt::Result {

@@ -175,6 +175,13 @@ pub struct RfBody {
     pub rf: u32,
 }
 
+/// `POST /groups/{group}/recover`: after a total loss, from whose copy the group comes back.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RecoverBody {
+    pub from: NodeId,
+}
+
 /// What an order is answered with: the rows that the same statement gives over SQL.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Told {

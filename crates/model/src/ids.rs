@@ -97,6 +97,13 @@ impl GroupId {
         }
     }
 
+    /// Whether the name is of our making: 32 hex digits, the first a letter. Any other cluster is the user's own.
+    pub fn is_ours(&self) -> bool {
+        self.0.len() == 32
+            && self.0.starts_with(|first: char| ('a'..='f').contains(&first))
+            && self.0.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
+    }
+
     /// The name of one of our groups from 128 injected random bits: 32 hex digits, the first a letter `a..f`
     /// so that it is an identifier.
     pub fn from_random(bits: u128) -> Self {
@@ -191,12 +198,14 @@ mod tests {
         assert_eq!(TableName::new("Products").expect("valid").as_str(), "products");
         assert!(TableName::new("a-b").is_err());
         assert!(GroupId::new("9c").is_err());
+        assert!(!GroupId::new("c").expect("valid").is_ours());
     }
 
     #[test]
     fn group_names_start_with_a_letter_whatever_the_bits() {
         for top in 0..16u128 {
             let group = GroupId::from_random(top << 124 | 5);
+            assert!(group.is_ours());
             assert_eq!(group.as_str().len(), 32);
             assert!(GroupId::new(group.as_str()).is_ok());
             assert!(group.as_str().as_bytes()[0].is_ascii_alphabetic());

@@ -75,6 +75,11 @@ impl ClusterStatus {
         matches!(self.node_state, MemberState::Synced | MemberState::Donor) && self.recv_queue == 0
     }
 
+    /// Whether replication has stopped here for good.
+    pub fn is_stopped(&self) -> bool {
+        self.status == ClusterState::RecoveryRequired
+    }
+
     /// Whether this member takes writes and has all that was acknowledged before it joined.
     pub fn is_synced(&self) -> bool {
         self.status == ClusterState::Primary

@@ -3,7 +3,9 @@
 //! A sidecar asks (`POST /api/v1/sidecar/poll`, held up to a second) and is answered; the controller never needs
 //! to reach a sidecar's listener. A poll is registration, sign of life, report and request for orders in one.
 
-use crate::{Command, CommandId, CommandResult, Epoch, LogIndex, NodeId, Reach, TableName, TableSpec};
+use crate::{
+    Command, CommandId, CommandResult, Epoch, GroupId, LogIndex, NodeId, Reach, TableName, TableSpec,
+};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -144,6 +146,15 @@ pub enum ShardingStatement {
         name: TableName,
         cluster: Option<String>,
         rf: u32,
+    },
+    /// After a total loss: the group comes back from this node's copy, whatever others may hold.
+    RecoverGroup {
+        group: GroupId,
+        from: NodeId,
+    },
+    /// Whether this node may start: rows of what it has to wait for, none when it may.
+    Gate {
+        node: NodeId,
     },
     /// `EXPLAIN SHARD t N`.
     ExplainShard {

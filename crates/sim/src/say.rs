@@ -6,7 +6,7 @@ use model::{GroupId, NodeId, Outcome, Route, Schema};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-const OPTIONS: &str = "gcache.size=8M;evs.suspect_timeout=PT1S;evs.inactive_timeout=PT2S;evs.keepalive_period=PT0.3S;\
+const OPTIONS: &str = "evs.suspect_timeout=PT1S;evs.inactive_timeout=PT2S;evs.keepalive_period=PT0.3S;\
 evs.inactive_check_period=PT0.3S";
 
 /// Columns and options of a declaration.
@@ -55,11 +55,19 @@ pub fn create_route(route: &Route, schema: &Schema, own: &NodeId) -> String {
 }
 
 pub fn create_cluster(group: &GroupId) -> String {
-    format!("CREATE CLUSTER {group} '{group}' as path, '{OPTIONS}' as options")
+    format!("CREATE CLUSTER {group} {}", path_and_options(group))
 }
 
 pub fn join_cluster(group: &GroupId, at: &NodeId) -> String {
-    format!("JOIN CLUSTER {group} AT '{at}' '{group}' as path, '{OPTIONS}' as options")
+    format!("JOIN CLUSTER {group} AT '{at}' {}", path_and_options(group))
+}
+
+fn path_and_options(group: &GroupId) -> String {
+    if group.is_ours() {
+        format!("'{group}' as path, 'gcache.size=8M;{OPTIONS}' as options")
+    } else {
+        format!("'{OPTIONS}' as options")
+    }
 }
 
 pub fn content(table: &str) -> String {

@@ -3,6 +3,7 @@
 mod ask;
 mod bench;
 mod config;
+mod gate;
 mod orders;
 mod plan;
 mod processes;
@@ -40,6 +41,8 @@ pub async fn run(cli: Cli) -> Result<(), CommandError> {
         }
         Command::Serve(args) => processes::serve(args, common.config).await,
         Command::Sidecar(args) => processes::sidecar(args, common.token_file).await,
+        Command::Gate(args) => gate::run(&common, &args).await,
+        Command::Group(command) => orders::group(&common, command).await,
         Command::Table(command) => ask::table(&common, command).await,
         Command::Rebalance(command) => orders::rebalance(&common, command).await,
         Command::Move(args) => orders::move_shard(&common, &args).await,

@@ -1,10 +1,10 @@
 //! Commands that give orders: nodes drained and removed, moves begun, held and made by hand.
 
 use super::ask::{api, told_text};
-use crate::args::{Common, MoveArgs, NodeCommand, RebalanceCommand};
+use crate::args::{Common, GroupCommand, MoveArgs, NodeCommand, RebalanceCommand};
 use crate::output::{self, CommandError};
 use model::NodeId;
-use model::api::{MoveBody, RebalanceBody};
+use model::api::{MoveBody, RebalanceBody, RecoverBody};
 use model::wire::RebalanceOrder;
 use serde_json::json;
 
@@ -29,6 +29,23 @@ pub async fn node(common: &Common, order: NodeCommand) -> Result<(), CommandErro
     output::print(common.output, &shown, |_| format!("node {id} is {told}: {text}"))
 }
 
+pub async fn group(common: &Common, command: GroupCommand) -> Result<(), CommandError> {
+    let GroupCommand::Recover { group, from } = command;
+    let body = RecoverBody { from: node_id(&from)? };
+    api(common)?.recover_group(&group, &body).await?;
+    let shown = json!({ "group": group, "from": from });
+    output::print(common.output, &shown, |_| {
+        format!(
+            "group {group} comes back from the copy on {from}: `shardwright status` tells when it is whole"
+        )
+    })
+}
+
+fn node_id(text: &str) -> Result<NodeId, CommandError> {
+    NodeId::new(text)
+        .map_err(|error| CommandError::usage(error.to_string(), "`shardwright node list` shows the nodes"))
+}
+
 pub async fn rebalance(common: &Common, command: RebalanceCommand) -> Result<(), CommandError> {
     let (name, order) = match command {
         RebalanceCommand::Plan { name } => (name, RebalanceOrder::DryRun),
@@ -50,12 +67,7 @@ pub async fn rebalance(common: &Common, command: RebalanceCommand) -> Result<(),
 }
 
 pub async fn move_shard(common: &Common, args: &MoveArgs) -> Result<(), CommandError> {
-    let node = |text: &str| {
-        NodeId::new(text).map_err(|error| {
-            CommandError::usage(error.to_string(), "`shardwright node list` shows the nodes")
-        })
-    };
-    let body =
-        MoveBody { shard: args.shard, from: node(&args.from)?, to: node(&args.to)?, split: args.split };
+    let (from, to) = (node_id(&args.from)?, node_id(&args.to)?);
+    let body = MoveBody { shard: args.shard, from, to, split: args.split };
     output::print(common.output, &api(common)?.move_shard(&args.name, &body).await?, told_text)
 }

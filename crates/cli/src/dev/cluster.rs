@@ -109,13 +109,6 @@ impl Cluster {
         self.nodes.get_mut(&number)
     }
 
-    /// Stops a node's process for a moment; it is not marked as down.
-    pub(super) async fn take_down(&mut self, number: u32) {
-        if let Some(mut process) = self.nodes.remove(&number) {
-            process.stop().await;
-        }
-    }
-
     /// Ids of every process that was started directly.
     pub fn pids(&self) -> Vec<u32> {
         self.controller.iter().chain(self.nodes.values()).map(Process::pid).collect()

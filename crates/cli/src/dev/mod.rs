@@ -4,7 +4,6 @@ mod cluster;
 mod layout;
 mod ports;
 mod process;
-mod recover;
 mod remote;
 mod run;
 mod start;

@@ -5,7 +5,6 @@ use super::cluster::{Cluster, ClusterOptions};
 use super::layout::{Member, State};
 use super::ports::{Ports, check, loopback};
 use super::process::Process;
-use super::recover::{self, Survey};
 use crate::load::{Client, Fault, clusters_of};
 use crate::output::CommandError;
 use crate::story::Story;
@@ -16,6 +15,10 @@ use std::time::{Duration, Instant};
 /// From a process's start to its first answer. A node that reads back a large log takes longest.
 const START_TIMEOUT: Duration = Duration::from_mins(1);
 const LOOK_EVERY: Duration = Duration::from_millis(50);
+/// A node that died asks for seconds before it joins again; a copy of a large table takes its time.
+const SETTLE_TIMEOUT: Duration = Duration::from_mins(2);
+/// Alerts that fire while tables are not routed.
+const WITHHELD: [&str; 4] = ["group_stopped", "no_quorum", "user_cluster_stopped", "data_unavailable"];
 /// A node that joins right after another can be turned away for some seconds.
 const JOIN_TIMEOUT: Duration = Duration::from_mins(1);
 const JOIN_AGAIN: Duration = Duration::from_millis(300);
@@ -48,7 +51,8 @@ impl Cluster {
         Ok(())
     }
 
-    /// Brings back a cluster that was down as a whole; what comes first and why is told in [`recover`].
+    /// Brings back a cluster that was down as a whole: each node starts when the controller's gate lets it, and the controller
+    /// brings back what does not come by itself.
     pub(super) async fn start_again(&mut self, story: &Story) -> Result<(), CommandError> {
         let order = self.state().start_order();
         let step = story.step(&format!("starting {} nodes of {} again", order.len(), self.dir().display()));
@@ -58,59 +62,83 @@ impl Cluster {
             check(loopback(member.http), &format!("node {}", member.number), "another --dir")?;
         }
         let clean = self.state().members.iter().all(|member| member.down || member.stopped.is_some());
-        let clean = clean && !Survey::is_under_way(self.dir());
-        let anew = if !clean {
-            story.say("the cluster was not stopped cleanly: its nodes compare their copies first");
-            true
-        } else if !self.start_in_order(&order).await? {
-            story.say("a cluster had no member that may begin it: the nodes compare their copies first");
-            for number in &order {
-                self.take_down(*number).await;
-            }
-            true
-        } else {
-            false
-        };
-        if anew {
-            self.start_after_a_crash(&order).await?;
-        }
-        for endpoint in self.endpoints() {
-            recover::settle(&endpoint).await?;
+        if !clean {
+            story.say("the cluster was not stopped cleanly: its nodes start one by one, and the newest copies are chosen");
         }
         self.start_controller().await?;
+        for number in &order {
+            self.wait_for_gate(*number).await?;
+            self.spawn_node(*number)?;
+            self.wait_for_node(*number).await?;
+            if clean {
+                self.settle(*number).await?;
+            }
+        }
         self.wait_until_known(&order).await?;
-        step.done(&format!("a controller and {} nodes run again", order.len()));
+        let missing = self.wait_until_routed().await?;
+        let but = missing.map(|missing| format!(", but: {missing}")).unwrap_or_default();
+        step.done(&format!("a controller and {} nodes run again{but}", order.len()));
         Ok(())
     }
 
-    /// The node that stopped last comes first. False: one of them stands before a cluster that was lost as a whole
-    /// while `dev` ran, so that stopping it cleanly did not make it whole.
-    async fn start_in_order(&mut self, order: &[u32]) -> Result<bool, CommandError> {
-        for number in order {
-            self.spawn_node(*number)?;
-            self.wait_for_node(*number).await?;
-            if !recover::goes_on(&self.endpoint(*number)?).await? {
-                return Ok(false);
+    /// Until the controller lets the node start (safety rule 3).
+    async fn wait_for_gate(&self, number: u32) -> Result<(), CommandError> {
+        let node = self.endpoint(number)?.node;
+        let deadline = Instant::now() + SETTLE_TIMEOUT;
+        loop {
+            let held = self.api().gate(node.as_str()).await?.rows;
+            let Some(first) = held.into_iter().next() else { return Ok(()) };
+            if Instant::now() > deadline {
+                let why = first.into_iter().flatten().collect::<Vec<_>>().join(": ");
+                let message = format!("node {number} ({node}) is held back: {why}");
+                return Err(CommandError::failed(message, "the controller's log says more"));
             }
+            tokio::time::sleep(LOOK_EVERY).await;
         }
-        Ok(true)
     }
 
-    async fn start_after_a_crash(&mut self, order: &[u32]) -> Result<(), CommandError> {
-        let mut survey = Survey::open(self.dir())?;
-        for number in order {
-            self.spawn_node(*number)?;
-            self.wait_for_node(*number).await?;
-            survey.dissolve(&self.endpoint(*number)?).await?;
-            self.take_down(*number).await;
+    /// Until every cluster that the node remembers is synced there.
+    async fn settle(&self, number: u32) -> Result<(), CommandError> {
+        let endpoint = self.endpoint(number)?;
+        let mut client = Client::new(endpoint.clone());
+        let deadline = Instant::now() + SETTLE_TIMEOUT;
+        loop {
+            let clusters = clusters_of(&mut client).await.map_err(|fault| {
+                CommandError::failed(
+                    format!("node {number} does not show its clusters: {fault}"),
+                    "the node's log says more",
+                )
+            })?;
+            let open = clusters.iter().find(|(_, seen)| !seen.is_synced());
+            // One that has given up is the controller's matter.
+            if open.is_none_or(|(_, seen)| seen.status == "recovery-required") {
+                client.close().await;
+                return Ok(());
+            }
+            if Instant::now() > deadline {
+                let message = format!("clusters of {} did not come to be synced: {open:?}", endpoint.node);
+                return Err(CommandError::failed(
+                    message,
+                    "the node's log says more; its documents are untouched",
+                ));
+            }
+            tokio::time::sleep(LOOK_EVERY).await;
         }
-        for number in order {
-            self.spawn_node(*number)?;
+    }
+
+    /// Until no table is withheld any more; else what stands in the way after a while.
+    async fn wait_until_routed(&self) -> Result<Option<String>, CommandError> {
+        let deadline = Instant::now() + SETTLE_TIMEOUT;
+        loop {
+            let alerts = self.api().dashboard().await?.alerts;
+            let Some(open) = alerts.into_iter().find(|alert| WITHHELD.contains(&alert.kind.as_str())) else {
+                return Ok(None);
+            };
+            if Instant::now() > deadline {
+                return Ok(Some(format!("{}; {}", open.message, open.action)));
+            }
+            tokio::time::sleep(LOOK_EVERY).await;
         }
-        for number in order {
-            self.wait_for_node(*number).await?;
-        }
-        survey.make_anew(&self.endpoints()).await
     }
 
     pub(super) async fn wait_for_node(&mut self, number: u32) -> Result<(), CommandError> {

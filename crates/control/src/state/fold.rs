@@ -5,7 +5,7 @@ use super::{FINISHED_KEPT, Group, Leftover, Member, Node, Rebalance, Shard, Stat
 use crate::operation::{Kind, NewGroup, Operation, Status, StepStatus, Work};
 use crate::record::Record;
 use model::{Action, Content, GroupId, LogIndex, NodeId, OperationId, StepId, TableName};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 /// Why a record cannot follow.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -65,6 +65,14 @@ impl State {
             },
             Record::MemberCutOff { group, node } => self.set_member(group, node, Member::Returning)?,
             Record::MemberServing { group, node } => self.set_member(group, node, Member::Serving)?,
+            Record::HistoryKnown { group, state_uuid } => match self.groups.get_mut(group) {
+                Some(known) if known.history.is_none() => known.history = Some(state_uuid.clone()),
+                _ => return illegal(format!("group {group} has a history already, or is unknown")),
+            },
+            Record::GroupHalted { group, halt, .. } => match self.groups.get_mut(group) {
+                Some(known) => known.halt = *halt,
+                None => return illegal(format!("unknown group {group} is halted")),
+            },
             other => self.apply_to_operation(other)?,
         }
         self.last = LogIndex(self.last.0 + 1);
@@ -229,7 +237,54 @@ impl State {
             return illegal(format!("{node} is no member of {group}"));
         };
         *known = member;
+        if let Some(known) = self.groups.get_mut(group) {
+            match member {
+                Member::Serving => known.newest.insert(node.clone()),
+                // The others go on without it.
+                _ => known.newest.remove(node),
+            };
+        }
         Ok(())
+    }
+
+    /// The group has a quorum without those that were lost: what they hold falls behind.
+    fn regained(&mut self, group: &GroupId) {
+        if let Some(known) = self.groups.get_mut(group) {
+            known.newest = known.serving().cloned().collect();
+            known.halt = None;
+        }
+    }
+
+    /// The copy on `from` is to be the group from here on; the others are not served any more.
+    fn begin_remake(&mut self, group: &GroupId, from: &NodeId) -> Folded {
+        let Some(known) = self.groups.get_mut(group) else {
+            return illegal(format!("unknown group {group} is made anew"));
+        };
+        known.newest = known.newest_holders();
+        for (node, member) in &mut known.members {
+            if node == from {
+                *member = Member::Serving;
+            } else if *member != Member::Lost {
+                *member = Member::Returning;
+            }
+        }
+        if !known.members.contains_key(from) {
+            return illegal(format!("group {group} is made anew from {from}, which is no member"));
+        }
+        Ok(())
+    }
+
+    /// The group is the copy on `from` alone, under a new history. The others are older, and go when their nodes can.
+    fn end_remake(&mut self, group: &GroupId, from: &NodeId) {
+        let Some(known) = self.groups.get_mut(group) else { return };
+        known.history = None;
+        known.halt = None;
+        known.newest = [from.clone()].into();
+        let tables = known.tables();
+        let others: Vec<NodeId> = known.members.keys().filter(|node| *node != from).cloned().collect();
+        for node in others {
+            self.leave_behind(&node, Some(group), &tables, &[]);
+        }
     }
 
     fn add_operation(&mut self, operation: &Operation) -> Folded {
@@ -261,6 +316,7 @@ impl State {
                 Some(table) => table.status = TableStatus::Dropping,
                 None => return illegal(format!("table {table} is dropped but unknown")),
             },
+            Kind::Remake { group, from, .. } => self.begin_remake(group, from)?,
             Kind::ChangeRf { table, rf } => match self.tables.get_mut(table) {
                 Some(table) => table.spec.rf = *rf,
                 None => return illegal(format!("table {table} is to get rf {rf} but is unknown")),
@@ -274,7 +330,7 @@ impl State {
     fn begin_groups(&mut self, new_groups: &[NewGroup]) -> Folded {
         for new in new_groups {
             let members = new.members.iter().map(|node| (node.clone(), Member::Joining)).collect();
-            let group = Group { rf: new.rf, shards: BTreeSet::new(), members };
+            let group = Group::new(new.rf, members);
             if self.groups.insert(new.id.clone(), group).is_some() {
                 return illegal(format!("group {} is made twice", new.id));
             }
@@ -310,6 +366,10 @@ impl State {
             (Work::Verify { group, node }, _) => self.set_member(&group, &node, Member::Serving),
             (Work::Withdraw { group, node }, _) => self.set_member(&group, &node, Member::Leaving),
             (Work::Withhold { table }, _) => self.withhold(&table, true),
+            (Work::Regain { group }, _) => {
+                self.regained(&group);
+                Ok(())
+            }
             (Work::Switch, _) => self.hand_over(operation),
             (Work::Command { action: Action::RemoveDirectory { group } }, Some(node)) => {
                 self.end_membership(&group, &node);
@@ -336,6 +396,7 @@ impl State {
             && known.members.get(node).is_some_and(|member| *member != Member::Serving)
         {
             known.members.remove(node);
+            known.newest.remove(node);
         }
         self.retain_leftovers(node, |left| !matches!(left, Leftover::Group { group: g, .. } if g == group));
     }
@@ -379,6 +440,7 @@ impl State {
                     && !tables.is_empty()
                 {
                     known.members.remove(node);
+                    known.newest.remove(node);
                 }
             }
             None if !tables.is_empty() => {
@@ -424,6 +486,9 @@ impl State {
                         self.groups.remove(group);
                     }
                 }
+            }
+            (Kind::Remake { group, from, .. }, Status::Done) => {
+                self.end_remake(&group.clone(), &from.clone());
             }
             (Kind::RemoveNode { node }, Status::Done) => self.remove_node(&node.clone(), unix)?,
             (Kind::DropTable { table }, Status::Done) => self.forget_table(&table.clone()),

@@ -72,6 +72,34 @@ pub struct Group {
     pub rf: u32,
     pub shards: BTreeSet<Shard>,
     pub members: BTreeMap<NodeId, Member>,
+    /// The `state_uuid` of its history: a cluster that shows another one formed anew, around whatever copy.
+    #[serde(default)]
+    pub history: Option<String>,
+    /// Whose copies may be the newest: those that served when it was last known to have a quorum, lost ones among them.
+    #[serde(default)]
+    pub newest: BTreeSet<NodeId>,
+    /// Why no routing table is to name it.
+    #[serde(default)]
+    pub halt: Option<Halt>,
+}
+
+/// What stopped a whole group, as seen on every member that answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Halt {
+    /// Its members live and none has a quorum.
+    NoQuorum,
+    /// All were down: nobody goes on by itself.
+    Stopped,
+    /// All were down, and one made a new history of its copy, however old that is.
+    Anew,
+}
+
+impl Halt {
+    /// Whether only a copy that is chosen can bring it back.
+    pub const fn is_total(self) -> bool {
+        matches!(self, Self::Stopped | Self::Anew)
+    }
 }
 
 /// One shard of one table.
@@ -152,6 +180,24 @@ pub struct Rebalance {
 }
 
 impl Group {
+    pub const fn new(rf: u32, members: BTreeMap<NodeId, Member>) -> Self {
+        Self { rf, shards: BTreeSet::new(), members, history: None, newest: BTreeSet::new(), halt: None }
+    }
+
+    /// Whose copies may be the newest; in a log of an earlier version those that serve.
+    pub fn newest_holders(&self) -> BTreeSet<NodeId> {
+        let known: BTreeSet<NodeId> =
+            self.newest.iter().filter(|node| self.members.contains_key(*node)).cloned().collect();
+        let serving = || self.serving().cloned().collect::<BTreeSet<NodeId>>();
+        let all = || self.members.keys().cloned().collect::<BTreeSet<NodeId>>();
+        [known, serving(), all()].into_iter().find(|nodes| !nodes.is_empty()).unwrap_or_default()
+    }
+
+    /// Whether a cluster with this `state_uuid` is the group itself. A node that shows none says nothing against it.
+    pub fn is_history(&self, state_uuid: &str) -> bool {
+        state_uuid.is_empty() || self.history.as_deref().is_none_or(|known| known == state_uuid)
+    }
+
     /// A group of one copy has no replication cluster, except while it moves.
     pub const fn is_clustered(&self) -> bool {
         self.rf > 1

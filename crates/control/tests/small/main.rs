@@ -3,6 +3,7 @@
 mod hand_over;
 mod operations;
 mod orders;
+mod total_loss;
 mod world;
 
 /// The first `count` seeds; others by `SHARDWRIGHT_SEEDS=first..last`, both included.

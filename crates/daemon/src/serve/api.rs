@@ -56,6 +56,8 @@ pub(super) fn routes() -> Vec<(&'static str, MethodRouter<Shared>)> {
         ("/api/v1/nodes/{node}", delete(orders::remove)),
         ("/api/v1/nodes/{node}/drain", post(orders::drain)),
         ("/api/v1/nodes/{node}/undrain", post(orders::undrain)),
+        ("/api/v1/nodes/{node}/gate", post(orders::gate)),
+        ("/api/v1/groups/{group}/recover", post(orders::recover_group)),
         ("/api/v1/nodes", get(|shared| view(shared, |controller, _, _| controller.nodes()))),
         ("/api/v1/operations", get(|shared| view(shared, |controller, _, _| controller.operations()))),
         ("/api/v1/dashboard", get(|shared| view(shared, |controller, _, unix| controller.dashboard(unix)))),

@@ -59,6 +59,13 @@ pub(super) fn narrate(state: &State, record: &Record) {
         Record::MemberCutOff { group, node } => {
             tracing::warn!(%group, %node, "a group goes on without this member, whose node answers: not routed");
         }
+        Record::HistoryKnown { group, .. } => tracing::debug!(%group, "the group's history is known"),
+        Record::GroupHalted { group, halt: Some(halt), .. } => {
+            tracing::warn!(%group, ?halt, "the group has stopped on all members that answer: not routed");
+        }
+        Record::GroupHalted { group, halt: None, .. } => {
+            tracing::info!(%group, "the group has a quorum again under its own history");
+        }
         Record::MemberServing { group, node } => {
             tracing::warn!(%group, %node, "a copy that was to leave stays: what should replace it is lost");
         }

@@ -98,6 +98,18 @@ const ENDPOINTS: &[Endpoint] = &[
     },
     changes("/api/v1/nodes/{node}/drain", "Move a node's copies elsewhere and give it no others", None, None),
     changes("/api/v1/nodes/{node}/undrain", "Let a node take copies again", None, None),
+    changes(
+        "/api/v1/nodes/{node}/gate",
+        "What a stopped node has to wait for before it starts; no rows: it may, and counts as starting",
+        None,
+        Some("StatementRows"),
+    ),
+    changes(
+        "/api/v1/groups/{group}/recover",
+        "After a total loss, bring a group back from one node's copy, whatever others may hold",
+        Some("RecoverBody"),
+        None,
+    ),
     reads("/api/v1/nodes", "The nodes and what they hold", Some("NodeList")),
     reads("/api/v1/operations", "Operations, running and finished", Some("OperationList")),
     reads("/api/v1/dashboard", "Status in one object", Some("Dashboard")),

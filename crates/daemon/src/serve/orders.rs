@@ -7,9 +7,9 @@ use super::tables::{accept, qualified};
 use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
-use model::NodeId;
-use model::api::{MoveBody, RebalanceBody, RfBody, Told};
+use model::api::{MoveBody, RebalanceBody, RecoverBody, RfBody, Told};
 use model::wire::{RebalanceOrder, ShardingStatement, StatementReply};
+use model::{GroupId, NodeId};
 
 pub(super) async fn drain(
     State(shared): State<Shared>,
@@ -74,6 +74,24 @@ pub(super) async fn explain(
 ) -> Result<Json<Told>, ApiError> {
     let (_, name) = qualified(&table)?;
     told(&shared, ShardingStatement::ExplainShard { name, shard: number }).await
+}
+
+/// Rows of what the node has to wait for before it starts.
+pub(super) async fn gate(
+    State(shared): State<Shared>,
+    Path(node): Path<String>,
+) -> Result<Json<Told>, ApiError> {
+    told(&shared, ShardingStatement::Gate { node: node_id(node)? }).await
+}
+
+pub(super) async fn recover_group(
+    State(shared): State<Shared>,
+    Path(group): Path<String>,
+    JsonBody(RecoverBody { from }): JsonBody<RecoverBody>,
+) -> Result<StatusCode, ApiError> {
+    let group = GroupId::new(group)
+        .map_err(|error| ApiError::new(Kind::Invalid, error.to_string(), "the alert names the group"))?;
+    done(&shared, ShardingStatement::RecoverGroup { group, from }).await
 }
 
 fn node_id(text: String) -> Result<NodeId, ApiError> {

@@ -154,6 +154,12 @@ impl Sidecar {
 /// How long a failing statement is held before the leader has said so.
 const HOLD_TIME_DEFAULT: Duration = Duration::from_secs(10);
 
+/// The sharded tables whose names the sidecar of this directory has stored; none before a controller gave a list.
+pub fn stored_names(dir: &std::path::Path) -> Result<Vec<model::TableName>, FileError> {
+    let list = names::Names::open(dir)?.current();
+    Ok(list.map(|list| list.names.iter().cloned().collect()).unwrap_or_default())
+}
+
 /// Serves one node until `shutdown`, or until the parent is gone.
 pub async fn run(options: SidecarOptions, shutdown: Shutdown) -> Result<(), SidecarError> {
     let shutdown = if options.exit_with_parent { parent::or_gone(shutdown) } else { shutdown };

@@ -42,6 +42,10 @@ struct Cluster {
     tables: BTreeSet<String>,
     primary: bool,
     committed: i64,
+    /// Changes with every history that begins.
+    uuid: u64,
+    /// Received and not applied.
+    queue: u64,
 }
 
 /// All nodes and clusters.
@@ -50,6 +54,9 @@ pub struct Nodes {
     by_id: BTreeMap<NodeId, Node>,
     clusters: BTreeMap<GroupId, Cluster>,
     now: Millis,
+    histories: u64,
+    /// The second node to start makes a new history of its own copy, as real ones do.
+    pub second_wins: bool,
 }
 
 fn user_cluster() -> GroupId {
@@ -107,6 +114,28 @@ impl Nodes {
         }
     }
 
+    /// The copy on this node has not applied the last writes.
+    pub fn forget_newest(&mut self, id: &NodeId, table: &str, count: usize) {
+        let rows = self.node(id).tables.get_mut(table).expect("a copy");
+        for _ in 0..count {
+            rows.pop_last();
+        }
+    }
+
+    pub fn insert_row(&mut self, id: &NodeId, table: &str, row: i64) {
+        self.node(id).tables.get_mut(table).expect("a copy").insert(row);
+    }
+
+    /// All members lose sight of each other.
+    pub fn break_quorum(&mut self, group: &GroupId) {
+        self.clusters.get_mut(group).expect("a cluster").primary = false;
+    }
+
+    /// While set nobody is fit to go on alone.
+    pub fn unsynced(&mut self, group: &GroupId, unsynced: bool) {
+        self.clusters.get_mut(group).expect("a cluster").queue = u64::from(unsynced);
+    }
+
     /// The disk is full: replication stops in all groups of the node, which goes on answering.
     pub fn fill_disk(&mut self, id: &NodeId) {
         let user = user_cluster();
@@ -123,7 +152,8 @@ impl Nodes {
 
     /// The process is started again; its clusters take a while to come back. The gate has taken its routes away.
     pub fn start(&mut self, id: &NodeId) {
-        let rejoins_at = self.now + Millis(6_000);
+        // Who finds nobody knows it at once.
+        let rejoins_at = self.now + Millis(if self.second_wins { 500 } else { 6_000 });
         if let Some(node) = self.by_id.get_mut(id) {
             node.live = true;
             node.routes.clear();
@@ -143,11 +173,36 @@ impl Nodes {
         for id in due {
             let clusters: Vec<GroupId> = self.by_id[&id].member_of.iter().cloned().collect();
             for group in clusters {
+                self.form_anew(&id, &group, now);
                 let Some(cluster) = self.clusters.get(&group) else { continue };
-                if cluster.primary && !cluster.view.contains(&id) {
+                let gave_up = self.by_id[&id].closed.contains(&group);
+                if cluster.primary && !gave_up && !cluster.view.contains(&id) {
                     self.join(&id, &group);
                 }
             }
+        }
+    }
+
+    /// Another one has started before, found nobody, and given up.
+    fn form_anew(&mut self, id: &NodeId, group: &GroupId, now: Millis) {
+        let gave_up = |node: &Node| {
+            node.live && node.member_of.contains(group) && node.rejoins_at.is_some_and(|at| at < now)
+        };
+        let others: Vec<NodeId> = self
+            .by_id
+            .iter()
+            .filter(|(other, node)| *other != id && gave_up(node))
+            .map(|(id, _)| id.clone())
+            .collect();
+        let Some(cluster) = self.clusters.get_mut(group) else { return };
+        if !self.second_wins || others.is_empty() || !cluster.view.is_empty() || cluster.primary {
+            return;
+        }
+        self.histories += 1;
+        cluster.view = [id.clone()].into();
+        (cluster.primary, cluster.committed, cluster.uuid) = (true, 0, self.histories);
+        for other in others {
+            self.node(&other).closed.insert(group.clone());
         }
     }
 
@@ -200,10 +255,10 @@ impl Nodes {
             nodes_set: cluster.nodes_set.clone(),
             nodes_view: cluster.view.clone(),
             tables: cluster.tables.clone(),
-            state_uuid: "u".to_owned(),
+            state_uuid: format!("history {}", cluster.uuid),
             conf_id: 1,
             last_committed: cluster.committed,
-            recv_queue: 0,
+            recv_queue: cluster.queue,
         }
     }
 
@@ -306,12 +361,16 @@ impl Nodes {
                 if self.by_id[id].member_of.contains(group) {
                     return Ok(contents);
                 }
-                if !self.by_id[id].directories.contains(group) {
+                if *group != user_cluster() && !self.by_id[id].directories.contains(group) {
                     return Err(format!("cannot access directory {group}"));
                 }
-                assert!(!self.clusters.contains_key(group), "{group} is created twice");
+                let lives = self.clusters.get(group).is_some_and(|cluster| !cluster.view.is_empty());
+                assert!(!lives, "{group} is created twice");
                 let view: BTreeSet<NodeId> = [id.clone()].into();
-                self.clusters.insert(group.clone(), Cluster { view, primary: true, ..Cluster::default() });
+                self.histories += 1;
+                let uuid = self.histories;
+                self.clusters
+                    .insert(group.clone(), Cluster { view, primary: true, uuid, ..Cluster::default() });
                 self.node(id).member_of.insert(group.clone());
             }
             Action::JoinCluster { group, at } => {

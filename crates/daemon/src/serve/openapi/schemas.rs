@@ -90,6 +90,7 @@ fn asked() -> Value {
         "MoveBody": object(&[
             ("shard", "integer"), ("from", "string"), ("to", "string"), ("split", "~boolean"),
         ]),
+        "RecoverBody": object(&[("from", "string")]),
         "RfBody": object(&[("rf", "integer")]),
         "SidecarPoll": object(&[
             ("node", "string"), ("uuid", "string"), ("run", "string"), ("taken", "integer"), ("log_id", "string?"), ("epoch", "integer"),

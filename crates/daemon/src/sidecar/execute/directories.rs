@@ -33,10 +33,7 @@ async fn on_disk(work: impl FnOnce() -> Outcome + Send + 'static) -> Outcome {
 /// The group's directory. Only names of our own making: `binlog` is a name, too, and not ours to touch.
 fn path(data_dir: &Path, group: &GroupId) -> Result<PathBuf, Outcome> {
     let name = group.as_str();
-    let ours = name.len() == 32
-        && name.starts_with(|c: char| c.is_ascii_lowercase())
-        && name.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
-    if ours {
+    if group.is_ours() {
         Ok(data_dir.join(name))
     } else {
         Err(refused(format!("'{name}' is not the name of a replication group of ours: nothing was touched")))

@@ -1,0 +1,122 @@
+//! Whether a node may start (safety rule 3): it must not find a group that has stopped and win with an older copy, nor
+//! have its copy overwritten by one that did.
+
+use crate::Controller;
+use crate::state::Group;
+use model::{ClusterState, ClusterStatus, GroupId, Millis, NodeId, Reach};
+use std::collections::BTreeSet;
+
+/// A node that was let through and does not answer by then did not start, or not here.
+const ADMITTED_FOR: Millis = Millis(60_000);
+
+impl Controller {
+    /// What `node` must wait for, by group; nothing: it may start now, and counts as starting.
+    pub(crate) fn gate(&mut self, node: &NodeId) -> Vec<(Option<GroupId>, String)> {
+        let now = self.now;
+        let observed = &self.observed;
+        self.admitted.retain(|node, at| {
+            let seen = observed.view(node).and_then(|view| view.reach);
+            let up = seen.is_some_and(|(reach, began)| reach == Reach::Answered && began > *at);
+            !up && now.since(*at) < ADMITTED_FOR
+        });
+        if !self.state.nodes.contains_key(node) {
+            return Vec::new();
+        }
+        let unseen = self.state.nodes.keys().filter(|other| *other != node);
+        let unseen = unseen.filter(|other| self.observed.view(other).is_none_or(|view| view.reach.is_none()));
+        if let Some(other) = unseen.into_iter().next() {
+            return vec![(None, format!("{other} has not been looked at yet"))];
+        }
+        let mut held: Vec<(Option<GroupId>, String)> = Vec::new();
+        for (id, group) in self.state.groups.iter().filter(|(_, group)| group.is_clustered()) {
+            if group.members.contains_key(node)
+                && let Some(why) = self.stands_against(node, id, group)
+            {
+                held.push((Some(id.clone()), why));
+            }
+        }
+        if let Some(cluster) = &self.state.cluster
+            && let Some(why) = self.user_cluster_stands_against(node, cluster)
+        {
+            held.push((Some(cluster.clone()), why));
+        }
+        if held.is_empty() {
+            self.admitted.insert(node.clone(), now);
+        }
+        held
+    }
+
+    /// The others of these nodes that answer, with what each shows of the cluster.
+    fn others_show<'a>(
+        &'a self,
+        node: &NodeId,
+        members: impl Iterator<Item = &'a NodeId>,
+        id: &GroupId,
+    ) -> Vec<(&'a NodeId, Option<&'a ClusterStatus>)> {
+        let node = node.clone();
+        members
+            .filter(move |other| **other != node && self.answers(other))
+            .filter_map(|other| {
+                let (_, clusters) = self.observed.view(other)?.status.as_ref()?;
+                Some((other, clusters.get(id)))
+            })
+            .collect()
+    }
+
+    fn stands_against(&self, node: &NodeId, id: &GroupId, group: &Group) -> Option<String> {
+        let shown = self.others_show(node, group.members.keys(), id);
+        let is_own = |cluster: &ClusterStatus| match cluster.status {
+            // Without a quorum they wait for whoever comes.
+            ClusterState::NonPrimary => true,
+            ClusterState::Primary => group.is_history(&cluster.state_uuid),
+            _ => false,
+        };
+        if shown.iter().any(|(_, cluster)| cluster.is_some_and(is_own)) {
+            return None;
+        }
+        if let Some((other, cluster)) = shown.iter().find_map(|(other, cluster)| Some((other, (*cluster)?))) {
+            return Some(if cluster.status == ClusterState::Primary {
+                format!(
+                    "{other} has formed it anew from its own copy, which would overwrite the one here; its recovery comes first"
+                )
+            } else {
+                format!(
+                    "{other} has not let go of it yet; two that start together could form it anew from an older copy"
+                )
+            });
+        }
+        if let Some(other) =
+            self.admitted.keys().find(|other| *other != node && group.members.contains_key(*other))
+        {
+            return Some(format!("{other} is just starting"));
+        }
+        let newest = group.newest_holders();
+        if newest.contains(node) {
+            return None;
+        }
+        let up: BTreeSet<&NodeId> = shown.iter().map(|(other, _)| *other).collect();
+        let away: Vec<&str> = newest.iter().filter(|other| !up.contains(other)).map(NodeId::as_str).collect();
+        (!away.is_empty()).then(|| format!("a newer copy must start first: that on {}", away.join(", ")))
+    }
+
+    /// The user's own cluster, of whose copies the log knows nothing.
+    fn user_cluster_stands_against(&self, node: &NodeId, cluster: &GroupId) -> Option<String> {
+        let others = self.others_show(node, self.state.nodes.keys(), cluster);
+        let mut views = others.iter().filter_map(|(other, view)| Some((other, (*view)?)));
+        let lives =
+            |view: &ClusterStatus| matches!(view.status, ClusterState::Primary | ClusterState::NonPrimary);
+        if views.clone().any(|(_, view)| lives(view)) {
+            return None;
+        }
+        if let Some((other, stopped)) = views.next() {
+            return Some(if stopped.tables.is_empty() {
+                format!("{other} has not made it anew yet")
+            } else {
+                format!(
+                    "it has stopped on {other} and holds tables of your own, whose newest copy only you know: make it primary there by hand"
+                )
+            });
+        }
+        self.admitted.keys().find(|other| *other != node).map(|other| format!("{other} is just starting"))
+    }
+}
