@@ -3,8 +3,8 @@
 use crate::dev::{ClusterFile, DEFAULT_DIR};
 use crate::output::{CommandError, Failure};
 use model::api::{
-    CreateTableBody, Dashboard, MoveBody, NodeList, OperationList, Problem, RebalanceBody, RecoverBody,
-    RfBody, TableList, TableShow, Told,
+    AlertList, CreateTableBody, Dashboard, Metrics, MoveBody, NodeList, OperationList, Problem,
+    RebalanceBody, RecoverBody, RfBody, SilenceBody, SilenceList, TableList, TableShow, Told,
 };
 use reqwest::{Method, StatusCode};
 use serde::Serialize;
@@ -59,6 +59,22 @@ impl Api {
 
     pub async fn dashboard(&self) -> Result<Dashboard, CommandError> {
         self.get("/api/v1/dashboard").await
+    }
+
+    pub async fn metrics(&self) -> Result<Metrics, CommandError> {
+        self.get("/api/v1/metrics").await
+    }
+
+    pub async fn alerts(&self) -> Result<AlertList, CommandError> {
+        self.get("/api/v1/alerts").await
+    }
+
+    pub async fn silences(&self) -> Result<SilenceList, CommandError> {
+        self.get("/api/v1/alerts/silences").await
+    }
+
+    pub async fn silence(&self, body: &SilenceBody) -> Result<(), CommandError> {
+        self.send(Method::POST, "/api/v1/alerts/silences", Some(body), ANSWER_TIMEOUT).await.map(drop)
     }
 
     pub async fn nodes(&self) -> Result<NodeList, CommandError> {

@@ -77,12 +77,48 @@ pub enum Command {
     /// What the cluster is doing: health, operations, queue, alerts
     #[command(after_help = "Example: shardwright status --output json | jq .overall_status")]
     Status,
+    /// The figures of operations, queue and cluster
+    #[command(after_help = "Example: shardwright metrics --output json | jq .queue.total_queue_depth")]
+    Metrics,
+    Alerts(AlertsArgs),
     #[command(subcommand)]
     Config(ConfigCommand),
     Plan(PlanArgs),
     #[command(subcommand)]
     Bench(BenchCommand),
     Sim(SimArgs),
+}
+
+/// What must be known now: alerts that fire, and those that were over a moment ago.
+#[derive(Clone, Debug, Args)]
+#[command(after_help = "Examples:\n  shardwright alerts\n  \
+                        shardwright alerts silence --type under_replicated --label table=products --seconds 3600 \\\n    \
+                        --comment 'new disk on its way'\n  \
+                        shardwright alerts silence --type under_replicated --label table=products --seconds 0")]
+pub struct AlertsArgs {
+    #[command(subcommand)]
+    pub command: Option<AlertsCommand>,
+}
+
+#[derive(Clone, Debug, Subcommand)]
+pub enum AlertsCommand {
+    /// Alerts of a type, or with a label, are shown and not announced for a while
+    Silence {
+        /// The type, as in `data_unavailable`; left out: every type
+        #[arg(long = "type", value_name = "TYPE")]
+        kind: Option<String>,
+        /// A label that they have; once for each
+        #[arg(long, value_name = "NAME=VALUE", value_parser = key_value)]
+        label: Vec<(String, String)>,
+        /// For how long; 0 ends the silence of the same type and labels
+        #[arg(long)]
+        seconds: u64,
+        /// Why, for the others
+        #[arg(long, default_value = "")]
+        comment: String,
+    },
+    /// Silences that are not over
+    Silences,
 }
 
 /// Shows the main job from nothing: load, kill -9 under traffic, failover, growth, verification.
@@ -252,6 +288,9 @@ pub struct ServeArgs {
     /// Where the API listens; loopback only in this version
     #[arg(long, value_name = "HOST:PORT", default_value = crate::api::DEFAULT_API, env = "SHARDWRIGHT_API")]
     pub api: SocketAddr,
+    /// An Alertmanager to tell of alerts; the log always tells of them
+    #[arg(long, value_name = "URL", env = "SHARDWRIGHT_ALERT_WEBHOOK", hide_env_values = true)]
+    pub alert_webhook: Option<String>,
     #[command(flatten)]
     pub settings: SettingArgs,
 }

@@ -1,24 +1,170 @@
-//! What an operator must know now: each alert says what, where, and what to do.
+//! The rules: what an operator must know now. Each alert says what, where, and what to do.
+//!
+//! Only conditions are judged here; since when each holds, who hears of it and for how long it is silent is
+//! [`crate::alarm`]'s matter.
+
+mod groups;
 
 use crate::Controller;
-use crate::state::{Group, Halt, Member, TableStatus};
-use model::api::Alert;
-use model::{ClusterState, GroupId, NodeId, Reach};
-use std::collections::BTreeMap;
+use crate::operation::{Kind, Operation, Status, Step, StepStatus};
+use crate::state::{Group, Member, TableStatus};
+use model::api::{Alert, ClusterMetrics, QueueMetrics, RebalancingMetrics};
+use model::{ClusterState, GroupId, Millis, NodeId, Reach, TableName};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
 
 /// Percent of nodes that answer.
 const HEALTH_CRITICAL: f64 = 50.0;
 const HEALTH_DEGRADED: f64 = 80.0;
 const LONG_RUNNING_SECONDS: f64 = 1_800.0;
+/// An alert, and with more than the second the whole status is a warning.
 const QUEUE_DEPTH_HIGH: u64 = 50;
+const QUEUE_DEPTH_WARNING: u64 = 100;
+const FAILURES_MANY: u64 = 3;
+/// A message names no more shards, nodes or holders than this; it says how many there are.
+const NAMED_MAX: usize = 20;
+
+/// The whole look in one word: the first that matches, in this order.
+pub(crate) fn overall_status(
+    cluster: &ClusterMetrics,
+    rebalancing: &RebalancingMetrics,
+    queue: &QueueMetrics,
+    failed_lately: bool,
+    alerts: &[Alert],
+) -> &'static str {
+    let fires = |level| alerts.iter().any(|alert| alert.state == FIRING && alert.level == level);
+    if cluster.cluster_health_percentage < HEALTH_CRITICAL {
+        "critical"
+    } else if failed_lately
+        || rebalancing.longest_running > LONG_RUNNING_SECONDS
+        || queue.total_queue_depth > QUEUE_DEPTH_WARNING
+    {
+        "warning"
+    } else if fires("critical") {
+        "critical"
+    } else if fires("warning") {
+        "warning"
+    } else {
+        "healthy"
+    }
+}
+
+pub(crate) const FIRING: &str = "firing";
+pub(crate) const RESOLVED: &str = "resolved";
+
+/// Nobody leads: for the controllers that see it, since the operator itself decides nothing then.
+pub fn no_master(why: &str) -> Alert {
+    alert(
+        "critical",
+        "no_master",
+        format!("no controller leads: {why}"),
+        "check that the controllers run and reach their control log (disk, etcd) and each other; the lowest live candidate \
+         elects itself after 5 s: start `shardwright serve` where none runs",
+        &[],
+    )
+}
+
+/// What follows from the figures alone. `gone` are the nodes that do not answer.
+fn of_figures(
+    cluster: &ClusterMetrics,
+    rebalancing: &RebalancingMetrics,
+    queue: &QueueMetrics,
+    failed_rebalances: u64,
+    gone: &[&str],
+) -> Vec<Alert> {
+    let mut alerts = Vec::new();
+    let (active, total) = (cluster.active_nodes, cluster.total_nodes);
+    let gone = named(gone.iter().copied());
+    if cluster.cluster_health_percentage < HEALTH_CRITICAL {
+        alerts.push(alert(
+            "critical",
+            "cluster_health",
+            format!("{active}/{total} nodes answer; not: {gone}"),
+            "investigate node failures at once: are the machines up, is searchd running, is the network whole?",
+            &[],
+        ));
+    } else if cluster.cluster_health_percentage < HEALTH_DEGRADED {
+        alerts.push(alert(
+            "warning",
+            "degraded_cluster",
+            format!("{active}/{total} nodes answer; not: {gone}"),
+            "check inactive nodes; REMOVE NODE gives up one that will not be back",
+            &[],
+        ));
+    }
+    if cluster.master_node.is_none() {
+        alerts.push(no_master("the control log names none"));
+    }
+    if failed_rebalances >= FAILURES_MANY {
+        alerts.push(alert(
+            "critical",
+            "multiple_failures",
+            format!("{failed_rebalances} rebalances failed"),
+            "investigate the errors in SHOW SHARDING OPERATIONS, then reset: REBALANCE TABLE … RESET",
+            &[],
+        ));
+    }
+    if rebalancing.longest_running > LONG_RUNNING_SECONDS {
+        alerts.push(alert(
+            "warning",
+            "long_running_operation",
+            format!("an operation has been running for {:.0} s", rebalancing.longest_running),
+            "watch its progress in SHOW SHARDING QUEUE, which says what it waits for, or reset it: REBALANCE TABLE … RESET",
+            &[],
+        ));
+    }
+    if queue.total_queue_depth > QUEUE_DEPTH_HIGH {
+        alerts.push(alert(
+            "warning",
+            "high_queue_depth",
+            format!("{} commands wait", queue.total_queue_depth),
+            "check processing and connectivity: SHOW SHARDING QUEUE says which nodes, `node list` whether their sidecars answer",
+            &[],
+        ));
+    }
+    alerts
+}
+
+/// How long some things have been wrong, as far as this controller saw it.
+#[derive(Debug, Default)]
+pub(crate) struct Wrong {
+    /// Groups with fewer copies than rf.
+    degraded: BTreeMap<GroupId, Millis>,
+    /// Live nodes whose sidecar is not there.
+    without_sidecar: BTreeMap<NodeId, Millis>,
+}
+
+/// What was seen longer than `grace` ago and still is.
+fn overdue<K: Ord + Clone>(
+    since: &mut BTreeMap<K, Millis>,
+    now_wrong: &BTreeSet<K>,
+    now: Millis,
+    grace: Millis,
+    known: impl Fn(&K) -> bool,
+) -> BTreeSet<K> {
+    since.retain(|key, _| now_wrong.contains(key));
+    for key in now_wrong {
+        // What an earlier controller has found overdue is so still.
+        since.entry(key.clone()).or_insert_with(|| if known(key) { Millis::ZERO } else { now });
+    }
+    let late = |at: &Millis| *at == Millis::ZERO || now.since(*at) > grace;
+    since.iter().filter(|(_, at)| late(at)).map(|(key, _)| key.clone()).collect()
+}
 
 impl Controller {
-    pub(crate) fn alerts(&self) -> Vec<Alert> {
-        let mut alerts = Vec::new();
-        self.of_nodes(&mut alerts);
-        self.of_groups(&mut alerts);
-        self.of_shards(&mut alerts);
-        self.of_operations(&mut alerts);
+    /// Every alert whose condition holds now; `since` is not filled in.
+    pub(crate) fn rules(&mut self, fires_already: impl Fn(&str, &[(&str, &str)]) -> bool) -> Vec<Alert> {
+        let (cluster, queue) = (self.cluster_metrics(self.unix_now), self.queue(self.unix_now));
+        let gone: Vec<&str> =
+            self.state.nodes.keys().filter(|node| !self.answers(node)).map(NodeId::as_str).collect();
+        let failed = self.failed_since_reset(self.unix_now).filter(|one| is_rebalance(one)).count() as u64;
+        let mut alerts = of_figures(&cluster, &self.rebalancing(self.unix_now), &queue, failed, &gone);
+        alerts.extend(self.of_identities());
+        alerts.extend(self.of_groups());
+        let overdue = self.overdue(fires_already);
+        alerts.extend(self.of_shards(&overdue.0));
+        alerts.extend(overdue.1.iter().map(sidecar_away));
+        alerts.extend(self.state.active().filter_map(of_operation));
         if let Some(why) = &self.plan_refused {
             alerts.push(alert(
                 "critical",
@@ -28,10 +174,39 @@ impl Controller {
                 &[],
             ));
         }
-        for alert in &mut alerts {
-            alert.since = self.unix_now;
-        }
         alerts
+    }
+
+    /// Groups and nodes that have been wrong for longer than the grace.
+    fn overdue(
+        &mut self,
+        fires_already: impl Fn(&str, &[(&str, &str)]) -> bool,
+    ) -> (BTreeSet<GroupId>, BTreeSet<NodeId>) {
+        let degraded: BTreeSet<GroupId> = self
+            .state
+            .groups
+            .iter()
+            .filter(|(id, group)| !group.shards.is_empty() && self.rf_status(id, group) == "degraded")
+            .map(|(id, _)| id.clone())
+            .collect();
+        let away: BTreeSet<NodeId> = self
+            .state
+            .live_nodes()
+            .filter(|node| self.answers(node) && !self.sidecar_is_ours(node))
+            .cloned()
+            .collect();
+        let (now, grace) = (self.now, Millis::from_secs(self.config.settings.node_loss_grace_seconds));
+        let state = &self.state;
+        let mut wrong = std::mem::take(&mut self.wrong);
+        let degraded = overdue(&mut wrong.degraded, &degraded, now, grace, |group| {
+            let tables = state.groups.get(group).map(Group::table_names).unwrap_or_default();
+            tables.iter().any(|table| fires_already("under_replicated", &[("table", table.as_str())]))
+        });
+        let away = overdue(&mut wrong.without_sidecar, &away, now, grace, |node| {
+            fires_already("sidecar_away", &[("node", node.as_str())])
+        });
+        self.wrong = wrong;
+        (degraded, away)
     }
 
     /// Whether the node is a member that answered the last look; one not looked at yet is taken for one.
@@ -58,183 +233,148 @@ impl Controller {
         }
     }
 
-    fn of_nodes(&self, alerts: &mut Vec<Alert>) {
-        let metrics = self.cluster_metrics(self.unix_now);
-        let (active, total) = (metrics.active_nodes, metrics.total_nodes);
-        let health = metrics.cluster_health_percentage;
-        let gone: Vec<&str> =
-            self.state.nodes.keys().filter(|node| !self.answers(node)).map(NodeId::as_str).collect();
-        let gone = gone.join(", ");
-        if health < HEALTH_CRITICAL {
-            alerts.push(alert(
-                "critical",
-                "cluster_health",
-                format!("{active} of {total} nodes answer; not: {gone}"),
-                "look after the nodes at once: are the machines up, is searchd running, is the network whole?",
-                &[],
-            ));
-        } else if health < HEALTH_DEGRADED {
-            alerts.push(alert(
-                "warning",
-                "degraded_cluster",
-                format!("{active} of {total} nodes answer; not: {gone}"),
-                "check the nodes that do not answer; REMOVE NODE gives up one that will not be back",
-                &[],
-            ));
-        }
-        for (node, known) in &self.state.nodes {
+    fn of_identities(&self) -> Vec<Alert> {
+        let replaced = self.state.nodes.iter().filter(|(node, known)| {
             let other = self.observed.view(node).and_then(|view| view.sidecar.as_ref());
-            if other.is_some_and(|sidecar| sidecar.poll.uuid != known.uuid) {
-                alerts.push(alert(
+            other.is_some_and(|sidecar| sidecar.poll.uuid != known.uuid)
+        });
+        replaced
+            .map(|(node, _)| {
+                alert(
                     "critical",
                     "node_replaced",
                     format!("{node} answers, but it is not the node that was there: its identity has changed"),
                     "was its disk replaced? restore the file `uuid` of its sidecar's directory with the old data; without that data REMOVE NODE, and it joins as a new one",
                     &[("node", node.to_string())],
-                ));
-            }
-        }
+                )
+            })
+            .collect()
     }
 
-    /// Groups that no routing table names.
-    fn of_groups(&self, alerts: &mut Vec<Alert>) {
+    /// By group, as what is whole needs no look at each of its shards.
+    fn of_shards(&self, overdue: &BTreeSet<GroupId>) -> Vec<Alert> {
+        let mut broken: BTreeMap<&TableName, Vec<(u32, &GroupId)>> = BTreeMap::new();
+        let mut short: BTreeMap<&TableName, Vec<u32>> = BTreeMap::new();
         for (id, group) in &self.state.groups {
-            let Some(halt) = group.halt else { continue };
-            let names: Vec<String> = group.table_names().iter().map(ToString::to_string).collect();
-            let members: Vec<&str> = group.members.keys().map(NodeId::as_str).collect();
-            let (tables, members) = (names.join(", "), members.join(", "));
-            let labels = [("group", id.to_string())];
-            alerts.push(match halt {
-                Halt::NoQuorum => alert(
-                    "critical",
-                    "no_quorum",
-                    format!("group {id} of {tables} has no quorum on any of {members}: its tables are not routed"),
-                    &format!(
-                        "bring back the members that are away; only when they are gone for good, on the one of them that is most advanced: SET CLUSTER {id} GLOBAL 'pc.bootstrap' = 1"
-                    ),
-                    &labels,
-                ),
-                Halt::Stopped | Halt::Anew => {
-                    let how = if halt == Halt::Anew { " and was formed anew from one copy" } else { "" };
-                    let waits = self.choices.get(id).map_or("it is being brought back", |choice| &choice.waits_for);
-                    alert(
-                        "critical",
-                        "group_stopped",
-                        format!("group {id} of {tables} stopped on all of {members}{how}: its tables are not routed; it waits for: {waits}"),
-                        &format!(
-                            "start the nodes that it waits for; if they will not be back, `shardwright group recover {id} --from NODE` takes the copy of NODE and gives up what only others hold"
-                        ),
-                        &labels,
-                    )
+            let status = self.rf_status(id, group);
+            for shard in group.shards.iter().filter(|_| status != "ok") {
+                let active = |table: &crate::state::Table| table.status == TableStatus::Active;
+                if !self.state.tables.get(&shard.table).is_some_and(active) {
+                    continue;
                 }
-            });
-        }
-        if let Some(cluster) = self.stopped_user_cluster() {
-            alerts.push(alert(
-                "critical",
-                "user_cluster_stopped",
-                format!("cluster {cluster} has no quorum on any node; no node can join"),
-                "see the runbook of a total loss: one that holds tables of your own is brought back by hand, with the copy that you choose",
-                &[("group", cluster.to_string())],
-            ));
-        }
-    }
-
-    /// The user's own cluster, when some node shows it and none with a quorum.
-    fn stopped_user_cluster(&self) -> Option<&GroupId> {
-        let cluster = self.state.cluster.as_ref()?;
-        let views = self.state.nodes.keys().filter(|node| self.answers(node));
-        let mut shown = views.filter_map(|node| self.observed.cluster(node, cluster)).peekable();
-        (shown.peek().is_some()
-            && shown.all(|shown| {
-                matches!(shown.status, ClusterState::NonPrimary | ClusterState::RecoveryRequired)
-            }))
-        .then_some(cluster)
-    }
-
-    fn of_shards(&self, alerts: &mut Vec<Alert>) {
-        let grace_is_over = self.next_grace_end().is_none();
-        for (name, table) in self.state.tables.iter().filter(|(_, table)| table.status == TableStatus::Active)
-        {
-            let mut short = Vec::new();
-            for (number, group) in table.homes.iter().enumerate() {
-                let Some(known) = self.state.groups.get(group) else { continue };
-                match self.rf_status(group, known) {
-                    "broken" => alerts.push(self.unavailable(name.as_str(), number, group, known)),
-                    "degraded" if grace_is_over => short.push(number.to_string()),
-                    _ => {}
+                if status == "broken" {
+                    broken.entry(&shard.table).or_default().push((shard.number, id));
+                } else if overdue.contains(id) {
+                    short.entry(&shard.table).or_default().push(shard.number);
                 }
             }
-            if !short.is_empty() {
-                alerts.push(alert(
-                    "warning",
-                    "under_replicated",
-                    format!("shards of {name} with fewer than {} copies: {}", table.spec.rf, short.join(", ")),
-                    "copies are made as soon as a node has room: see SHOW SHARDING OPERATIONS, and whether moves are paused",
-                    &[("table", name.to_string())],
-                ));
-            }
         }
-    }
-
-    fn unavailable(&self, table: &str, shard: usize, group: &GroupId, known: &Group) -> Alert {
-        let holders: Vec<&str> = known.members.keys().map(NodeId::as_str).collect();
-        let closed = known.members.keys().any(|node| self.is_closed_on(group, node));
-        let action = if closed {
-            format!(
-                "group {group} stopped on all its nodes: see the runbook of a total loss; the newest copy is on one of {}",
-                holders.join(", ")
+        let broken = broken.into_iter().map(|(table, shards)| self.unavailable(table, shards));
+        let short = short.into_iter().map(|(table, mut shards)| {
+            shards.sort_unstable();
+            let rf = self.state.tables.get(table).map_or(0, |table| table.spec.rf);
+            alert(
+                "warning",
+                "under_replicated",
+                format!("{} of {table} with fewer than {rf} copies", shards_named(&shards)),
+                "copies are made as soon as a node has room: see SHOW SHARDING OPERATIONS, and whether moves are paused",
+                &[("table", table.to_string())],
             )
-        } else {
-            format!("bring back one of its last holders: {}", holders.join(", "))
-        };
-        let message = format!("shard {shard} of {table} has no live copy");
-        let labels = [("table", table.to_owned()), ("shard", shard.to_string())];
-        alert("critical", "data_unavailable", message, &action, &labels)
+        });
+        broken.chain(short).collect()
     }
 
-    fn of_operations(&self, alerts: &mut Vec<Alert>) {
-        let longest = self.rebalancing(self.unix_now).longest_running;
-        if longest > LONG_RUNNING_SECONDS {
-            alerts.push(alert(
-                "warning",
-                "long_running_operation",
-                format!("an operation has been running for {longest:.0} s"),
-                "look at SHOW SHARDING QUEUE for what it waits for",
-                &[],
-            ));
-        }
-        let depth = self.queue(self.unix_now).total_queue_depth;
-        if depth > QUEUE_DEPTH_HIGH {
-            alerts.push(alert(
-                "warning",
-                "high_queue_depth",
-                format!("{depth} commands wait"),
-                "check that the nodes' sidecars answer: SHOW SHARDING QUEUE",
-                &[],
-            ));
-        }
-        for operation in self.state.active() {
-            let stuck = |step: &&crate::operation::Step| {
-                step.attempts >= crate::saga::ATTEMPTS_STUCK && operation.is_open(step)
-            };
-            let Some(step) = operation.steps.iter().find(stuck) else { continue };
-            let node = step.node.as_ref().map(ToString::to_string).unwrap_or_default();
-            let (id, class) = (operation.id, step.work.class());
-            let error = step.error.clone().unwrap_or_default();
-            alerts.push(alert(
-                "warning",
-                "stuck_undo",
-                format!(
-                    "operation {id} ({} {}): {class} on {node} does not succeed: {error}",
-                    operation.name(),
-                    operation.subject()
-                ),
-                "look at the node's log and at SHOW SHARDING QUEUE; it is tried on",
-                &[("operation", id.to_string()), ("node", node)],
-            ));
-        }
+    fn unavailable(&self, table: &TableName, mut shards: Vec<(u32, &GroupId)>) -> Alert {
+        shards.sort_unstable();
+        let groups: BTreeSet<&GroupId> = shards.iter().map(|(_, group)| *group).collect();
+        let known = || groups.iter().filter_map(|id| Some((*id, self.state.groups.get(*id)?)));
+        let holders: BTreeSet<&str> =
+            known().flat_map(|(_, group)| group.members.keys().map(NodeId::as_str)).collect();
+        let holders = named(holders.into_iter());
+        let stopped: Vec<&str> = known()
+            .filter(|(id, group)| group.members.keys().any(|node| self.is_closed_on(id, node)))
+            .map(|(id, _)| id.as_str())
+            .collect();
+        let action = if stopped.is_empty() {
+            format!("bring back one of its last holders: {holders}")
+        } else {
+            let groups = named(stopped.into_iter());
+            format!(
+                "group {groups} stopped on all its nodes: see the runbook of a total loss; the newest copy is on one of {holders}"
+            )
+        };
+        let numbers: Vec<u32> = shards.iter().map(|(number, _)| *number).collect();
+        let have = if numbers.len() == 1 { "has" } else { "have" };
+        let message =
+            format!("{} of {table} {have} no live copy; last holders: {holders}", shards_named(&numbers));
+        alert("critical", "data_unavailable", message, &action, &[("table", table.to_string())])
     }
+}
+
+/// Whether copies were to be moved by it.
+pub(crate) const fn is_rebalance(operation: &Operation) -> bool {
+    operation.is_move() || matches!(operation.kind, Kind::ChangeRf { .. })
+}
+
+fn of_operation(operation: &Operation) -> Option<Alert> {
+    let stuck = |step: &&Step| step.attempts >= crate::saga::ATTEMPTS_STUCK && operation.is_open(step);
+    let step = operation.steps.iter().find(stuck)?;
+    let node = step.node.as_ref().map(ToString::to_string).unwrap_or_default();
+    let (id, class) = (operation.id, step.work.class());
+    let error = step.error.clone().unwrap_or_default();
+    let what = format!("operation {id} ({} {})", operation.name(), operation.subject());
+    let labels = [("operation", id.to_string()), ("node", node.clone())];
+    let undoing = operation.status == Status::Unwinding && step.status == StepStatus::Undoing;
+    Some(if undoing {
+        alert(
+            "warning",
+            "stuck_undo",
+            format!("{what}: what {class} left behind on {node} cannot be taken back: {error}"),
+            "look at the node's log and at SHOW SHARDING QUEUE; it is tried on, and nothing is forgotten",
+            &labels,
+        )
+    } else {
+        alert(
+            "warning",
+            "stuck_step",
+            format!("{what}: {class} on {node} does not succeed: {error}"),
+            "look at the node's log and at SHOW SHARDING QUEUE; it is tried on",
+            &labels,
+        )
+    })
+}
+
+fn sidecar_away(node: &NodeId) -> Alert {
+    alert(
+        "warning",
+        "sidecar_away",
+        format!("{node} answers, but its sidecar does not: nothing can be changed on it"),
+        "see the runbook of a sidecar that is away: is searchd's buddy_path set, does the sidecar reach the controller?",
+        &[("node", node.to_string())],
+    )
+}
+
+/// `shard 3`, `shards 1, 3, 5`.
+fn shards_named(numbers: &[u32]) -> String {
+    let word = if numbers.len() == 1 { "shard" } else { "shards" };
+    let texts: Vec<String> = numbers.iter().take(NAMED_MAX + 1).map(ToString::to_string).collect();
+    let rest = numbers.len().saturating_sub(texts.len());
+    format!("{word} {}", named_with(texts.iter().map(String::as_str), rest))
+}
+
+fn named<'a>(names: impl ExactSizeIterator<Item = &'a str>) -> String {
+    named_with(names, 0)
+}
+
+/// The first ones, and how many more there are.
+fn named_with<'a>(names: impl ExactSizeIterator<Item = &'a str>, further: usize) -> String {
+    let more = (names.len() + further).saturating_sub(NAMED_MAX);
+    let mut text = names.take(NAMED_MAX).collect::<Vec<_>>().join(", ");
+    if more > 0 {
+        // Writing to a string cannot fail.
+        let _ = write!(text, " and {more} more");
+    }
+    text
 }
 
 fn alert(level: &str, kind: &str, message: String, action: &str, labels: &[(&str, String)]) -> Alert {
@@ -244,10 +384,147 @@ fn alert(level: &str, kind: &str, message: String, action: &str, labels: &[(&str
         message,
         action: action.to_owned(),
         since: 0,
-        labels: labels
-            .iter()
-            .map(|(key, value)| ((*key).to_owned(), value.clone()))
-            .collect::<BTreeMap<_, _>>(),
-        state: "firing".to_owned(),
+        labels: labels.iter().map(|(key, value)| ((*key).to_owned(), value.clone())).collect(),
+        state: FIRING.to_owned(),
+        silenced_until: None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Figures {
+        active: u64,
+        total: u64,
+        longest: f64,
+        depth: u64,
+        failed: u64,
+        master: bool,
+    }
+
+    const WELL: Figures = Figures { active: 10, total: 10, longest: 0.0, depth: 0, failed: 0, master: true };
+
+    fn metrics(figures: &Figures) -> (ClusterMetrics, RebalancingMetrics, QueueMetrics) {
+        let health =
+            if figures.total == 0 { 100.0 } else { figures.active as f64 * 100.0 / figures.total as f64 };
+        (
+            ClusterMetrics {
+                total_nodes: figures.total,
+                active_nodes: figures.active,
+                cluster_health_percentage: health,
+                master_node: figures.master.then(|| "m:1".to_owned()),
+                ..ClusterMetrics::default()
+            },
+            RebalancingMetrics { longest_running: figures.longest, ..RebalancingMetrics::default() },
+            QueueMetrics { total_queue_depth: figures.depth, ..QueueMetrics::default() },
+        )
+    }
+
+    fn fired(figures: &Figures) -> Vec<Alert> {
+        let (cluster, rebalancing, queue) = metrics(figures);
+        of_figures(&cluster, &rebalancing, &queue, figures.failed, &["n:1", "n:2"])
+    }
+
+    fn kinds(figures: &Figures) -> Vec<(String, String)> {
+        fired(figures).into_iter().map(|alert| (alert.level, alert.kind)).collect()
+    }
+
+    /// Each figure just below, at and above its threshold.
+    #[test]
+    fn alerts_fire_exactly_beyond_their_thresholds() {
+        let one = |level: &str, kind: &str| vec![(level.to_owned(), kind.to_owned())];
+        let cases: Vec<(Figures, Vec<(String, String)>)> = vec![
+            (WELL, Vec::new()),
+            (Figures { active: 0, total: 0, ..WELL }, Vec::new()),
+            (Figures { active: 8, ..WELL }, Vec::new()),
+            (Figures { active: 799, total: 1000, ..WELL }, one("warning", "degraded_cluster")),
+            (Figures { active: 5, ..WELL }, one("warning", "degraded_cluster")),
+            (Figures { active: 499, total: 1000, ..WELL }, one("critical", "cluster_health")),
+            (Figures { active: 0, ..WELL }, one("critical", "cluster_health")),
+            (Figures { longest: 1_800.0, ..WELL }, Vec::new()),
+            (Figures { longest: 1_801.0, ..WELL }, one("warning", "long_running_operation")),
+            (Figures { depth: 50, ..WELL }, Vec::new()),
+            (Figures { depth: 51, ..WELL }, one("warning", "high_queue_depth")),
+            (Figures { failed: 2, ..WELL }, Vec::new()),
+            (Figures { failed: 3, ..WELL }, one("critical", "multiple_failures")),
+            (Figures { master: false, ..WELL }, one("critical", "no_master")),
+        ];
+        for (figures, expected) in cases {
+            assert_eq!(kinds(&figures), expected);
+        }
+    }
+
+    #[test]
+    fn messages_name_what_there_is_and_actions_what_to_do() {
+        let health = &fired(&Figures { active: 3, ..WELL })[0];
+        assert!(health.message.starts_with("3/10 nodes") && health.message.ends_with("n:1, n:2"));
+        assert!(health.action.contains("investigate node failures at once"), "{}", health.action);
+        for (figures, words) in [
+            (Figures { active: 7, ..WELL }, vec!["check inactive nodes"]),
+            (Figures { master: false, ..WELL }, vec!["check", "elects"]),
+            (Figures { failed: 3, ..WELL }, vec!["investigate", "reset"]),
+            (Figures { longest: 1_801.0, ..WELL }, vec!["watch its progress", "reset"]),
+            (Figures { depth: 51, ..WELL }, vec!["check processing and connectivity"]),
+        ] {
+            let alert = &fired(&figures)[0];
+            for word in words {
+                assert!(alert.action.contains(word), "{}: {}", alert.kind, alert.action);
+            }
+        }
+    }
+
+    #[test]
+    fn the_overall_status_is_the_first_that_matches() {
+        let firing = |level: &str| vec![alert(level, "k", String::new(), "", &[])];
+        let resolved: Vec<Alert> =
+            firing("critical").into_iter().map(|one| Alert { state: RESOLVED.to_owned(), ..one }).collect();
+        let status = |figures: &Figures, failed: bool, alerts: &[Alert]| {
+            let (cluster, rebalancing, queue) = metrics(figures);
+            overall_status(&cluster, &rebalancing, &queue, failed, alerts)
+        };
+        assert_eq!(status(&WELL, false, &[]), "healthy");
+        assert_eq!(status(&Figures { active: 0, total: 0, ..WELL }, false, &[]), "healthy");
+        assert_eq!(status(&Figures { active: 499, total: 1000, ..WELL }, true, &[]), "critical");
+        assert_eq!(status(&Figures { active: 5, ..WELL }, false, &[]), "healthy", "50 % alone is no more");
+        assert_eq!(status(&WELL, true, &[]), "warning");
+        assert_eq!(status(&Figures { longest: 1_800.0, ..WELL }, false, &[]), "healthy");
+        assert_eq!(status(&Figures { longest: 1_801.0, ..WELL }, false, &[]), "warning");
+        assert_eq!(status(&Figures { depth: 100, ..WELL }, false, &[]), "healthy");
+        assert_eq!(status(&Figures { depth: 101, ..WELL }, false, &[]), "warning");
+        assert_eq!(status(&WELL, false, &firing("critical")), "critical");
+        assert_eq!(status(&WELL, false, &firing("warning")), "warning");
+        assert_eq!(status(&WELL, false, &resolved), "healthy");
+        // A failure, a long run and a deep queue are looked at before alerts are.
+        assert_eq!(status(&WELL, true, &firing("critical")), "warning");
+        assert_eq!(status(&Figures { depth: 101, ..WELL }, false, &firing("critical")), "warning");
+    }
+
+    #[test]
+    fn many_shards_are_counted_rather_than_named() {
+        assert_eq!(shards_named(&[3]), "shard 3");
+        assert_eq!(shards_named(&[1, 2]), "shards 1, 2");
+        let many: Vec<u32> = (0..500).collect();
+        let text = shards_named(&many);
+        assert!(text.ends_with("18, 19 and 480 more"), "{text}");
+        let just: Vec<u32> = (0..20).collect();
+        assert!(shards_named(&just).ends_with("18, 19"));
+        let one_more: Vec<u32> = (0..21).collect();
+        assert!(shards_named(&one_more).ends_with("19 and 1 more"));
+    }
+
+    #[test]
+    fn a_fault_is_overdue_only_after_its_grace() {
+        let (mut since, grace) = (BTreeMap::new(), Millis(3_000));
+        let wrong: BTreeSet<u8> = [1].into();
+        let mut late =
+            |wrong: &BTreeSet<u8>, now| !overdue(&mut since, wrong, Millis(now), grace, |_| false).is_empty();
+        assert!(!late(&wrong, 1_000));
+        assert!(!late(&wrong, 4_000), "not longer than the grace");
+        assert!(late(&wrong, 4_001));
+        assert!(!late(&[].into(), 4_002));
+        assert!(!late(&wrong, 4_003), "counted anew");
+        let mut since = BTreeMap::new();
+        assert!(!overdue(&mut since, &wrong, Millis(5), grace, |_| true).is_empty(), "it was before");
     }
 }

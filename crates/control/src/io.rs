@@ -1,5 +1,6 @@
 //! What goes into the operator and what comes out: the whole surface between it and the driver.
 
+use model::api::Alert;
 use model::wire::{ShardingStatement, SidecarPoll, StatementReply, TableNameEntry};
 use model::{Command, Epoch, LogIndex, Measurement, NodeId, NodeStatus, Reach};
 use serde::{Deserialize, Serialize};
@@ -53,6 +54,8 @@ pub enum Effect {
     Answer { request: RequestId, reply: StatementReply },
     /// Wake the held poll of every sidecar: the name list changed.
     NamesChanged,
+    /// Tell whoever is to be told: the alert fires, fires still, or is over.
+    Announce(Alert),
 }
 
 /// The outcome of a tick.
@@ -64,6 +67,8 @@ pub struct Effects {
     /// The last index before these records.
     pub expected: LogIndex,
     pub effects: Vec<Effect>,
+    /// The planner ran in this tick, which took most of its time.
+    pub planned: bool,
 }
 
 /// What a sidecar is told with every answer, besides commands.

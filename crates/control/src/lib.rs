@@ -21,9 +21,11 @@
 //! | `rules` | what must be so before a command is sent |
 //! | `recover`, `gate` | groups that stopped as a whole, the choice of the newest copy, and who may start before |
 //! | `observed`, `detector`, `reconcile`, `moves` | what is seen, and the work that follows from it |
-//! | `statements`, `orders`, `views`, `alerts` | what clients ask, what operators order, what people see and must know |
+//! | `statements`, `orders`, `views`, `tables` | what clients ask, what operators order, what people see |
+//! | `alerts`, [`alarm`] | what people must know: the conditions, and since when, to whom and how often it is said |
 //! | [`bench`] | a cluster at rest, to measure a turn on |
 
+pub mod alarm;
 mod alerts;
 pub mod bench;
 mod catalogue;
@@ -49,10 +51,12 @@ mod saga;
 pub mod state;
 mod statements;
 mod steps;
+mod tables;
 mod unwind;
 mod verify;
 mod views;
 
+pub use alerts::no_master;
 pub use io::{Effect, Effects, Input, PollAnswer, RequestId, StandingOrders};
 pub use record::Record;
 
@@ -139,6 +143,8 @@ pub struct Controller {
     /// Per node, the state and the look that its routes were last compared with.
     routes_compared: BTreeMap<NodeId, (LogIndex, Millis)>,
     plan_refused: Option<String>,
+    alarm: alarm::Alarm,
+    wrong: alerts::Wrong,
     next_token: u64,
     random: u64,
     now: Millis,
@@ -194,6 +200,8 @@ impl Controller {
             admitted: BTreeMap::new(),
             routes_compared: BTreeMap::new(),
             plan_refused: None,
+            alarm: alarm::Alarm::default(),
+            wrong: alerts::Wrong::default(),
             next_token: 0,
             now: Millis::ZERO,
             unix_now: 0,
@@ -252,6 +260,7 @@ impl Controller {
         self.answer_waiting();
         self.run_operations();
         self.sweep_verifications();
+        self.watch_alerts();
         self.take_looks();
         std::mem::take(&mut self.out)
     }

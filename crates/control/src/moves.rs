@@ -29,6 +29,7 @@ impl Controller {
         {
             return;
         }
+        self.out.planned = true;
         let Some((problem, plan)) = self.planned() else { return };
         if let Err(violations) = planner::lint::check(&problem, &plan) {
             self.plan_refused = Some(format!("{violations:?}"));

@@ -246,8 +246,16 @@ impl Controller {
                 self.hold(None);
                 self.flights.try_again_at(self.now);
                 self.replan();
+                self.see_failures();
                 Ok(self.rebalance_state(name))
             }
+        }
+    }
+
+    /// What has failed until now is known, and no warning any more.
+    fn see_failures(&mut self) {
+        if self.failed_since_reset(self.unix_now).next().is_some() {
+            self.record(Record::FailuresSeen { before: self.state.next_operation });
         }
     }
 

@@ -4,6 +4,7 @@
 
 use crate::operation::Operation;
 use crate::state::{Halt, Hold};
+use model::api::{Alert, Silence};
 use model::{Content, Epoch, GroupId, NodeId, OperationId, StepId, TableName};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -159,6 +160,23 @@ pub enum Record {
         group: GroupId,
         halt: Option<Halt>,
         unix: u64,
+    },
+    /// An alert began at its `since`.
+    AlertFired {
+        alert: Alert,
+    },
+    /// It is over; `key` as of [`crate::alarm::key`].
+    AlertResolved {
+        key: String,
+        unix: u64,
+    },
+    /// An operator does not want to hear of some alerts for a while.
+    AlertSilenced {
+        silence: Silence,
+    },
+    /// An operator has seen the failures of operations before this one.
+    FailuresSeen {
+        before: OperationId,
     },
     /// A copy that was to leave stays: what should have replaced it is lost.
     MemberServing {

@@ -70,6 +70,10 @@ impl Controller {
                 self.recover_from(&group, &from).map(|()| StatementReply::Ok)
             }
             ShardingStatement::Gate { node } => Ok(self.gate_reply(&node)),
+            ShardingStatement::SelectView { query } => self.select(&query),
+            ShardingStatement::Silence { kind, labels, seconds, comment } => {
+                self.silence(kind, labels, seconds, comment).map(|()| StatementReply::Ok)
+            }
             look => Ok(self.show(&look)),
         }
     }

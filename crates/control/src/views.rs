@@ -1,6 +1,7 @@
 //! What people and scripts see of the state: `SHOW SHARDING …`, lists and the dashboard. Reads only.
 
 use crate::Controller;
+use crate::alerts::overall_status;
 use crate::operation::{Operation, Status};
 use crate::state::{Group, Member, Table, TableStatus};
 use model::api::{
@@ -9,8 +10,9 @@ use model::api::{
 };
 use model::wire::{ShardingStatement, StatementReply};
 use model::{GroupId, NodeId, TableName};
+use std::collections::BTreeSet;
 
-type Row = Vec<Option<String>>;
+pub(crate) type Row = Vec<Option<String>>;
 
 /// A failed operation makes the whole look unhealthy for a day.
 const FAILED_SHOWN_SECONDS: u64 = 24 * 3600;
@@ -29,7 +31,7 @@ impl Controller {
             ShardingStatement::ShowQueue => self.show_queue(),
             ShardingStatement::ShowAlerts => rows(
                 &["level", "type", "message", "action", "since", "state"],
-                self.alerts()
+                self.alerts(self.unix_now)
                     .into_iter()
                     .map(|alert| {
                         [
@@ -201,7 +203,7 @@ impl Controller {
     }
 
     /// A table's state is that of the operations that touch it.
-    fn table_state(&self, table: &Table) -> &'static str {
+    pub(crate) fn table_state(&self, table: &Table) -> &'static str {
         match table.status {
             TableStatus::Creating => return "creating",
             TableStatus::Dropping => return "dropping",
@@ -261,19 +263,9 @@ impl Controller {
         let rebalancing = self.rebalancing(unix_now);
         let queue = self.queue(unix_now);
         let cluster = self.cluster_metrics(unix_now);
-        let alerts = self.alerts();
-        let critical = alerts.iter().any(|alert| alert.level == "critical");
-        let overall_status = if cluster.cluster_health_percentage < 50.0 || critical {
-            "critical"
-        } else if self.failed_lately(unix_now)
-            || rebalancing.longest_running > 1800.0
-            || queue.total_queue_depth > 100
-            || !alerts.is_empty()
-        {
-            "warning"
-        } else {
-            "healthy"
-        };
+        let alerts = self.alerts(unix_now);
+        let failed = self.failed_since_reset(unix_now).next().is_some();
+        let overall_status = overall_status(&cluster, &rebalancing, &queue, failed, &alerts);
         Dashboard {
             timestamp: unix_now,
             overall_status: overall_status.to_owned(),
@@ -284,23 +276,39 @@ impl Controller {
         }
     }
 
-    /// Whether an operation failed within the time that failed ones are kept in sight.
-    fn failed_lately(&self, unix_now: u64) -> bool {
-        self.state.finished.iter().any(|operation| {
+    /// Operations that failed within the time that failures are kept in sight, and that no reset came after.
+    pub(crate) fn failed_since_reset(&self, unix_now: u64) -> impl Iterator<Item = &Operation> {
+        self.state.finished.iter().filter(move |operation| {
             operation.status == Status::Failed
+                && operation.id >= self.state.failures_seen_before
                 && operation.finished_at.is_some_and(|at| unix_now.saturating_sub(at) < FAILED_SHOWN_SECONDS)
         })
     }
 
+    /// Tables that some operation touches.
+    fn busy_tables(&self) -> BTreeSet<&TableName> {
+        let mut busy = BTreeSet::new();
+        for operation in self.state.active() {
+            busy.extend(operation.table());
+            if let Some(group) = operation.group().and_then(|group| self.state.groups.get(group)) {
+                busy.extend(group.shards.iter().map(|shard| &shard.table));
+            }
+        }
+        let changes = self.state.tables.iter().filter(|(_, table)| table.status != TableStatus::Active);
+        busy.extend(changes.map(|(name, _)| name));
+        busy
+    }
+
     pub(crate) fn rebalancing(&self, unix_now: u64) -> RebalancingMetrics {
         let total = self.state.tables.len() as u64;
-        let idle =
-            self.state.tables.values().filter(|table| self.table_state(table) == "idle").count() as u64;
+        let busy = self.busy_tables();
+        let idle = self.state.tables.keys().filter(|name| !busy.contains(name)).count() as u64;
+        let window = self.config.settings.metrics_retention_days * 24 * 3600;
         let durations: Vec<f64> = self
             .state
             .finished
             .iter()
-            .filter(|operation| operation.status == Status::Done)
+            .filter(|operation| operation.finished_at.is_some_and(|at| unix_now.saturating_sub(at) <= window))
             .filter_map(|operation| Some(operation.finished_at?.saturating_sub(operation.started_at?) as f64))
             .collect();
         let average =
@@ -345,6 +353,25 @@ impl Controller {
         metrics
     }
 
+    /// Shards by how whole they are: (`ok`, `degraded`, `broken`). By group, as the shards of one share their fate.
+    pub fn shards_by_rf_status(&self) -> (u64, u64, u64) {
+        let mut counts = (0, 0, 0);
+        for (id, group) in &self.state.groups {
+            let shards = group.shards.len() as u64;
+            match self.rf_status(id, group) {
+                "ok" => counts.0 += shards,
+                "degraded" => counts.1 += shards,
+                _ => counts.2 += shards,
+            }
+        }
+        counts
+    }
+
+    /// Live nodes whose sidecar does not answer, or is another's.
+    pub fn sidecars_away(&self) -> u64 {
+        self.state.live_nodes().filter(|node| !self.sidecar_is_ours(node)).count() as u64
+    }
+
     pub(crate) fn cluster_metrics(&self, unix_now: u64) -> ClusterMetrics {
         let total = self.state.nodes.len() as u64;
         let active = self.state.nodes.keys().filter(|node| self.answers(node)).count() as u64;
@@ -366,7 +393,7 @@ impl Controller {
     }
 }
 
-fn rows(columns: &[&str], rows: Vec<Row>) -> StatementReply {
+pub(crate) fn rows(columns: &[&str], rows: Vec<Row>) -> StatementReply {
     StatementReply::Rows { columns: columns.iter().map(|&column| column.to_owned()).collect(), rows }
 }
 

@@ -3,6 +3,7 @@
 use model::sql::{LexError, Token, TokenKind, tokenize};
 
 /// A place in a statement's tokens.
+#[derive(Clone)]
 pub(crate) struct Cursor<'a> {
     sql: &'a str,
     tokens: Vec<Token<'a>>,

@@ -19,6 +19,7 @@ pub mod session;
 pub mod sharding;
 pub mod statement;
 pub mod status;
+mod views;
 
 pub use client::Client;
 pub use outcome::{CallError, outcome};

@@ -4,6 +4,7 @@
 
 use crate::columns::{is_table_option, read_columns, read_value};
 use crate::cursor::{Cursor, TableRef};
+use crate::views;
 use model::sql::TokenKind;
 use model::wire::{RebalanceOrder, ShardingStatement};
 use model::{GroupId, NodeId, Schema, TableName, TableSpec};
@@ -53,6 +54,9 @@ pub fn read(sql: &str) -> Option<Result<ShardingStatement, Refusal>> {
     }
     if cursor.keywords(&["SHOW", "SHARDING"]) {
         return Some(show(&mut cursor));
+    }
+    if cursor.keyword("SELECT") {
+        return views::select(&mut cursor);
     }
     if cursor.keywords(&["ALTER", "TABLE"]) {
         return set_rf(&mut cursor);

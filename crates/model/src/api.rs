@@ -96,6 +96,20 @@ pub struct Dashboard {
     pub alerts: Vec<Alert>,
 }
 
+/// `metrics`: the dashboard's figures alone.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Metrics {
+    pub rebalancing: RebalancingMetrics,
+    pub queue: QueueMetrics,
+    pub cluster: ClusterMetrics,
+}
+
+/// `alerts`: those that fire, and those that were over within the cooldown.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AlertList {
+    pub alerts: Vec<Alert>,
+}
+
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct RebalancingMetrics {
     pub total_tables: u64,
@@ -136,7 +150,7 @@ pub struct ClusterMetrics {
     pub topology_changes_last_hour: u64,
 }
 
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Alert {
     pub level: String,
     #[serde(rename = "type")]
@@ -147,6 +161,41 @@ pub struct Alert {
     pub labels: BTreeMap<String, String>,
     /// `firing` or `resolved`.
     pub state: String,
+    /// Until then nobody is told of it; null when everybody is.
+    #[serde(default)]
+    pub silenced_until: Option<u64>,
+}
+
+/// Alerts that an operator does not want to hear of for a while. They are still shown.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Silence {
+    /// The type of alert; null for every type.
+    #[serde(rename = "type")]
+    pub kind: Option<String>,
+    /// Those that an alert must have; it may have others.
+    pub labels: BTreeMap<String, String>,
+    pub until: u64,
+    pub comment: String,
+    pub created_at: u64,
+}
+
+/// `POST /api/v1/alerts/silences`. A type, a label, or both; 0 seconds end the silence of the same type and labels.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SilenceBody {
+    #[serde(rename = "type", default)]
+    pub kind: Option<String>,
+    #[serde(default)]
+    pub labels: BTreeMap<String, String>,
+    pub seconds: u64,
+    #[serde(default)]
+    pub comment: String,
+}
+
+/// `GET /api/v1/alerts/silences`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SilenceList {
+    pub silences: Vec<Silence>,
 }
 
 /// `POST /tables/{t}/rebalance`.

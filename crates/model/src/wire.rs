@@ -110,6 +110,18 @@ pub enum ShardingStatement {
     ShowOperations,
     ShowQueue,
     ShowAlerts,
+    /// `SELECT … FROM system.sharding_state|queue|table`.
+    SelectView {
+        query: ViewQuery,
+    },
+    /// Alerts of a type, or with some labels, are not announced for a while.
+    Silence {
+        kind: Option<String>,
+        labels: BTreeMap<String, String>,
+        /// 0 ends a silence of the same type and labels.
+        seconds: u64,
+        comment: String,
+    },
     TruncateTable {
         name: TableName,
     },
@@ -166,6 +178,61 @@ pub enum ShardingStatement {
         name: TableName,
         order: RebalanceOrder,
     },
+}
+
+/// A table that is a view of the control state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum View {
+    /// `system.sharding_state`.
+    State,
+    /// `system.sharding_queue`.
+    Queue,
+    /// `system.sharding_table`.
+    Table,
+}
+
+/// A question to a view.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ViewQuery {
+    pub view: View,
+    pub select: Select,
+    /// All must hold.
+    pub conditions: Vec<Condition>,
+    /// A column, and whether the largest come first.
+    pub order: Option<(String, bool)>,
+    pub limit: Option<u64>,
+}
+
+/// What of the rows is wanted.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Select {
+    All,
+    Columns(Vec<String>),
+    /// `COUNT(*)`.
+    Count,
+}
+
+/// `column op value`. Numbers are compared as numbers where both sides are some.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Condition {
+    pub column: String,
+    pub is: Comparison,
+    pub value: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Comparison {
+    Equal,
+    NotEqual,
+    Less,
+    LessOrEqual,
+    Greater,
+    GreaterOrEqual,
+    /// With `%` and `_`.
+    Like,
 }
 
 /// What is to happen with the moves of all tables that share the table's groups: groups move as a whole.

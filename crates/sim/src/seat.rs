@@ -322,7 +322,7 @@ impl Process {
                         out.answers.push((caller, Answer::Statement(bugs::bend_reply(bug, reply))));
                     }
                 }
-                Effect::NamesChanged => {}
+                Effect::NamesChanged | Effect::Announce(_) => {}
                 look => out.effects.push(look),
             }
         }

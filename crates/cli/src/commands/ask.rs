@@ -50,7 +50,7 @@ pub fn told_text(told: &Told) -> String {
     table.to_string()
 }
 
-fn or_dash<T: ToString>(value: Option<T>) -> String {
+pub fn or_dash<T: ToString>(value: Option<T>) -> String {
     value.map_or_else(|| "-".to_owned(), |value| value.to_string())
 }
 

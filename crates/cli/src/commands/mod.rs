@@ -8,6 +8,7 @@ mod orders;
 mod plan;
 mod processes;
 mod sim;
+mod watch;
 
 use crate::args::{Cli, Command, DevArgs, DevChange, NodeArgs, NodeCommand};
 use crate::demo;
@@ -47,6 +48,8 @@ pub async fn run(cli: Cli) -> Result<(), CommandError> {
         Command::Rebalance(command) => orders::rebalance(&common, command).await,
         Command::Move(args) => orders::move_shard(&common, &args).await,
         Command::Status => ask::status(&common).await,
+        Command::Metrics => watch::metrics(&common).await,
+        Command::Alerts(args) => watch::alerts(&common, args.command).await,
         Command::Config(command) => config::run(command, common.config, common.output),
         Command::Plan(args) => plan::run(&args, common.output),
         Command::Bench(command) => bench::run(command, common.output),

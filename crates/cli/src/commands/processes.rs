@@ -27,7 +27,8 @@ pub async fn serve(args: ServeArgs, file: Option<PathBuf>) -> Result<(), Command
     let store = store.map_err(|error| {
         CommandError::usage(format!("--store: {error}"), "leave it out to keep the log in --dir")
     })?;
-    let options = ServeOptions { dir: args.dir, store, api: args.api, config };
+    let options =
+        ServeOptions { dir: args.dir, store, api: args.api, config, alert_webhook: args.alert_webhook };
     daemon::serve::run(options, shutdown()?).await.map_err(|error| {
         let failure = match &error {
             ServeError::BeyondLoopback(_) => Failure::Refused,

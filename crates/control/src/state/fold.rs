@@ -63,6 +63,14 @@ impl State {
                 Some(group) if group.is_clustered() && *rf > 1 => group.rf = *rf,
                 _ => return illegal(format!("group {group} cannot get rf {rf} by itself")),
             },
+            Record::AlertFired { alert } => self.alarms.fire(alert),
+            Record::AlertResolved { key, unix } => {
+                if !self.alarms.resolve(key, *unix) {
+                    return illegal(format!("alert {key} is over but did not fire"));
+                }
+            }
+            Record::AlertSilenced { silence } => self.alarms.silence(silence),
+            Record::FailuresSeen { before } => self.failures_seen_before = *before,
             Record::MemberCutOff { group, node } => self.set_member(group, node, Member::Returning)?,
             Record::MemberServing { group, node } => self.set_member(group, node, Member::Serving)?,
             Record::HistoryKnown { group, state_uuid } => match self.groups.get_mut(group) {

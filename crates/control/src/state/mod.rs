@@ -4,6 +4,7 @@ mod fold;
 
 pub use fold::Illegal;
 
+use crate::alarm::Alarms;
 use crate::operation::Operation;
 use model::{Epoch, GroupId, LogIndex, NodeId, OperationId, TableName, TableSpec};
 use serde::{Deserialize, Serialize};
@@ -42,6 +43,11 @@ pub struct State {
     pub topology_changes: VecDeque<u64>,
     pub operations_completed: u64,
     pub operations_failed: u64,
+    /// Failures of operations before this one have been seen by an operator.
+    #[serde(default)]
+    pub failures_seen_before: OperationId,
+    #[serde(default)]
+    pub alarms: Alarms,
 }
 
 /// A member of the user's cluster.

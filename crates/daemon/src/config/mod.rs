@@ -18,6 +18,7 @@ pub const VARIABLE_PREFIX: &str = "SHARDWRIGHT_";
 
 /// Variables of the binary and of its tests that are no settings.
 pub const OTHER_VARIABLES: &[&str] = &[
+    "SHARDWRIGHT_ALERT_WEBHOOK",
     "SHARDWRIGHT_API",
     "SHARDWRIGHT_CHAOS_ROUNDS",
     "SHARDWRIGHT_CONFIG",
@@ -26,6 +27,7 @@ pub const OTHER_VARIABLES: &[&str] = &[
     "SHARDWRIGHT_EXIT_WITH_STDIN",
     "SHARDWRIGHT_LOG",
     "SHARDWRIGHT_OUTPUT",
+    "SHARDWRIGHT_PROMETHEUS_REQUIRED",
     "SHARDWRIGHT_SEARCHD",
     "SHARDWRIGHT_SHARED",
     "SHARDWRIGHT_STORE",

@@ -1,17 +1,21 @@
 //! The routes of the API, and the rules that hold for every request.
 
 use super::census::Census;
+use super::events::Events;
 use super::handle::Handle;
+use super::history::{self, History};
 use super::problem::{ApiError, Kind};
 use super::standing::Seen;
-use super::{auth, forward, openapi, orders, prometheus, sidecars, tables};
+use super::watchers::Watchers;
+use super::{auth, board, forward, openapi, orders, prometheus, sidecars, silences, tables};
 use crate::config::ConfigShow;
 use axum::body::to_bytes;
-use axum::extract::{FromRequest, Request, State};
+use axum::extract::{FromRequest, Query, Request, State};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, delete, get, post};
 use axum::{Json, Router};
+use model::api::{AlertList, Dashboard, Metrics};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::sync::Arc;
@@ -40,6 +44,9 @@ pub(super) struct Shared {
     pub(super) standing: Seen,
     /// For what the leader answers in this one's place.
     pub(super) forwarding: reqwest::Client,
+    pub(super) watchers: Watchers,
+    pub(super) history: History,
+    pub(super) events: Events,
 }
 
 /// All routes, each under the path that [`openapi`] describes.
@@ -60,40 +67,24 @@ pub(super) fn routes() -> Vec<(&'static str, MethodRouter<Shared>)> {
         ("/api/v1/groups/{group}/recover", post(orders::recover_group)),
         ("/api/v1/nodes", get(|shared| view(shared, |controller, _, _| controller.nodes()))),
         ("/api/v1/operations", get(|shared| view(shared, |controller, _, _| controller.operations()))),
-        ("/api/v1/dashboard", get(|shared| view(shared, |controller, _, unix| controller.dashboard(unix)))),
+        ("/api/v1/dashboard", get(|shared| figures(shared, |board| board))),
         (
             "/api/v1/metrics",
             get(|shared| {
-                view(shared, |controller, _, unix| {
-                    let board = controller.dashboard(unix);
-                    openapi::Metrics {
-                        rebalancing: board.rebalancing,
-                        queue: board.queue,
-                        cluster: board.cluster,
-                    }
+                figures(shared, |board| Metrics {
+                    rebalancing: board.rebalancing,
+                    queue: board.queue,
+                    cluster: board.cluster,
                 })
             }),
         ),
-        (
-            "/api/v1/metrics/rebalancing",
-            get(|shared| view(shared, |controller, _, unix| controller.dashboard(unix).rebalancing)),
-        ),
-        (
-            "/api/v1/metrics/queue",
-            get(|shared| view(shared, |controller, _, unix| controller.dashboard(unix).queue)),
-        ),
-        (
-            "/api/v1/metrics/cluster",
-            get(|shared| view(shared, |controller, _, unix| controller.dashboard(unix).cluster)),
-        ),
-        (
-            "/api/v1/alerts",
-            get(|shared| {
-                view(shared, |controller, _, unix| openapi::Alerts {
-                    alerts: controller.dashboard(unix).alerts,
-                })
-            }),
-        ),
+        ("/api/v1/metrics/rebalancing", get(|shared| figures(shared, |board| board.rebalancing))),
+        ("/api/v1/metrics/queue", get(|shared| figures(shared, |board| board.queue))),
+        ("/api/v1/metrics/cluster", get(|shared| figures(shared, |board| board.cluster))),
+        ("/api/v1/alerts", get(|shared| figures(shared, |board| AlertList { alerts: board.alerts }))),
+        ("/api/v1/alerts/silences", get(silences::list).post(silences::silence)),
+        ("/api/v1/history", get(kept)),
+        ("/api/v1/events", get(|State(shared): State<Shared>| async move { shared.events.listen() })),
         ("/api/v1/config", get(|State(shared): State<Shared>| async move { Json((*shared.config).clone()) })),
         (
             "/api/v1/controller",
@@ -155,6 +146,21 @@ pub(super) async fn view<T: Serialize + Send + 'static>(
     read: impl FnOnce(&control::Controller, model::Millis, u64) -> T + Send + 'static,
 ) -> Result<Json<T>, ApiError> {
     look(&shared, read).await.map(Json)
+}
+
+/// Figures of the dashboard, as JSON.
+async fn figures<T: Serialize>(
+    State(shared): State<Shared>,
+    part: impl FnOnce(Dashboard) -> T,
+) -> Result<Json<T>, ApiError> {
+    board::dashboard(&shared).await.map(|board| Json(part(board)))
+}
+
+async fn kept(
+    State(shared): State<Shared>,
+    Query(asked): Query<history::Asked>,
+) -> Result<Json<history::Answer>, ApiError> {
+    history::answer(&shared.history, asked).await.map(Json)
 }
 
 /// What the operator shows between two ticks.

@@ -10,10 +10,12 @@ use super::handle::{Handle, MESSAGES_MAX, Message, Read};
 use super::looks::Looks;
 use super::narrate::narrate;
 use super::standing::{Seen, Standing};
+use super::watchers::Watchers;
 use crate::shutdown::{Shutdown, Trigger};
 use control::{Config, Controller, Effect, Input};
 use model::wire::SidecarPoll;
 use model::{LogIndex, Millis, Settings};
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use store::{AppendError, Log};
 use tokio::runtime::Handle as Runtime;
@@ -51,6 +53,7 @@ pub(super) struct Start {
     pub(super) name: String,
     pub(super) settings: Settings,
     pub(super) seed: u64,
+    pub(super) watchers: Watchers,
 }
 
 /// Whether this controller acts. With a log of its own it always does.
@@ -106,14 +109,14 @@ impl Driver {
             epoch: controller.epoch(),
             last: controller.state().last,
             contact: None,
-            candidates: std::sync::Arc::default(),
+            candidates: Arc::default(),
         };
         let driver = Self {
             role: if several.is_some() { Role::Follows } else { Role::Leads },
             several,
             standing: watch::Sender::new(nothing_yet),
             desk: Desk::new(start.settings.hold_statements_seconds),
-            looks: Looks::new(handle.clone())?,
+            looks: Looks::new(handle.clone(), Arc::clone(&start.watchers.meters))?,
             start,
             log,
             controller,
@@ -210,21 +213,28 @@ impl Driver {
     ) -> Result<(), ServeError> {
         let now = self.now();
         let sorted = self.sort(received);
+        let began = Instant::now();
         let out = self.controller.tick(now, unix_now(), sorted.inputs);
+        self.start.watchers.meters.turn(began.elapsed(), out.planned);
         if !out.records.is_empty() {
             let records = out.records.iter().map(serde_json::to_vec).collect::<Result<Vec<_>, _>>();
             let records = records.map_err(ServeError::Encode)?;
+            let began = Instant::now();
             if let Err(error) = self.log.append(out.expected, &records) {
+                let conflict = matches!(error, AppendError::Conflict { .. });
+                self.start.watchers.meters.not_appended(conflict);
                 return if self.several.is_some() {
                     self.lost_append(error)
                 } else {
                     self.begin_anew(error, runtime, shutdown)
                 };
             }
+            self.start.watchers.meters.appended(began.elapsed(), records.len());
             self.failures = 0;
             self.reached_log();
             for record in &out.records {
                 narrate(self.controller.state(), record);
+                self.start.watchers.record(self.controller.state(), record);
             }
         }
         for effect in out.effects {
@@ -277,6 +287,7 @@ impl Driver {
             Effect::Answer { request, reply } => self.desk.answer(request, reply),
             // Held polls are looked through after every tick; the effect only says that the tick mattered.
             Effect::NamesChanged => {}
+            Effect::Announce(alert) => self.start.watchers.announce(alert),
         }
     }
 

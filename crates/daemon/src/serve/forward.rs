@@ -9,7 +9,7 @@ use axum::body::{Body, to_bytes};
 use axum::extract::Request;
 use axum::http::{HeaderName, HeaderValue, header};
 use axum::response::{IntoResponse, Response};
-use model::api::LEADER_HEADER;
+use model::api::{ControllerShow, LEADER_HEADER};
 use std::time::Duration;
 
 /// As for the API's own bodies: nothing longer is passed on.
@@ -21,6 +21,13 @@ const FORWARDED: HeaderName = HeaderName::from_static("shardwright-forwarded");
 /// What every controller answers for itself.
 const OWN: [&str; 5] =
     ["/api/v1/controller", "/api/v1/config", "/api/v1/openapi.json", "/healthz", "/readyz"];
+
+/// What a controller shows of a cluster without a leader: that it has none.
+const SHOWN_WITHOUT_LEADER: [&str; 3] = ["/api/v1/dashboard", "/api/v1/alerts", "/metrics"];
+/// A stream without an end is not passed on: who listens is sent to the leader.
+const EVENTS: &str = "/api/v1/events";
+/// As long as the lookout gives the leader to answer.
+const SIGN_TIME_MAX: Duration = Duration::from_secs(1);
 
 /// The client for requests to the leader. They take as long as the leader lets them.
 pub(super) fn client() -> Result<reqwest::Client, ServeError> {
@@ -36,14 +43,32 @@ pub(super) async fn unless_leading(shared: &Shared, request: Request) -> Result<
         return Ok(request);
     }
     let Some(leader) = standing.leader_elsewhere() else {
+        if SHOWN_WITHOUT_LEADER.contains(&path) {
+            return Ok(request);
+        }
         return Err(Box::new(ApiError::busy("no controller leads at this moment").into_response()));
     };
-    let response = if path.starts_with("/api/v1/sidecar/") || request.headers().contains_key(FORWARDED) {
+    if SHOWN_WITHOUT_LEADER.contains(&path) && !leader_lives(shared, &leader).await {
+        return Ok(request);
+    }
+    let response = if path.starts_with("/api/v1/sidecar/")
+        || path == EVENTS
+        || request.headers().contains_key(FORWARDED)
+    {
         misdirected(&leader)
     } else {
         pass_on(shared, &leader, request).await.unwrap_or_else(IntoResponse::into_response)
     };
     Err(Box::new(response))
+}
+
+async fn leader_lives(shared: &Shared, leader: &str) -> bool {
+    let asked =
+        shared.forwarding.get(format!("{leader}/api/v1/controller")).timeout(SIGN_TIME_MAX).send().await;
+    match asked {
+        Ok(answer) => answer.json::<ControllerShow>().await.is_ok_and(|show| show.leads),
+        Err(_) => false,
+    }
 }
 
 /// Says where the leader is.

@@ -11,6 +11,7 @@ use model::api::ControllerShow;
 use reqwest::Client;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::MissedTickBehavior;
 
@@ -27,8 +28,14 @@ struct Lookout {
     heard: Option<(Epoch, Instant)>,
 }
 
-/// Asks until `shutdown`.
-pub(super) async fn run(client: Client, seen: Seen, driver: Handle, shutdown: Shutdown) {
+/// Asks until `shutdown`; `lives` says whether the leader showed a sign of life lately.
+pub(super) async fn run(
+    client: Client,
+    seen: Seen,
+    driver: Handle,
+    lives: watch::Sender<bool>,
+    shutdown: Shutdown,
+) {
     let mut lookout = Lookout { client, heard: None };
     let mut turns = tokio::time::interval(ASK_EVERY);
     // An answer that was waited for is not asked for twice at once.
@@ -42,7 +49,11 @@ pub(super) async fn run(client: Client, seen: Seen, driver: Handle, shutdown: Sh
         if !standing.is_able() {
             // Whoever leads, or does not reach the log, has no say in who should; it listens anew after that.
             lookout.heard = None;
-        } else if lookout.is_silent(&standing).await {
+            continue;
+        }
+        let silent = lookout.is_silent(&standing).await;
+        lives.send_replace(!silent);
+        if silent {
             match lookout.lower_that_is_able(&standing).await {
                 Some(lower) => tracing::debug!(lower, "the lead is for a lower candidate to take"),
                 None => driver.seen(Message::Lead { after: standing.epoch }).await,

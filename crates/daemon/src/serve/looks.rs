@@ -2,10 +2,12 @@
 
 use super::ServeError;
 use super::handle::{Handle, Message};
+use super::meters::Meters;
 use control::PollAnswer;
 use manticore::client::Client;
 use model::NodeId;
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 use tokio::runtime::Handle as Runtime;
 
 /// For one request of a measurement: counting a large shard reads its ids.
@@ -16,19 +18,22 @@ const MEASURE_TIME_MAX: Duration = Duration::from_mins(1);
 pub(super) struct Looks {
     client: Client,
     driver: Handle,
+    meters: Arc<Meters>,
 }
 
 impl Looks {
-    pub(super) fn new(driver: Handle) -> Result<Self, ServeError> {
+    pub(super) fn new(driver: Handle, meters: Arc<Meters>) -> Result<Self, ServeError> {
         let client = Client::new(manticore::USER_AGENT, None)
             .map_err(|error| ServeError::Client(error.to_string()))?;
-        Ok(Self { client, driver })
+        Ok(Self { client, driver, meters })
     }
 
     pub(super) fn poll(&self, runtime: &Runtime, node: NodeId, token: u64, tables: bool, time_max: Duration) {
         let looks = self.clone();
         runtime.spawn(async move {
+            let began = Instant::now();
             let (reach, status) = looks.client.poll(&node, tables, time_max).await;
+            looks.meters.polled(began.elapsed(), reach);
             looks.driver.seen(Message::Polled(PollAnswer { node, token, reach, status })).await;
         });
     }

@@ -6,28 +6,37 @@
 //! Of several controllers on one log, one leads: [`lookout`] listens for the leader's sign of life, the driver takes
 //! the lead and gives it up, [`standing`] is what it is, and [`forward`] what happens to requests meanwhile.
 
+mod announce;
 mod api;
 mod auth;
+mod board;
 mod census;
 mod desk;
 mod driver;
+mod events;
+mod exposition;
 mod forward;
 mod handle;
+mod history;
 mod lookout;
 mod looks;
+mod meters;
 mod narrate;
 mod openapi;
 mod orders;
 mod problem;
 mod prometheus;
 mod sidecars;
+mod silences;
 mod standing;
 mod tables;
+mod watchers;
 
 use crate::config::Loaded;
 use crate::files::{self, FileError};
 use crate::http::{self, ConnectionLimits};
 use crate::shutdown::Shutdown;
+use api::Shared;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -56,6 +65,8 @@ pub struct ServeOptions {
     /// Loopback only; port 0 takes a free one.
     pub api: SocketAddr,
     pub config: Loaded,
+    /// An Alertmanager to tell of alerts, by its URL. Besides it the log always is.
+    pub alert_webhook: Option<String>,
 }
 
 /// Why a controller did not start, or stopped.
@@ -84,6 +95,8 @@ pub enum ServeError {
     Encode(serde_json::Error),
     #[error("the driver ended without a word ({0}): this is a fault of shardwright, report it")]
     Driver(String),
+    #[error("--alert-webhook: {0}; give the Alertmanager's URL, as in http://127.0.0.1:9093")]
+    Webhook(String),
     #[error("no HTTP client: {0}; check the system's TLS and resolver configuration")]
     Client(String),
 }
@@ -95,7 +108,9 @@ pub struct Server {
     address: SocketAddr,
     token: String,
     driver: driver::Driver,
-    shared: api::Shared,
+    shared: Shared,
+    webhook: Option<announce::Webhook>,
+    cooldown: Duration,
 }
 
 impl Server {
@@ -110,20 +125,26 @@ impl Server {
         files::ensure_directory(&options.dir)?;
         let token = auth::token(&options.dir.join(TOKEN_FILE))?;
         let seed = files::random_hex(8)?;
+        let watchers = watchers::Watchers::default();
+        let history = history::History::new(&options.dir, options.config.settings.metrics_retention_days);
+        let cooldown = options.config.settings.alert_cooldown_seconds;
         let start = driver::Start {
+            watchers: watchers.clone(),
             name: address.to_string(),
             settings: options.config.settings.clone(),
             seed: u64::from_str_radix(&seed, 16).unwrap_or_default(),
         };
         // Both logs block while they are read, and the second one on the network.
-        let opening = tokio::task::spawn_blocking(move || match &options.store {
-            None => driver::Driver::open(start, open_file(&options.dir, address)?, None),
+        let store = options.store;
+        let dir = options.dir;
+        let opening = tokio::task::spawn_blocking(move || match &store {
+            None => driver::Driver::open(start, open_file(&dir, address)?, None),
             Some(store) => {
                 driver::Driver::open(start, open_etcd(store)?, Some(Box::new(Candidates::new(store))))
             }
         });
         let driver = opening.await.map_err(|error| ServeError::Driver(error.to_string()))??;
-        let shared = api::Shared {
+        let shared = Shared {
             census: census::Census::new(driver.handle())?,
             handle: driver.handle(),
             token: Arc::from(token.as_str()),
@@ -131,8 +152,22 @@ impl Server {
             requests: Arc::new(tokio::sync::Semaphore::new(api::REQUESTS_MAX)),
             standing: driver.seen(),
             forwarding: forward::client()?,
+            watchers,
+            history,
+            events: events::Events::default(),
         };
-        Ok(Self { listener, address, token, driver, shared })
+        let log_id = shared.standing.borrow().log_id.to_string();
+        let webhook = options.alert_webhook.map(|url| announce::Webhook::new(&url, log_id, cooldown));
+        let webhook = webhook.transpose()?;
+        Ok(Self {
+            listener,
+            address,
+            token,
+            driver,
+            shared,
+            webhook,
+            cooldown: Duration::from_secs(cooldown),
+        })
     }
 
     /// Where the API listens.
@@ -146,19 +181,34 @@ impl Server {
     }
 
     /// Serves and acts until `shutdown`, or until the log can be neither written nor read.
-    pub async fn run(self, shutdown: Shutdown) -> Result<(), ServeError> {
+    pub async fn run(mut self, shutdown: Shutdown) -> Result<(), ServeError> {
         let (failed, stop) = Shutdown::new();
         if self.driver.is_one_of_several() {
             let (client, seen) = (lookout::client()?, self.driver.seen());
-            tokio::spawn(lookout::run(client, seen, self.driver.handle(), shutdown.clone()));
+            let (sign, lives) = tokio::sync::watch::channel(true);
+            tokio::spawn(lookout::run(client, seen.clone(), self.driver.handle(), sign, shutdown.clone()));
+            let watchers = self.shared.watchers.clone();
+            tokio::spawn(watchers::watch_the_lead(watchers, seen, lives, self.cooldown, shutdown.clone()));
         }
         let census = self.shared.census.clone();
         tokio::spawn(census.run(self.driver.seen(), shutdown.clone()));
+        self.watch(&shutdown);
         let driving = self.driver.spawn(shutdown.clone(), failed)?;
         http::serve(self.listener, api::router(self.shared), LIMITS, either(shutdown, stop)).await;
         match driving.await {
             Ok(ended) => ended,
             Err(_gone) => Err(ServeError::Driver("its thread is gone".to_owned())),
+        }
+    }
+
+    /// Starts what watches: history, events, the sender of alerts.
+    fn watch(&mut self, shutdown: &Shutdown) {
+        let (driver, seen) = (self.driver.handle(), self.driver.seen());
+        let Shared { history, events, watchers, .. } = self.shared.clone();
+        tokio::spawn(history::run(history, driver.clone(), seen, shutdown.clone()));
+        tokio::spawn(events::run(events, driver, shutdown.clone()));
+        if let Some(webhook) = self.webhook.take() {
+            tokio::spawn(webhook.run(watchers.announcer, watchers.meters, shutdown.clone()));
         }
     }
 }
@@ -206,3 +256,5 @@ pub async fn run(options: ServeOptions, shutdown: Shutdown) -> Result<(), ServeE
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests_watch;

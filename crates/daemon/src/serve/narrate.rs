@@ -66,6 +66,16 @@ pub(super) fn narrate(state: &State, record: &Record) {
         Record::GroupHalted { group, halt: None, .. } => {
             tracing::info!(%group, "the group has a quorum again under its own history");
         }
+        // Alerts are told of when they are announced, which the cooldown and silences have a say in.
+        Record::AlertFired { alert } => tracing::debug!(kind = alert.kind, "an alert fires"),
+        Record::AlertResolved { key, .. } => tracing::debug!(key, "an alert is over"),
+        Record::AlertSilenced { silence } => {
+            let kind = silence.kind.as_deref();
+            tracing::info!(kind, labels = ?silence.labels, until = silence.until, "an operator silences alerts");
+        }
+        Record::FailuresSeen { before } => {
+            tracing::info!(%before, "an operator has seen the failures so far");
+        }
         Record::MemberServing { group, node } => {
             tracing::warn!(%group, %node, "a copy that was to leave stays: what should replace it is lost");
         }

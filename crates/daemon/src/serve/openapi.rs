@@ -1,23 +1,7 @@
 //! The `OpenAPI` document: every path that exists, and nothing else. A test holds it against the routes and the
 //! shapes that are really sent.
 
-use model::api::{Alert, ClusterMetrics, QueueMetrics, RebalancingMetrics};
-use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
-
-/// `GET /metrics` of the API, as the command prints it.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub(super) struct Metrics {
-    pub(super) rebalancing: RebalancingMetrics,
-    pub(super) queue: QueueMetrics,
-    pub(super) cluster: ClusterMetrics,
-}
-
-/// `GET /alerts`.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub(super) struct Alerts {
-    pub(super) alerts: Vec<Alert>,
-}
 
 /// One method of one path.
 struct Endpoint {
@@ -118,6 +102,19 @@ const ENDPOINTS: &[Endpoint] = &[
     reads("/api/v1/metrics/queue", "Figures of the commands for nodes", Some("QueueMetrics")),
     reads("/api/v1/metrics/cluster", "Figures of the nodes", Some("ClusterMetrics")),
     reads("/api/v1/alerts", "Alerts that fire or were just resolved", Some("Alerts")),
+    reads("/api/v1/alerts/silences", "Silences that are not over", Some("SilenceList")),
+    changes(
+        "/api/v1/alerts/silences",
+        "Do not announce alerts of a type or with some labels for a while; 0 seconds end it",
+        Some("SilenceBody"),
+        None,
+    ),
+    reads(
+        "/api/v1/history",
+        "Kept figures for charts; `figures`, `from`, `to` and `step` (seconds) choose",
+        Some("History"),
+    ),
+    reads("/api/v1/events", "Server-sent events: dashboard, operations and alerts as they change", None),
     reads("/api/v1/config", "The settings that hold, each with its source", Some("ConfigShow")),
     reads(
         "/api/v1/controller",
@@ -141,7 +138,11 @@ const ENDPOINTS: &[Endpoint] = &[
         gives: Some("StatementReply"),
         status: 200,
     },
-    reads("/metrics", "The figures in the Prometheus text format", None),
+    reads(
+        "/metrics",
+        "The figures in the Prometheus text format, or OpenMetrics when that is asked for",
+        None,
+    ),
     reads("/healthz", "Answers while the process lives", None),
     reads("/readyz", "Answers once the log is read and the controller ticks", None),
 ];

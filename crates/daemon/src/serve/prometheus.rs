@@ -1,151 +1,124 @@
-//! The dashboard's figures in the Prometheus text format. Names are fixed: alerts and dashboards depend on them.
+//! `GET /metrics`: the dashboard's figures and the meters. Names are fixed: alerts and dashboards depend on them.
 
-use super::api::{Shared, look};
+use super::api::Shared;
+use super::board::{self, Board};
+use super::exposition::{Format, Kind, Page};
 use super::problem::ApiError;
 use axum::extract::State;
-use axum::http::header;
+use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse, Response};
 use model::api::Dashboard;
-use std::fmt::{Display, Write as _};
+use std::collections::BTreeMap;
 
-/// What the format is called.
-const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
-
-pub(super) async fn metrics(State(shared): State<Shared>) -> Result<Response, ApiError> {
-    let board = look(&shared, |controller, _, unix| controller.dashboard(unix)).await?;
-    Ok(([(header::CONTENT_TYPE, CONTENT_TYPE)], text(&board)).into_response())
+pub(super) async fn metrics(State(shared): State<Shared>, headers: HeaderMap) -> Result<Response, ApiError> {
+    let format = Format::wanted(&headers);
+    let board = board::whole(&shared).await?;
+    let mut page = text(&board, format);
+    shared.watchers.meters.show(&mut page);
+    let clients = "Clients of the event stream.";
+    page.single("event_stream_clients", Kind::Gauge, clients, shared.events.clients());
+    Ok(([(header::CONTENT_TYPE, format.content_type())], page.end()).into_response())
 }
 
-/// One page of metrics.
-fn text(board: &Dashboard) -> String {
-    let mut page = Page(String::with_capacity(8 << 10));
-    status(&mut page, board);
-    rebalancing(&mut page, board);
-    queue(&mut page, board);
+/// Everything that is read from the control state.
+pub(super) fn text(board: &Board, format: Format) -> Page {
+    let mut page = Page::new(format);
+    status(&mut page, &board.dashboard);
+    rebalancing(&mut page, &board.dashboard);
+    queue(&mut page, &board.dashboard);
     cluster(&mut page, board);
-    page.0
+    page
+}
+
+fn gauge(page: &mut Page, name: &str, help: &str, value: impl std::fmt::Display) {
+    page.single(name, Kind::Gauge, help, value);
 }
 
 fn status(page: &mut Page, board: &Dashboard) {
-    page.head("status", "gauge", "1 for the overall status that holds, 0 for the others.");
+    page.family("build_info", Kind::Gauge, "1, labelled with the version.");
+    page.sample("build_info", &[("version", env!("CARGO_PKG_VERSION"))], 1);
+    page.family("status", Kind::Gauge, "1 for the overall status that holds, 0 for the others.");
     for status in ["healthy", "warning", "critical"] {
-        page.value("status", &[("status", status)], u8::from(board.overall_status == status));
+        page.sample("status", &[("status", status)], u8::from(board.overall_status == status));
     }
-    page.head("alerts_firing", "gauge", "Alerts that fire now.");
-    let mut firing = std::collections::BTreeMap::new();
+    page.family("alerts_firing", Kind::Gauge, "Alerts that fire now, silenced ones too.");
+    let mut firing = BTreeMap::new();
     for alert in board.alerts.iter().filter(|alert| alert.state == "firing") {
         *firing.entry((alert.level.as_str(), alert.kind.as_str())).or_insert(0_u64) += 1;
     }
     for ((level, kind), count) in firing {
-        page.value("alerts_firing", &[("level", level), ("type", kind)], count);
+        page.sample("alerts_firing", &[("level", level), ("type", kind)], count);
     }
 }
 
 fn rebalancing(page: &mut Page, board: &Dashboard) {
     let figures = &board.rebalancing;
-    page.single("tables", "gauge", "Sharded tables.", figures.total_tables);
-    page.single("tables_idle", "gauge", "Sharded tables that no operation touches.", figures.idle_tables);
-    page.single("operations_running", "gauge", "Operations under way.", figures.running_operations);
-    page.single("operations_completed_total", "counter", "Operations done.", figures.completed_operations);
-    page.single("operations_failed_total", "counter", "Operations failed.", figures.failed_operations);
-    page.single(
-        "operation_duration_average_seconds",
-        "gauge",
-        "Average duration of finished operations in the retention window.",
-        figures.average_duration,
-    );
-    page.single(
-        "operation_longest_running_seconds",
-        "gauge",
-        "Age of the oldest running operation, 0 when none runs.",
-        figures.longest_running,
-    );
-    page.single("rebalance_last_copies", "gauge", "Units copied by the last rebalance.", figures.last_copies);
-    page.single(
-        "rebalance_last_lower_bound",
-        "gauge",
-        "The fewest units that could have been copied by it.",
-        figures.last_lower_bound,
-    );
-    page.single(
-        "rebalance_last_shard_copies",
-        "gauge",
-        "Shard copies made by the last rebalance.",
-        figures.last_shard_copies,
-    );
+    gauge(page, "tables", "Sharded tables.", figures.total_tables);
+    gauge(page, "tables_idle", "Sharded tables that no operation touches.", figures.idle_tables);
+    gauge(page, "operations_running", "Operations under way.", figures.running_operations);
+    let done = figures.completed_operations;
+    page.single("operations_completed_total", Kind::Counter, "Operations done, ever.", done);
+    let failed = figures.failed_operations;
+    page.single("operations_failed_total", Kind::Counter, "Operations failed, ever.", failed);
+    let help = "Average duration of finished operations in the retention window.";
+    gauge(page, "operation_duration_average_seconds", help, figures.average_duration);
+    let help = "Age of the oldest running operation, 0 when none runs.";
+    gauge(page, "operation_longest_running_seconds", help, figures.longest_running);
+    gauge(page, "rebalance_last_copies", "Units copied by the last rebalance.", figures.last_copies);
+    let help = "The fewest units that could have been copied by it.";
+    gauge(page, "rebalance_last_lower_bound", help, figures.last_lower_bound);
+    let help = "Shard copies made by the last rebalance.";
+    gauge(page, "rebalance_last_shard_copies", help, figures.last_shard_copies);
 }
 
 fn queue(page: &mut Page, board: &Dashboard) {
     let figures = &board.queue;
-    page.single("queue_depth", "gauge", "Commands not finished.", figures.total_queue_depth);
-    page.single("queue_pending_commands", "gauge", "Commands not yet begun.", figures.pending_commands);
-    page.single("queue_failed_commands", "gauge", "Commands that failed.", figures.failed_commands);
-    page.single(
-        "queue_wait_average_seconds",
-        "gauge",
-        "Average age of pending commands.",
-        figures.average_wait_time,
-    );
-    page.head("queue_node_depth", "gauge", "Commands not finished, by node.");
+    gauge(page, "queue_depth", "Commands not finished.", figures.total_queue_depth);
+    gauge(page, "queue_pending_commands", "Commands not finished.", figures.pending_commands);
+    gauge(page, "queue_failed_commands", "Commands whose last try failed.", figures.failed_commands);
+    let help = "Average age of pending commands.";
+    gauge(page, "queue_wait_average_seconds", help, figures.average_wait_time);
+    page.family("queue_node_depth", Kind::Gauge, "Commands not finished, by node.");
     for (node, depth) in &figures.queue_depth_by_node {
-        page.value("queue_node_depth", &[("node", node.as_str())], depth);
+        page.sample("queue_node_depth", &[("node", node.as_str())], depth);
     }
-    page.head("queue_commands", "gauge", "Commands not finished, by kind.");
+    page.family("queue_commands", Kind::Gauge, "Commands not finished, by kind.");
     for (kind, count) in &figures.command_types {
-        page.value("queue_commands", &[("type", kind)], count);
+        page.sample("queue_commands", &[("type", kind)], count);
     }
 }
 
-fn cluster(page: &mut Page, board: &Dashboard) {
-    let figures = &board.cluster;
-    page.single("nodes", "gauge", "Nodes known.", figures.total_nodes);
-    page.single("nodes_active", "gauge", "Nodes that work.", figures.active_nodes);
-    page.single("nodes_inactive", "gauge", "Nodes that do not.", figures.inactive_nodes);
-    page.single(
-        "cluster_health_ratio",
-        "gauge",
-        "Share of nodes that work, 1 when there are none.",
-        figures.cluster_health_percentage / 100.0,
-    );
-    page.single(
-        "topology_changes_last_hour",
-        "gauge",
-        "Nodes that came or went within the last hour.",
-        figures.topology_changes_last_hour,
-    );
-    page.head(
+fn cluster(page: &mut Page, board: &Board) {
+    let figures = &board.dashboard.cluster;
+    gauge(page, "nodes", "Nodes known.", figures.total_nodes);
+    gauge(page, "nodes_active", "Nodes that answer.", figures.active_nodes);
+    gauge(page, "nodes_inactive", "Nodes that do not.", figures.inactive_nodes);
+    let help = "Share of nodes that answer, 1 when there are none.";
+    gauge(page, "cluster_health_ratio", help, figures.cluster_health_percentage / 100.0);
+    let help = "Nodes that came or went within the last hour.";
+    gauge(page, "topology_changes_last_hour", help, figures.topology_changes_last_hour);
+    page.family(
         "master_info",
-        "gauge",
+        Kind::Gauge,
         "1, labelled with the controller that leads and the hash of its nodes.",
     );
     if let Some(master) = &figures.master_node {
-        page.value("master_info", &[("node", master), ("cluster_hash", &figures.cluster_hash)], 1);
+        page.sample("master_info", &[("node", master), ("cluster_hash", &figures.cluster_hash)], 1);
     }
-}
-
-struct Page(String);
-
-impl Page {
-    fn single(&mut self, name: &str, kind: &str, help: &str, value: impl Display) {
-        self.head(name, kind, help);
-        self.value(name, &[], value);
+    let help = "Live nodes whose sidecar does not answer: nothing can be changed on them.";
+    gauge(page, "sidecars_away", help, board.sidecars_away);
+    gauge(page, "moves_held", "1 while an operator holds moves back.", u8::from(board.moves_held));
+    page.family(
+        "shards",
+        Kind::Gauge,
+        "Shards by how many of their copies are whole: ok all, degraded some, broken none.",
+    );
+    let (ok, degraded, broken) = board.shards;
+    for (status, count) in [("ok", ok), ("degraded", degraded), ("broken", broken)] {
+        page.sample("shards", &[("rf_status", status)], count);
     }
-
-    fn head(&mut self, name: &str, kind: &str, help: &str) {
-        // Writing to a string cannot fail.
-        let _ = writeln!(self.0, "# HELP shardwright_{name} {help}\n# TYPE shardwright_{name} {kind}");
-    }
-
-    fn value(&mut self, name: &str, labels: &[(&str, &str)], value: impl Display) {
-        let _ = write!(self.0, "shardwright_{name}");
-        for (index, (key, text)) in labels.iter().enumerate() {
-            let open = if index == 0 { "{" } else { "," };
-            let text = text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
-            let _ = write!(self.0, "{open}{key}=\"{text}\"");
-        }
-        let close = if labels.is_empty() { "" } else { "}" };
-        let _ = writeln!(self.0, "{close} {value}");
-    }
+    gauge(page, "leader_epoch", "Counts leaders, over all restarts.", board.epoch);
+    gauge(page, "log_last_record", "The last record of the control log.", board.last);
 }
 
 #[cfg(test)]
@@ -153,9 +126,9 @@ mod tests {
     use super::*;
     use model::NodeId;
     use model::api::{Alert, ClusterMetrics, QueueMetrics, RebalancingMetrics};
-    use std::collections::{BTreeMap, BTreeSet};
+    use std::collections::BTreeSet;
 
-    fn board() -> Dashboard {
+    fn board() -> Board {
         let alert = Alert {
             level: "critical".into(),
             kind: "no_master".into(),
@@ -164,9 +137,10 @@ mod tests {
             since: 0,
             labels: BTreeMap::new(),
             state: "firing".into(),
+            silenced_until: None,
         };
         let resolved = Alert { state: "resolved".into(), ..alert.clone() };
-        Dashboard {
+        let dashboard = Dashboard {
             timestamp: 1,
             overall_status: "critical".into(),
             rebalancing: RebalancingMetrics { average_duration: 1.5, ..Default::default() },
@@ -182,12 +156,13 @@ mod tests {
                 ..Default::default()
             },
             alerts: vec![alert, resolved],
-        }
+        };
+        Board { dashboard, shards: (5, 1, 0), ..Board::default() }
     }
 
     #[test]
     fn every_sample_stands_under_its_own_help_and_type() {
-        let text = text(&board());
+        let text = text(&board(), Format::Prometheus).end();
         let mut described = BTreeSet::new();
         let mut current = String::new();
         for line in text.lines() {
@@ -210,8 +185,18 @@ mod tests {
             "shardwright_queue_commands{type=\"a\\\"\\\\\\n\"} 3",
             "shardwright_cluster_health_ratio 0.5",
             "shardwright_master_info{node=\"m:1\",cluster_hash=\"h\"} 1",
+            "shardwright_shards{rf_status=\"degraded\"} 1",
         ] {
             assert!(text.lines().any(|line| line == sample), "{sample} not in\n{text}");
         }
+    }
+
+    #[test]
+    fn counters_are_described_without_their_suffix_in_openmetrics() {
+        let text = text(&board(), Format::OpenMetrics).end();
+        assert!(text.contains(
+            "# TYPE shardwright_operations_failed counter\nshardwright_operations_failed_total 0\n"
+        ));
+        assert!(text.ends_with("# EOF\n"));
     }
 }

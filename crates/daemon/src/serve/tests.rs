@@ -8,9 +8,9 @@ use reqwest::{Client, Method, RequestBuilder, Response, StatusCode};
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 
-struct Serving {
+pub(super) struct Serving {
     dir: tempfile::TempDir,
-    base: String,
+    pub(super) base: String,
     token: String,
     client: Client,
     trigger: Trigger,
@@ -23,10 +23,11 @@ fn options(dir: &Path) -> ServeOptions {
         store: None,
         api: "127.0.0.1:0".parse().expect("an address"),
         config: Loaded::profile(Environment::Development),
+        alert_webhook: None,
     }
 }
 
-async fn serve() -> Serving {
+pub(super) async fn serve() -> Serving {
     let dir = tempfile::tempdir().expect("a directory");
     let server = Server::bind(options(dir.path())).await.expect("binds");
     let (trigger, shutdown) = Shutdown::new();
@@ -36,19 +37,19 @@ async fn serve() -> Serving {
 }
 
 impl Serving {
-    fn request(&self, method: Method, path: &str) -> RequestBuilder {
+    pub(super) fn request(&self, method: Method, path: &str) -> RequestBuilder {
         self.client.request(method, format!("{}{path}", self.base))
     }
 
-    async fn get(&self, path: &str) -> Response {
+    pub(super) async fn get(&self, path: &str) -> Response {
         self.request(Method::GET, path).send().await.expect("answers")
     }
 
-    async fn post(&self, path: &str, body: &Value) -> Response {
+    pub(super) async fn post(&self, path: &str, body: &Value) -> Response {
         self.request(Method::POST, path).bearer_auth(&self.token).json(body).send().await.expect("answers")
     }
 
-    async fn end(self) {
+    pub(super) async fn end(self) {
         self.trigger.pull();
         self.running.await.expect("joined").expect("ended well");
     }
@@ -76,6 +77,8 @@ async fn every_path_that_is_read_answers_in_its_format() {
         ("/api/v1/metrics/queue", "application/json"),
         ("/api/v1/metrics/cluster", "application/json"),
         ("/api/v1/alerts", "application/json"),
+        ("/api/v1/alerts/silences", "application/json"),
+        ("/api/v1/history", "application/json"),
         ("/api/v1/config", "application/json"),
         ("/api/v1/openapi.json", "application/json"),
         ("/metrics", "text/plain; version=0.0.4; charset=utf-8"),

@@ -216,7 +216,10 @@ impl World {
                 Effect::Measure { node, token, tables, deep } => {
                     self.spawn(Task::new(owner, move |wire| looks::measure(wire, node, token, tables, deep)));
                 }
-                Effect::Command { .. } | Effect::Answer { .. } | Effect::NamesChanged => {}
+                Effect::Command { .. }
+                | Effect::Answer { .. }
+                | Effect::NamesChanged
+                | Effect::Announce(_) => {}
             }
         }
     }

@@ -301,7 +301,7 @@ impl World {
             Effect::Answer { request, reply } => {
                 assert!(self.answers.insert(request, reply).is_none(), "{request:?} is answered twice");
             }
-            Effect::NamesChanged => {}
+            Effect::NamesChanged | Effect::Announce(_) => {}
         }
     }
 

@@ -256,6 +256,7 @@ impl Driver {
             for (index, record) in records {
                 if let Record::LeaderElected { epoch, name, .. } = self.controller.read_on(index, &record)? {
                     tracing::info!(%epoch, name, "this controller follows");
+                    self.start.watchers.meters.leader_changed();
                 }
             }
         }

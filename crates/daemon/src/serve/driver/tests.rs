@@ -15,7 +15,12 @@ struct Bench {
 }
 
 fn start() -> Start {
-    Start { name: "127.0.0.1:1".to_owned(), settings: Settings::development(), seed: 1 }
+    Start {
+        name: "127.0.0.1:1".to_owned(),
+        settings: Settings::development(),
+        seed: 1,
+        watchers: Watchers::default(),
+    }
 }
 
 fn bench() -> Bench {

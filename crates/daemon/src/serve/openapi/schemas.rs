@@ -68,7 +68,16 @@ fn seen() -> Value {
         "Alerts": object(&[("alerts", "[Alert]")]),
         "Alert": object(&[
             ("level", "string"), ("type", "string"), ("message", "string"), ("action", "string"),
-            ("since", "integer"), ("labels", "{string}"), ("state", "string"),
+            ("since", "integer"), ("labels", "{string}"), ("state", "string"), ("silenced_until", "integer?"),
+        ]),
+        "SilenceList": object(&[("silences", "[Silence]")]),
+        "Silence": object(&[
+            ("type", "string?"), ("labels", "{string}"), ("until", "integer"), ("comment", "string"),
+            ("created_at", "integer"),
+        ]),
+        "History": object(&[
+            ("from", "integer"), ("to", "integer"), ("step", "integer"), ("times", "[integer]"),
+            ("figures", "{[number?]}"),
         ]),
         "ConfigShow": object(&[("environment", "string"), ("settings", "{ShownSetting}")]),
         "ShownSetting": object(&[("value", "any"), ("source", "string")]),
@@ -92,6 +101,9 @@ fn asked() -> Value {
         ]),
         "RecoverBody": object(&[("from", "string")]),
         "RfBody": object(&[("rf", "integer")]),
+        "SilenceBody": object(&[
+            ("type", "~string?"), ("labels", "~{string}"), ("seconds", "integer"), ("comment", "~string"),
+        ]),
         "SidecarPoll": object(&[
             ("node", "string"), ("uuid", "string"), ("run", "string"), ("taken", "integer"), ("log_id", "string?"), ("epoch", "integer"),
             ("names_version", "integer"), ("peers", "{string}"), ("results", "[CommandResult]"),

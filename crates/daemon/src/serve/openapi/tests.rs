@@ -1,8 +1,9 @@
 use super::*;
 use crate::config::{Environment, Loaded};
-use crate::serve::api;
+use crate::serve::{api, history};
 use model::api::{
-    CopyStatus, Dashboard, NodeList, NodeSummary, OperationList, OperationSummary, Problem, ShardPlacement,
+    Alert, AlertList, ClusterMetrics, CopyStatus, Dashboard, Metrics, NodeList, NodeSummary, OperationList,
+    OperationSummary, Problem, QueueMetrics, RebalancingMetrics, ShardPlacement, Silence, SilenceList,
     TableList, TableShow, TableSummary,
 };
 use model::wire::{Order, SidecarOrders, SidecarPoll, StatementReply, StatementRequest, TableNameEntry};
@@ -10,6 +11,7 @@ use model::{
     Action, Command, CommandId, CommandResult, Content, Epoch, GroupId, NodeId, OperationId, Outcome, Reach,
     StepId, TableName,
 };
+use serde::Serialize;
 use std::collections::BTreeSet;
 
 #[test]
@@ -126,8 +128,20 @@ fn what_people_read_is_as_described() {
         since: 0,
         labels: [("a".to_owned(), "b".to_owned())].into(),
         state: "firing".into(),
+        silenced_until: None,
     };
-    fits("Alerts", &Alerts { alerts: vec![alert.clone()] });
+    let silence = Silence {
+        kind: None,
+        labels: [("a".to_owned(), "b".to_owned())].into(),
+        until: 1,
+        comment: String::new(),
+        created_at: 0,
+    };
+    fits("SilenceList", &SilenceList { silences: vec![silence] });
+    let points = vec![Some(1.0), None];
+    let figures = [("nodes".to_owned(), points)].into();
+    fits("History", &history::Answer { from: 0, to: 2, step: 1, times: vec![0, 1], figures });
+    fits("Alerts", &AlertList { alerts: vec![alert.clone()] });
     let queue = QueueMetrics { queue_depth_by_node: [(node, 1)].into(), ..QueueMetrics::default() };
     let (rebalancing, cluster) = (RebalancingMetrics::default(), ClusterMetrics::default());
     fits(
