@@ -182,13 +182,13 @@ async fn a_real_prometheus_reads_both_formats_and_the_rules() {
     assert_eq!(epoch["data"]["result"][0]["value"][1], "1");
     wait_for(&figure("shardwright_log_records_total"), has_value).await;
     wait_for(&figure("shardwright_turn_duration_seconds_bucket"), has_value).await;
-    let rules = wait_for(&format!("{base}/rules"), |json| {
+    // Evaluated before the first scrape, a rule can have seen that nobody leads.
+    let quiet = |rule: &Value| rule["health"] == "ok" && rule["state"] == "inactive";
+    wait_for(&format!("{base}/rules"), |json| {
         let rules = json["data"]["groups"][0]["rules"].as_array();
-        rules.is_some_and(|rules| !rules.is_empty() && rules.iter().all(|rule| rule["health"] == "ok"))
+        rules.is_some_and(|rules| rules.len() > 10 && rules.iter().all(quiet))
     })
     .await;
-    let rules = rules["data"]["groups"][0]["rules"].as_array().expect("rules").clone();
-    assert!(rules.iter().all(|rule| rule["state"] == "inactive"), "nothing is wrong: {rules:?}");
     serving.end().await;
 }
 
