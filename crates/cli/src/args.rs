@@ -461,7 +461,8 @@ pub enum TableCommand {
 
 /// Moves groups until every node has its share: by itself when nodes come and go, and by these orders.
 ///
-/// What moves is the group, so an order for one table holds for all tables that share its groups.
+/// A plan is one for the whole cluster, so pause, stop and resume hold for all tables, whichever is named. Copies that
+/// were lost are made anew all the same.
 #[derive(Clone, Debug, Subcommand)]
 pub enum RebalanceCommand {
     /// What a plan made now would move, and why; nothing is done
@@ -542,7 +543,7 @@ pub struct SimArgs {
     /// One seed alone
     #[arg(long, value_name = "N", conflicts_with = "seeds")]
     pub seed: Option<u64>,
-    /// all, quiet, crashes, partitions, controllers, changes, or sweep-create, -failover, -growth, -drop
+    /// all, quiet, crashes, partitions, controllers, total-loss, changes, or sweep-create, -failover, -growth, -drop
     #[arg(long, value_name = "SCENARIO", default_value = "all")]
     pub scenario: ::sim::Scenario,
     /// Prints what happens, line by line: faults, statements that change something, records of the log

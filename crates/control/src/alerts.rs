@@ -160,6 +160,7 @@ impl Controller {
         let failed = self.failed_since_reset(self.unix_now).filter(|one| is_rebalance(one)).count() as u64;
         let mut alerts = of_figures(&cluster, &self.rebalancing(self.unix_now), &queue, failed, &gone);
         alerts.extend(self.of_identities());
+        alerts.extend(self.of_flapping());
         alerts.extend(self.of_groups());
         let overdue = self.overdue(fires_already);
         alerts.extend(self.of_shards(&overdue.0));
@@ -251,6 +252,25 @@ impl Controller {
             .collect()
     }
 
+    /// Nodes that answer and are taken for lost all the same.
+    fn of_flapping(&self) -> Vec<Alert> {
+        let lost = self.state.nodes.iter().filter(|(_, known)| known.lost);
+        let damped = lost.filter(|(node, _)| self.damped_until(node).is_some());
+        damped
+            .map(|(node, _)| {
+                alert(
+                    "warning",
+                    "node_flapping",
+                    format!(
+                        "{node} answers, but was lost again and again: it is taken for lost until it stays up"
+                    ),
+                    "find out why it goes: the machine, its network, searchd's log",
+                    &[("node", node.to_string())],
+                )
+            })
+            .collect()
+    }
+
     /// By group, as what is whole needs no look at each of its shards.
     fn of_shards(&self, overdue: &BTreeSet<GroupId>) -> Vec<Alert> {
         let mut broken: BTreeMap<&TableName, Vec<(u32, &GroupId)>> = BTreeMap::new();
@@ -277,7 +297,7 @@ impl Controller {
                 "warning",
                 "under_replicated",
                 format!("{} of {table} with fewer than {rf} copies", shards_named(&shards)),
-                "copies are made as soon as a node has room: see SHOW SHARDING OPERATIONS, and whether moves are paused",
+                "copies are made as soon as a node has room: see SHOW SHARDING OPERATIONS",
                 &[("table", table.to_string())],
             )
         });

@@ -6,6 +6,9 @@ use crate::state::Group;
 use model::{ClusterState, ClusterStatus, GroupId, Millis, NodeId, Reach};
 use std::collections::BTreeSet;
 
+/// One that was let through by the leader before is up by then, and seen.
+const LEADS_FOR: Millis = Millis(5_000);
+
 /// A node that was let through and does not answer by then did not start, or not here.
 const ADMITTED_FOR: Millis = Millis(60_000);
 
@@ -55,12 +58,18 @@ impl Controller {
     ) -> Vec<(&'a NodeId, Option<&'a ClusterStatus>)> {
         let node = node.clone();
         members
-            .filter(move |other| **other != node && self.answers(other))
+            .filter(move |other| **other != node && self.is_up(other))
             .filter_map(|other| {
                 let (_, clusters) = self.observed.view(other)?.status.as_ref()?;
                 Some((other, clusters.get(id)))
             })
             .collect()
+    }
+
+    /// Whether the last look was answered, be the node taken for lost or not: one that has just come back counts, too.
+    fn is_up(&self, node: &NodeId) -> bool {
+        let reach = self.observed.view(node).and_then(|view| view.reach);
+        reach.is_some_and(|(reach, _)| reach == Reach::Answered)
     }
 
     fn stands_against(&self, node: &NodeId, id: &GroupId, group: &Group) -> Option<String> {
@@ -89,6 +98,9 @@ impl Controller {
             self.admitted.keys().find(|other| *other != node && group.members.contains_key(*other))
         {
             return Some(format!("{other} is just starting"));
+        }
+        if self.now.since(self.leads_since) < LEADS_FOR {
+            return Some("this controller has just begun to lead, and looks who is starting".to_owned());
         }
         let newest = group.newest_holders();
         if newest.contains(node) {

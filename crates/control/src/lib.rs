@@ -20,7 +20,7 @@
 //! | `hand_over`, `compare` | shards that change groups: another rf, a split |
 //! | `rules` | what must be so before a command is sent |
 //! | `recover`, `gate` | groups that stopped as a whole, the choice of the newest copy, and who may start before |
-//! | `observed`, `detector`, `reconcile`, `moves` | what is seen, and the work that follows from it |
+//! | `observed`, `detector`, `reconcile`, `moves`, `gains` | what is seen, and the work that follows from it |
 //! | `statements`, `orders`, `views`, `tables` | what clients ask, what operators order, what people see |
 //! | `alerts`, [`alarm`] | what people must know: the conditions, and since when, to whom and how often it is said |
 //! | [`bench`] | a cluster at rest, to measure a turn on |
@@ -32,6 +32,7 @@ mod catalogue;
 mod compare;
 mod detector;
 mod flight;
+mod gains;
 mod gate;
 mod hand_over;
 mod hash;
@@ -62,6 +63,7 @@ pub use record::Record;
 
 use compare::Comparison;
 use flight::{Flight, Flights, StepKey};
+use gains::Gains;
 use model::wire::{SidecarPoll, TableNameEntry};
 use model::{Action, Epoch, GroupId, LogIndex, Millis, NodeId, OperationId, Outcome, Settings, TableName};
 use observed::Observed;
@@ -69,7 +71,7 @@ use operation::{StepStatus, Work};
 use recover::{Choice, Standing};
 use state::{State, TableStatus};
 use statements::Waiting;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use verify::Verification;
 
 /// What a controller is started with.
@@ -92,9 +94,24 @@ pub enum OpenError {
     )]
     Unreadable { index: LogIndex, reason: String },
     #[error(
+        "the control log is of format {format} from record {index} on, and this program reads up to {newest}: start the newer shardwright that wrote it",
+        newest = record::FORMAT
+    )]
+    Newer { index: LogIndex, format: u32 },
+    #[error(
         "control log record {index} does not follow from those before it ({reason}): the log is damaged; restore it from a copy"
     )]
     Illegal { index: LogIndex, reason: String },
+}
+
+/// What every version's record of a leader has, and no other record.
+#[derive(serde::Deserialize)]
+struct Leads {
+    format: u32,
+}
+
+const fn check_format(index: LogIndex, format: u32) -> Result<(), OpenError> {
+    if format > record::FORMAT { Err(OpenError::Newer { index, format }) } else { Ok(()) }
 }
 
 /// Takes the next record into `state`, and gives it.
@@ -102,6 +119,10 @@ fn fold(state: &mut State, index: LogIndex, bytes: &[u8]) -> Result<Record, Open
     if index != state.last.next() {
         let reason = format!("it follows record {}", state.last);
         return Err(OpenError::Illegal { index, reason });
+    }
+    // Before the rest is read: a newer one may look different.
+    if let Ok(Leads { format }) = serde_json::from_slice::<Leads>(bytes) {
+        check_format(index, format)?;
     }
     let record: Record = serde_json::from_slice(bytes)
         .map_err(|error| OpenError::Unreadable { index, reason: error.to_string() })?;
@@ -127,8 +148,8 @@ pub struct Controller {
     /// On the monotonic clock; a new controller counts the grace anew, which only delays a rebuild.
     lost_since: BTreeMap<NodeId, Millis>,
     regain_not_before: Millis,
-    /// The state that was last planned from: the same state gives the same plan.
-    planned_at: Option<LogIndex>,
+    /// What was last planned from, the state and the next end of a pause: the same gives the same plan.
+    planned_at: Option<(LogIndex, Option<Millis>)>,
     /// After a move that failed the next plan waits a little, or it would fail again at once.
     plan_not_before: Millis,
     failures_planned_with: u64,
@@ -138,6 +159,11 @@ pub struct Controller {
     standings: BTreeMap<GroupId, (Standing, Millis)>,
     choices: BTreeMap<GroupId, Choice>,
     user_cluster_closed_since: Option<Millis>,
+    /// When each node was lost, lately.
+    losses: BTreeMap<NodeId, VecDeque<Millis>>,
+    gains: Gains,
+    /// The same of cleanings.
+    cleanings: Gains,
     /// Nodes that the gate let through, and when.
     admitted: BTreeMap<NodeId, Millis>,
     /// Per node, the state and the look that its routes were last compared with.
@@ -151,6 +177,7 @@ pub struct Controller {
     unix_now: u64,
     /// False until this controller's own epoch stands in the log.
     leads: bool,
+    leads_since: Millis,
     out: Effects,
 }
 
@@ -164,6 +191,9 @@ impl Controller {
         let mut state = State::default();
         if let Some((index, bytes)) = snapshot {
             let unreadable = |reason: String| OpenError::Unreadable { index, reason };
+            if let Ok(Leads { format }) = serde_json::from_slice::<Leads>(bytes) {
+                check_format(index, format)?;
+            }
             state = serde_json::from_slice(bytes).map_err(|error| unreadable(error.to_string()))?;
             if state.last != index {
                 return Err(unreadable(format!("its snapshot says it ends at {}", state.last)));
@@ -197,6 +227,9 @@ impl Controller {
             standings: BTreeMap::new(),
             choices: BTreeMap::new(),
             user_cluster_closed_since: None,
+            losses: BTreeMap::new(),
+            gains: Gains::default(),
+            cleanings: Gains::default(),
             admitted: BTreeMap::new(),
             routes_compared: BTreeMap::new(),
             plan_refused: None,
@@ -206,6 +239,7 @@ impl Controller {
             now: Millis::ZERO,
             unix_now: 0,
             leads: false,
+            leads_since: Millis::ZERO,
             out: Effects::default(),
         };
         // Far from those of a controller before it in this process: an answer to its question is not taken for one of
@@ -269,8 +303,9 @@ impl Controller {
     fn take_lead(&mut self) {
         let epoch = self.state.epoch.next();
         let name = self.config.name.clone();
-        self.record(Record::LeaderElected { epoch, name, unix: self.unix_now });
+        self.record(Record::LeaderElected { epoch, name, format: record::FORMAT, unix: self.unix_now });
         self.leads = true;
+        self.leads_since = self.now;
         for node in self.state.nodes.iter().filter(|(_, node)| node.lost).map(|(id, _)| id) {
             self.lost_since.insert(node.clone(), self.now);
         }
@@ -314,6 +349,9 @@ impl Controller {
     fn record(&mut self, record: Record) {
         let folded = self.state.apply(&record);
         assert!(folded.is_ok(), "a record of our own does not follow from the state: {record:?}: {folded:?}");
+        if matches!(record, Record::OperationDone { .. } | Record::OperationFailed { .. }) {
+            self.note_success();
+        }
         self.out.records.push(record);
     }
 
@@ -390,6 +428,8 @@ impl Controller {
             self.observed.next_look(),
             self.flights.next_wake(self.now),
             self.next_grace_end(),
+            self.gains.next_wake(self.now),
+            self.cleanings.next_wake(self.now),
             Some(self.plan_not_before),
         ]
         .into_iter()

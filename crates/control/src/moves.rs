@@ -7,7 +7,7 @@ use crate::orders::node_state;
 use crate::record::Record;
 use crate::state::{Leftover, Member, State};
 use model::{GroupId, Millis, NodeId, OperationId};
-use planner::{Node, Options, Plan, Problem, Unit};
+use planner::{Node, NodeState, Options, Plan, Problem, Unit};
 use std::collections::BTreeMap;
 
 /// How long the next plan waits after an operation failed.
@@ -20,25 +20,61 @@ impl Controller {
             self.failures_planned_with = self.state.operations_failed;
             self.plan_not_before = self.now + PAUSE_AFTER_FAILURE;
         }
-        let known = self.planned_at == Some(self.state.last);
-        if self.state.hold.is_some()
-            || self.state.groups.is_empty()
-            || known
-            || self.now < self.plan_not_before
-            || !self.is_settled()
-        {
+        let probed = self.gains.next_wake(self.now);
+        let known = self.planned_at == Some((self.state.last, probed));
+        if self.state.groups.is_empty() || known || self.now < self.plan_not_before || !self.is_settled() {
             return;
         }
         self.out.planned = true;
         let Some((problem, plan)) = self.planned() else { return };
         if let Err(violations) = planner::lint::check(&problem, &plan) {
             self.plan_refused = Some(format!("{violations:?}"));
-            self.planned_at = Some(self.state.last);
+            self.planned_at = Some((self.state.last, probed));
             return;
         }
         self.plan_refused = None;
         self.carry_out(&plan);
-        self.planned_at = Some(self.state.last);
+        self.planned_at = Some((self.state.last, probed));
+    }
+
+    /// What the operation that was just over says of the node that it brought a copy to, or cleaned.
+    pub(crate) fn note_success(&mut self) {
+        let Some(last) = self.state.finished.back() else { return };
+        match (&last.kind, last.status) {
+            (Kind::Cleanup { node }, Status::Done) => self.cleanings.succeed(&node.clone()),
+            (Kind::Cleanup { node }, Status::Failed) if self.state.is_live(node) => {
+                let node = node.clone();
+                self.cleanings.fail(&node, self.now);
+            }
+            (Kind::Move { to, .. }, Status::Done) => self.gains.succeed(&to.clone()),
+            (Kind::Move { to, .. }, Status::Failed) if self.state.is_live(to) => {
+                let to = to.clone();
+                self.gains.fail(&to, self.now);
+            }
+            _ => {}
+        }
+    }
+
+    /// Whether the operation makes good a copy that was lost: no hold stands before that.
+    pub(crate) fn restores(&self, operation: &Operation) -> bool {
+        let Kind::Move { group, from: None, .. } = &operation.kind else { return false };
+        let known = self.state.groups.get(group);
+        known.is_some_and(|known| known.serving().count() < known.rf as usize)
+    }
+
+    /// A node that has no copy and to which none can be brought now: others may take what it should have.
+    fn is_out_of_use(&self, node: &NodeId) -> bool {
+        self.gains.is_paused(node, self.now)
+            && !self.state.groups.values().any(|group| group.members.contains_key(node))
+    }
+
+    /// A group that an operator placed, while all its copies are where they should be.
+    pub(crate) fn is_pinned(&self, group: &crate::state::Group) -> bool {
+        group.pinned
+            && group.members.len() == group.rf as usize
+            && group.members.iter().all(|(node, member)| {
+                *member == Member::Serving && self.state.placing_nodes().any(|placing| placing == node)
+            })
     }
 
     /// Nothing under way changes copies, every live node was seen, no loss is younger than its grace.
@@ -75,14 +111,22 @@ impl Controller {
             .state
             .nodes
             .iter()
-            .map(|(id, node)| Node { id: id.to_string(), zone: None, capacity: 1.0, state: node_state(node) })
+            .map(|(id, node)| {
+                let state = match node_state(node) {
+                    NodeState::Active if self.is_out_of_use(id) => NodeState::Draining,
+                    state => state,
+                };
+                Node { id: id.to_string(), zone: None, capacity: 1.0, state }
+            })
             .collect();
         let units: Vec<Unit> = self
             .state
             .groups
             .iter()
             // A group without any whole copy is not to be placed anew: its data is where it is.
-            .filter(|(_, group)| group.serving().next().is_some() && group.halt.is_none())
+            .filter(|(_, group)| {
+                group.serving().next().is_some() && group.halt.is_none() && !self.is_pinned(group)
+            })
             .map(|(id, group)| Unit {
                 id: id.to_string(),
                 rf: group.rf,
@@ -105,9 +149,16 @@ impl Controller {
     fn carry_out(&mut self, plan: &Plan) {
         let mut operations = Vec::new();
         let (mut copies, mut shard_copies) = (0, 0);
-        let order: Vec<usize> = plan.rounds.iter().flatten().copied().collect();
+        let mut order: Vec<usize> = plan.rounds.iter().flatten().copied().collect();
         let rest: Vec<usize> = (0..plan.moves.len()).filter(|index| !order.contains(index)).collect();
-        for index in order.into_iter().chain(rest) {
+        order.extend(rest);
+        // Copies that are missing come before those that only lie elsewhere.
+        let leaves = |from: &Option<String>| {
+            from.as_ref()
+                .is_some_and(|from| NodeId::new(from.clone()).is_ok_and(|from| self.state.is_live(&from)))
+        };
+        order.sort_by_key(|index| plan.moves.get(*index).is_some_and(|planned| leaves(&planned.from)));
+        for index in order {
             let Some(planned) = plan.moves.get(index) else { continue };
             let Ok(group) = GroupId::new(planned.unit.clone()) else { continue };
             if self.still_in_a_cluster(&group).is_some() {
@@ -119,12 +170,19 @@ impl Controller {
             let from = from.filter(|from| self.state.is_live(from));
             let reason = planned.reason.to_string();
             let kind = match (to.clone(), from) {
-                (Some(to), from) => Kind::Move { group: group.clone(), to, from, floor: 0, reason },
+                (Some(to), _) if self.gains.is_paused(&to, self.now) => continue,
+                (Some(to), from) => {
+                    Kind::Move { group: group.clone(), to, from, floor: 0, reason, pin: false }
+                }
                 (None, Some(from)) => Kind::Shed { group: group.clone(), from, floor: 0, reason },
                 (None, None) => continue,
             };
             // Its steps are made when its turn comes: the moves before it change the group.
-            let added = self.add(|_, id, unix| Some(Operation::new(id, kind, Vec::new(), unix)));
+            let operation = Operation::new(self.state.next_operation, kind, Vec::new(), self.unix_now);
+            if self.state.hold.is_some() && !self.restores(&operation) {
+                continue;
+            }
+            let added = self.add(|_, _, _| Some(operation));
             let Some(id) = added else { continue };
             operations.push(id);
             if to.is_some() {
@@ -193,6 +251,9 @@ impl Controller {
                 if !self.state.placing_nodes().any(|node| node == to) {
                     return Some(format!("{to} takes no copies now: planned anew"));
                 }
+                if self.gains.is_paused(to, self.now) {
+                    return Some(format!("no copy could be brought to {to}: tried again later"));
+                }
                 if members.contains_key(to) {
                     return Some(format!("{to} has a copy already: planned anew"));
                 }
@@ -206,8 +267,13 @@ impl Controller {
     fn graph_of(&self, operation: &Operation) -> Option<Operation> {
         let (id, unix) = (operation.id, operation.created_at);
         match &operation.kind {
-            Kind::Move { group, to, from, reason, .. } => {
-                catalogue::move_group(&self.state, id, group, to, from.as_ref(), reason, unix)
+            Kind::Move { group, to, from, reason, pin, .. } => {
+                let mut made =
+                    catalogue::move_group(&self.state, id, group, to, from.as_ref(), reason, unix)?;
+                if let Kind::Move { pin: of_graph, .. } = &mut made.kind {
+                    *of_graph = *pin;
+                }
+                Some(made)
             }
             Kind::Shed { group, from, reason, .. } => {
                 catalogue::shed(&self.state, id, group, from, reason, unix)
@@ -220,7 +286,7 @@ impl Controller {
     }
 
     fn may_begin(&self, operation: &Operation) -> bool {
-        if operation.is_move() && self.state.hold.is_some() {
+        if operation.is_move() && self.state.hold.is_some() && !self.restores(operation) {
             return false;
         }
         // While statements are held, nothing that can wait is to make them wait longer.
@@ -299,7 +365,8 @@ impl Controller {
             }
         }
         let settings = &self.config.settings;
-        incoming.get(to).copied().unwrap_or(0) < settings.transfers_in_per_node
+        let most = if self.gains.is_doubtful(to) { 1 } else { settings.transfers_in_per_node };
+        incoming.get(to).copied().unwrap_or(0) < most
             && source.is_none_or(|source| {
                 outgoing.get(source).copied().unwrap_or(0) < settings.transfers_out_per_node
             })

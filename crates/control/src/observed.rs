@@ -1,7 +1,7 @@
 //! What was seen of the nodes, and when. In memory only: a new controller looks again.
 
 use model::wire::SidecarPoll;
-use model::{ClusterStatus, GroupId, Millis, NodeId, NodeStatus, Reach, TablesStatus};
+use model::{ClusterState, ClusterStatus, GroupId, Millis, NodeId, NodeStatus, Reach, TablesStatus};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -15,6 +15,32 @@ pub const VOTE_FRESH: Millis = Millis(2_500);
 const LOOK_LOST: Millis = Millis(15_000);
 /// Tables are looked at this often although nothing happened, so that hand-made changes are found.
 pub const TABLES_INTERVAL: Millis = Millis(5_000);
+
+/// Looks that must show the same before a member may be bootstrapped.
+const CALM_LOOKS: u32 = 2;
+
+/// Counts looks in a row for each cluster without quorum.
+fn calm(
+    before: Option<&BTreeMap<GroupId, ClusterStatus>>,
+    counted: &BTreeMap<GroupId, u32>,
+    now: &BTreeMap<GroupId, ClusterStatus>,
+) -> BTreeMap<GroupId, u32> {
+    let place = |cluster: &ClusterStatus| {
+        let ClusterStatus { status, conf_id, last_committed, state_uuid, .. } = cluster;
+        (*status, *conf_id, *last_committed, state_uuid.clone())
+    };
+    let quiet = now
+        .iter()
+        .filter(|(_, cluster)| cluster.status == ClusterState::NonPrimary && cluster.recv_queue == 0);
+    quiet
+        .map(|(group, cluster)| {
+            let same =
+                before.and_then(|before| before.get(group)).is_some_and(|b| place(b) == place(cluster));
+            let looks = if same { counted.get(group).copied().unwrap_or(0) } else { 0 };
+            (group.clone(), (looks + 1).min(CALM_LOOKS))
+        })
+        .collect()
+}
 
 /// Everything seen.
 #[derive(Debug, Default)]
@@ -33,6 +59,8 @@ pub struct NodeView {
     pub reach_since: Millis,
     /// Began when; from the last answered look.
     pub status: Option<(Millis, BTreeMap<GroupId, ClusterStatus>)>,
+    /// Of clusters without quorum, in how many looks in a row the same was shown, with nothing left to apply.
+    calm: BTreeMap<GroupId, u32>,
     /// Began when; from the last answered look at tables.
     pub tables: Option<(Millis, TablesStatus)>,
     pending: Option<PendingLook>,
@@ -80,6 +108,12 @@ impl NodeView {
         self.tables.as_ref().filter(|(began, _)| *began >= since).map(|(_, tables)| tables)
     }
 
+    /// Whether the group's cluster, without a quorum, showed the same place in the same history in two looks in a row, with
+    /// an empty receive queue (rule 6).
+    pub fn is_calm(&self, group: &GroupId) -> bool {
+        self.calm.get(group).is_some_and(|looks| *looks >= CALM_LOOKS)
+    }
+
     pub fn has_sidecar(&self, now: Millis) -> bool {
         self.sidecar.as_ref().is_some_and(|sidecar| now.since(sidecar.at) <= SIDECAR_SILENT)
     }
@@ -110,6 +144,7 @@ impl Observed {
         }
         view.reach = Some((answer.reach, pending.began));
         if let Some(NodeStatus { clusters, tables }) = answer.status {
+            view.calm = calm(view.status.as_ref().map(|(_, before)| before), &view.calm, &clusters);
             view.status = Some((pending.began, clusters));
             if let (Some(tables), true) = (tables, pending.tables) {
                 view.tables = Some((pending.began, tables));

@@ -52,6 +52,9 @@ pub enum Kind {
         /// A copy may go only while this many others are whole: the smaller of rf and what there was.
         floor: u32,
         reason: String,
+        /// An operator wants the group where it then is, whatever a plan would say.
+        #[serde(default)]
+        pin: bool,
     },
     /// One copy less: after a return, when the plan has no place for it.
     Shed {

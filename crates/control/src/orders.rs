@@ -93,7 +93,7 @@ impl Controller {
         }
     }
 
-    /// The shard's group goes from one node to another, if the next plan would leave it there.
+    /// The shard's group goes from one node to another, and stays there: pinned, if the next plan would take it back.
     pub(crate) fn move_shard(
         &mut self,
         name: &TableName,
@@ -134,7 +134,7 @@ impl Controller {
             let table = self.state.tables[name].clone();
             self.check_may_change(name, &table)?;
         }
-        self.check_stays(&group, from, to, split)?;
+        let pin = self.would_be_moved_back(&group, from, to, split);
         let (group, tables) = if split {
             let rf = self.state.groups[&group].rf;
             let (_, group) = self.split(name, shard, rf).ok_or("the operation could not be made")?;
@@ -149,6 +149,7 @@ impl Controller {
             from: Some(from.clone()),
             floor: 0,
             reason: "ordered by hand".to_owned(),
+            pin,
         };
         let id = self
             .add(|_, id, unix| Some(Operation::new(id, kind, Vec::new(), unix)))
@@ -157,6 +158,7 @@ impl Controller {
             ("operation", id.to_string()),
             ("status", "queued".to_owned()),
             ("moves_along", tables.join(",")),
+            ("pinned", pin.to_string()),
         ]))
     }
 
@@ -167,12 +169,9 @@ impl Controller {
         })
     }
 
-    /// A move that the next plan would take back is refused, unless moves are held and no plan will be made.
-    fn check_stays(&self, group: &GroupId, from: &NodeId, to: &NodeId, split: bool) -> Result<(), Refusal> {
-        if self.state.hold.is_some() {
-            return Ok(());
-        }
-        let Some(mut problem) = self.problem() else { return Ok(()) };
+    /// Whether the next plan would take a move back: then the group is pinned where it comes to be.
+    fn would_be_moved_back(&self, group: &GroupId, from: &NodeId, to: &NodeId, split: bool) -> bool {
+        let Some(mut problem) = self.problem() else { return false };
         if split && let Some(unit) = problem.units.iter().find(|unit| unit.id == group.as_str()).cloned() {
             // The others of the group stay as they are.
             problem.units.push(planner::Unit { id: format!("{group}~"), ..unit });
@@ -181,22 +180,17 @@ impl Controller {
             unit.replicas.retain(|node| node != from.as_str());
             unit.replicas.push(to.to_string());
         }
-        let plan = planner::plan(&problem, &Limits::default());
-        match plan.moves.first() {
-            None => Ok(()),
-            Some(back) => Err(format!(
-                "the next plan would not leave it there: {} would then go from {} to {} ({}); REBALANCE TABLE … PAUSE first to place by hand",
-                back.unit,
-                back.from.as_deref().unwrap_or("nowhere"),
-                back.to.as_deref().unwrap_or("nowhere"),
-                back.reason
-            )),
-        }
+        !planner::plan(&problem, &Limits::default()).moves.is_empty()
     }
 
     /// Why the shard is where it is, what would move it, and what forbids each other node.
     pub(crate) fn explain_shard(&self, name: &TableName, shard: u32) -> Result<StatementReply, Refusal> {
         let group = self.home_of(name, shard)?;
+        if self.state.groups.get(&group).is_some_and(|known| self.is_pinned(known)) {
+            let text = "Placed by hand: no plan moves it until REBALANCE TABLE … START or RESET, or until a copy of it is lost or its node drained.";
+            let rows = vec![vec![Some(String::new()), Some(text.to_owned())]];
+            return Ok(StatementReply::Rows { columns: vec!["node".to_owned(), "why".to_owned()], rows });
+        }
         let problem = self.problem().ok_or_else(|| format!("no shard of '{name}' has a whole copy"))?;
         let plan = planner::plan(&problem, &Limits::default());
         let text = plan
@@ -222,6 +216,9 @@ impl Controller {
             RebalanceOrder::Status => Ok(self.rebalance_state(name)),
             RebalanceOrder::Start => {
                 self.hold(None);
+                self.end_pins();
+                self.gains.forget();
+                self.cleanings.forget();
                 self.replan();
                 Ok(self.rebalance_state(name))
             }
@@ -244,6 +241,8 @@ impl Controller {
             RebalanceOrder::Reset => {
                 self.cancel_moves("reset by an operator");
                 self.hold(None);
+                self.end_pins();
+                self.gains.forget();
                 self.flights.try_again_at(self.now);
                 self.replan();
                 self.see_failures();
@@ -265,6 +264,12 @@ impl Controller {
         }
     }
 
+    fn end_pins(&mut self) {
+        if self.state.groups.values().any(|group| group.pinned) {
+            self.record(Record::PinsEnded { unix: self.unix_now });
+        }
+    }
+
     /// The next tick plans even if nothing has changed.
     fn replan(&mut self) {
         self.planned_at = None;
@@ -276,6 +281,7 @@ impl Controller {
             .state
             .active()
             .filter(|operation| operation.status == Status::Queued && operation.is_move())
+            .filter(|operation| !self.restores(operation))
             .map(|operation| operation.id)
             .collect();
         for operation in queued {
@@ -290,7 +296,7 @@ impl Controller {
             .state
             .active()
             .filter(|operation| operation.status == Status::Running)
-            .filter(|operation| operation.is_move() && operation.unwinds())
+            .filter(|operation| operation.is_move() && operation.unwinds() && !self.restores(operation))
             .map(|operation| operation.id)
             .collect();
         for operation in running {

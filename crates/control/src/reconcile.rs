@@ -14,6 +14,15 @@ use std::collections::{BTreeMap, BTreeSet};
 /// A group without quorum that no operation looks after is taken up again after this long.
 const REGAIN_AGAIN: Millis = Millis(3_000);
 
+/// A node that is lost oftener than this within the time below flaps.
+const LOSSES_FREE: u32 = 2;
+const LOSSES_COUNT_FOR: Millis = Millis(1_800_000);
+/// More do not make it wait longer.
+const LOSSES_KEPT: usize = 8;
+/// How long a node that flaps must have been up; doubled by each loss more.
+const DAMPED_FOR: Millis = Millis(30_000);
+const DAMPED_FOR_MAX: Millis = Millis(600_000);
+
 /// A copy that says so for this long will not recover by itself.
 const CLOSED_FOR: Millis = Millis(2_000);
 
@@ -28,7 +37,11 @@ impl Controller {
             let verdict = detector::judge(&self.observed, self.now, &node, silent);
             if !lost && verdict == Verdict::Gone {
                 self.lose(&node);
-            } else if lost && verdict == Verdict::Alive && self.sidecar_is_ours(&node) {
+            } else if lost
+                && verdict == Verdict::Alive
+                && self.sidecar_is_ours(&node)
+                && (self.damped_until(&node).is_none() || self.is_last_resort(&node))
+            {
                 self.record(Record::NodeReturned { node: node.clone(), unix: self.unix_now });
                 self.lost_since.remove(&node);
                 self.observed.want(&node, self.now);
@@ -96,7 +109,29 @@ impl Controller {
         }
     }
 
+    /// Until when a node that was lost again and again is still taken for lost although it answers: each loss more doubles
+    /// the time that it must have been up.
+    pub(crate) fn damped_until(&self, node: &NodeId) -> Option<Millis> {
+        let recent =
+            self.losses.get(node)?.iter().filter(|at| self.now.since(**at) < LOSSES_COUNT_FOR).count();
+        let over = u32::try_from(recent).ok()?.checked_sub(LOSSES_FREE + 1)?;
+        let up_for = Millis(DAMPED_FOR.0 << over.min(5)).min(DAMPED_FOR_MAX);
+        let until = self.observed.view(node)?.reach_since + up_for;
+        (until > self.now).then_some(until)
+    }
+
+    /// Whether it holds a copy of a group that nobody else serves.
+    fn is_last_resort(&self, node: &NodeId) -> bool {
+        let groups = self.state.groups.values().filter(|group| group.members.contains_key(node));
+        groups.into_iter().any(|group| group.halt.is_some() || group.serving().next().is_none())
+    }
+
     fn lose(&mut self, node: &NodeId) {
+        let losses = self.losses.entry(node.clone()).or_default();
+        losses.push_back(self.now);
+        if losses.len() > LOSSES_KEPT {
+            losses.pop_front();
+        }
         self.record(Record::NodeLost { node: node.clone(), unix: self.unix_now });
         self.lost_since.insert(node.clone(), self.now);
         let queued: Vec<OperationId> = self
@@ -248,7 +283,8 @@ impl Controller {
         let nodes: Vec<NodeId> =
             self.state.leftovers.keys().filter(|node| self.state.is_live(node)).cloned().collect();
         for node in nodes {
-            if self.is_busy(|kind| matches!(kind, Kind::Cleanup { node: n } if *n == node)) {
+            let busy = self.is_busy(|kind| matches!(kind, Kind::Cleanup { node: n } if *n == node));
+            if busy || self.cleanings.is_paused(&node, self.now) {
                 continue;
             }
             let id = self.state.next_operation;
@@ -294,7 +330,7 @@ impl Controller {
                 Desired::Unknown => continue,
             };
             // What another operation is to write later does not stand in the way of taking it away now.
-            if wanted.is_some() && busy.contains(name) {
+            if busy.contains(name) && (wanted.is_some() || self.is_rerouted(name)) {
                 continue;
             }
             for (node, _) in &news {
@@ -314,6 +350,13 @@ impl Controller {
         for (node, tables) in mend {
             self.add(|_, id, unix| Some(catalogue::reroute(id, &node, tables, unix)));
         }
+    }
+
+    fn is_rerouted(&self, name: &TableName) -> bool {
+        let writes = |step: &crate::operation::Step| matches!(&step.work, crate::operation::Work::Route { tables } if tables.contains(name));
+        self.state.active().any(|operation| {
+            matches!(operation.kind, Kind::Reroute { .. }) && operation.steps.iter().any(writes)
+        })
     }
 
     pub(crate) fn is_busy(&self, matches: impl Fn(&Kind) -> bool) -> bool {

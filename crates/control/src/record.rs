@@ -9,6 +9,17 @@ use model::{Content, Epoch, GroupId, NodeId, OperationId, StepId, TableName};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
+/// The version of the records that this program writes, and the newest it reads. Every leader notes it in its first record.
+///
+/// | version | since then |
+/// |---|---|
+/// | 1 | as first written, without a number |
+/// | 2 | histories of groups, halts, recoveries after a total loss, placements by hand |
+///
+/// A newer program reads what an older one wrote: fields that are new have defaults that mean what the older one meant. The
+/// other way round is refused. A change that no default can express gets a case in [`crate::state::State::apply`].
+pub const FORMAT: u32 = 2;
+
 /// One fact. `unix` is seconds, only shown and never decided upon.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "record")]
@@ -17,6 +28,9 @@ pub enum Record {
     LeaderElected {
         epoch: Epoch,
         name: String,
+        /// [`FORMAT`] of the program that leads from here on.
+        #[serde(default = "first_format")]
+        format: u32,
         unix: u64,
     },
     /// The user's own replication cluster, named by the first sharded table.
@@ -48,6 +62,10 @@ pub enum Record {
     /// An operator holds moves back, or lets them go.
     MovesHeld {
         hold: Option<Hold>,
+        unix: u64,
+    },
+    /// An operator wants everything where plans put it: what was placed by hand is so no more.
+    PinsEnded {
         unix: u64,
     },
     /// Work to be done, with its whole graph of steps.
@@ -183,4 +201,8 @@ pub enum Record {
         group: GroupId,
         node: NodeId,
     },
+}
+
+const fn first_format() -> u32 {
+    1
 }

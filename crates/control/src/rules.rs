@@ -44,6 +44,7 @@ pub fn check(case: &Case<'_>, action: &Action) -> Gate {
     }
     match action {
         Action::CreateCluster { group } => may_create(case, group),
+        Action::Bootstrap { group } => may_bootstrap(case, group),
         Action::CreateTables { tables, .. } if !case.tried => names_are_free(case, tables),
         Action::JoinCluster { group, at } => held(case).unwrap_or_else(|| may_join(case, group, at)),
         Action::AddTables { group, .. }
@@ -257,7 +258,20 @@ fn may_delete(case: &Case<'_>, group: &GroupId) -> Gate {
     }
 }
 
-/// Rule 6: who may be bootstrapped. `Err` says what is missing.
+/// Rule 6 at the moment of sending. An operation that ends the cluster asks nobody: no data is in it any more.
+fn may_bootstrap(case: &Case<'_>, group: &GroupId) -> Gate {
+    if !matches!(case.operation.kind, Kind::Failover { .. }) {
+        return Gate::Go;
+    }
+    match survivor(case.state, case.observed, group, case.since) {
+        Ok(node) if node == *case.node => Gate::Go,
+        Ok(node) => Gate::Wait(format!("{node} is the most advanced member of {group}")),
+        Err(gate) => gate,
+    }
+}
+
+/// Rule 6: who may be bootstrapped. `Err` says what is missing. Members that serve were synced and routed; one that was
+/// restarted since shows itself as joining, and is no candidate.
 pub fn survivor(state: &State, observed: &Observed, group: &GroupId, since: Millis) -> Result<NodeId, Gate> {
     let Some(known) = state.groups.get(group) else {
         return Err(Gate::Refuse(format!("unknown group {group}")));
@@ -275,6 +289,12 @@ pub fn survivor(state: &State, observed: &Observed, group: &GroupId, since: Mill
         }
         if cluster.status != ClusterState::NonPrimary || !cluster.is_whole_survivor() {
             continue;
+        }
+        if !known.is_history(&cluster.state_uuid) {
+            return Err(Gate::Wait(format!("{node} shows {group} with another history")));
+        }
+        if !observed.view(node).is_some_and(|view| view.is_calm(group)) {
+            return Err(Gate::Wait(format!("{node} has not shown the same of {group} twice")));
         }
         view.extend(cluster.nodes_view.iter().cloned());
         // The lowest name wins among equals, whatever the order of members.
@@ -306,3 +326,6 @@ pub fn survivor(state: &State, observed: &Observed, group: &GroupId, since: Mill
     }
     Ok(node)
 }
+
+#[cfg(test)]
+mod tests;

@@ -3,7 +3,7 @@
 
 use crate::invariants;
 use crate::net::Place;
-use crate::play;
+use crate::play::{self, Gate};
 use crate::wire::{Owner, Task};
 use crate::world::{Event, World};
 use model::NodeId;
@@ -13,12 +13,28 @@ use std::collections::BTreeSet;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Turn {
     Strike(Fault),
-    StartNode { at: usize },
-    StartController { at: usize },
-    Thaw { at: usize },
-    Reconnect { at: usize },
-    ReconnectController { at: usize },
+    StartNode {
+        at: usize,
+    },
+    StartController {
+        at: usize,
+    },
+    Thaw {
+        at: usize,
+    },
+    Reconnect {
+        at: usize,
+    },
+    ReconnectController {
+        at: usize,
+    },
     Calm,
+    /// Every node is killed at once.
+    AllDie,
+    /// A stopped node asks whether it may start.
+    AtGate {
+        at: usize,
+    },
 }
 
 /// A kind of fault, or of something that people do.
@@ -45,6 +61,8 @@ pub enum Fault {
     NodeAdded,
     TableCreated,
     TableDropped,
+    /// Of the whole cluster, while nobody writes: what was acknowledged a moment ago is only where it was written.
+    TotalLoss,
 }
 
 impl Fault {
@@ -92,6 +110,7 @@ impl Fault {
             Self::LostReplies => "lost replies",
             Self::BrokenConnections => "broken connections",
             Self::RouteDroppedByHand => "route dropped by hand",
+            Self::TotalLoss => "total loss",
             Self::NodeAdded => "node added",
             Self::TableCreated => "table created",
             Self::TableDropped => "table dropped",
@@ -105,10 +124,13 @@ pub fn happen(world: &mut World, turn: Turn) {
     match turn {
         Turn::Strike(fault) => strike(world, fault),
         Turn::StartNode { at } => {
-            if !world.machines[at].is_up() {
+            let at_gate = world.play.borrow().gates.contains_key(&world.machines[at].node);
+            if !world.machines[at].is_up() && !at_gate {
                 world.start_node(at);
             }
         }
+        Turn::AllDie => all_die(world),
+        Turn::AtGate { at } => at_gate(world, at),
         Turn::StartController { at } => {
             if world.seats[at].process.is_none() {
                 world.start_controller(at);
@@ -152,10 +174,12 @@ pub fn end(world: &mut World) {
     for at in 0..world.machines.len() {
         world.machines[at].cut_off = false;
         world.machines[at].sidecar_frozen_until = world.now;
-        if !world.machines[at].is_up() {
+        let at_gate = world.play.borrow().gates.contains_key(&world.machines[at].node);
+        if !world.machines[at].is_up() && !at_gate {
             world.start_node(at);
         }
     }
+    world.play.borrow_mut().ending = true;
     for at in 0..world.seats.len() {
         if world.seats[at].process.is_none() {
             world.start_controller(at);
@@ -165,6 +189,62 @@ pub fn end(world: &mut World) {
         }
     }
     refresh_live(world);
+}
+
+/// kill -9 of all; each is started again through the gate, in any order.
+fn all_die(world: &mut World) {
+    if world.play.borrow().ending {
+        world.play.borrow_mut().resting = false;
+        return;
+    }
+    for at in 0..world.machines.len() {
+        world.machines[at].disturbed = world.now;
+        if world.machines[at].is_up() {
+            world.kill_node(at);
+        }
+        let node = world.machines[at].node.clone();
+        world.play.borrow_mut().gates.insert(node, Gate::Shut);
+        let wait = world.chance.between(500, 20_000);
+        later(world, wait, Turn::AtGate { at });
+    }
+    refresh_live(world);
+}
+
+/// What the gate does before the process starts.
+fn take_routes_away(world: &mut World, at: usize) {
+    let names: Vec<String> = world.play.borrow().tables.keys().cloned().collect();
+    for name in names {
+        // One that is not there is none to take away.
+        let _absent = world.peek(at, &format!("DROP TABLE {name} OPTION force=1"));
+    }
+}
+
+/// Asks, and asks again, until the node may start.
+fn at_gate(world: &mut World, at: usize) {
+    let node = world.machines[at].node.clone();
+    let gate = world.play.borrow().gates.get(&node).copied();
+    match gate {
+        None => return,
+        Some(Gate::Open) => {
+            world.play.borrow_mut().gates.remove(&node);
+            if !world.machines[at].is_up() {
+                world.machines[at].disturbed = world.now;
+                world.start_node(at);
+                take_routes_away(world, at);
+            }
+            if world.play.borrow().gates.is_empty() {
+                world.play.borrow_mut().resting = false;
+            }
+            return refresh_live(world);
+        }
+        Some(Gate::Shut) => {
+            let play = world.play.clone();
+            world.play.borrow_mut().gates.insert(node.clone(), Gate::Asked);
+            world.spawn(Task::new(Owner::Client, |wire| play::gate(wire, play, node)));
+        }
+        Some(Gate::Asked) => {}
+    }
+    later(world, 500, Turn::AtGate { at });
 }
 
 fn strike(world: &mut World, fault: Fault) {
@@ -223,6 +303,14 @@ fn happens(world: &mut World, fault: Fault) -> bool {
             cut_off(world, at, fault);
             let lasts = world.chance.between(500, 40_000);
             later(world, lasts, Turn::Reconnect { at });
+        }
+        Fault::TotalLoss => {
+            let whole = world.machines.iter().all(|machine| machine.is_up() && !machine.cut_off);
+            if !whole || world.play.borrow().resting {
+                return false;
+            }
+            world.play.borrow_mut().resting = true;
+            later(world, 5_000, Turn::AllDie);
         }
         Fault::SlowNetwork => {
             world.net.delay_max = world.chance.between(20, 400);

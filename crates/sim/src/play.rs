@@ -63,6 +63,20 @@ pub struct Play {
     pub unknown: u64,
     /// Statements of the operator under way.
     pub asking: u32,
+    /// Nobody writes now.
+    pub resting: bool,
+    /// No fault begins any more.
+    pub ending: bool,
+    /// Nodes that are stopped and start through the gate.
+    pub gates: BTreeMap<NodeId, Gate>,
+}
+
+/// Where a stopped node stands with the controller's gate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Gate {
+    Shut,
+    Asked,
+    Open,
 }
 
 pub type SharedPlay = Rc<RefCell<Play>>;
@@ -126,6 +140,9 @@ struct Write {
 
 fn choose(play: &SharedPlay, chance: &mut Chance, number: i64, value: i64) -> Option<Write> {
     let mut play = play.borrow_mut();
+    if play.resting {
+        return None;
+    }
     let node = chance.pick(&play.live)?.clone();
     let there: Vec<String> = play
         .tables
@@ -225,6 +242,15 @@ pub async fn drop(wire: Wire, play: SharedPlay, name: String) -> Finish {
         table.is = TableIs::Gone;
         table.documents.clear();
     }
+    Finish::Nothing
+}
+
+/// Asks once whether the node may start.
+pub async fn gate(wire: Wire, play: SharedPlay, node: NodeId) -> Finish {
+    let statement = ShardingStatement::Gate { node: node.clone() };
+    let reply = ask_leader(&wire, &play, &statement).await;
+    let open = matches!(&reply, Some(StatementReply::Rows { rows, .. }) if rows.is_empty());
+    play.borrow_mut().gates.insert(node, if open { Gate::Open } else { Gate::Shut });
     Finish::Nothing
 }
 

@@ -16,6 +16,8 @@ pub enum Scenario {
     Crashes,
     Partitions,
     Controllers,
+    /// All nodes die at once, controllers and single nodes besides.
+    TotalLoss,
     /// Membership and tables change under faults of nodes.
     Changes,
     /// The controller dies at every step boundary of one operation after the other; with a number only at that one.
@@ -25,7 +27,7 @@ pub enum Scenario {
 /// A name that no scenario has.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "there is no scenario '{0}': take all, quiet, crashes, partitions, controllers, changes, sweep-create, \
+    "there is no scenario '{0}': take all, quiet, crashes, partitions, controllers, total-loss, changes, sweep-create, \
          sweep-failover, sweep-growth or sweep-drop, a sweep also with @POINT"
 )]
 pub struct UnknownScenario(pub String);
@@ -43,8 +45,15 @@ impl std::str::FromStr for Scenario {
             let operation = Operation::ALL.into_iter().find(|known| known.name() == operation);
             return operation.map(|operation| Self::Sweep(operation, point)).ok_or_else(unknown);
         }
-        let plain =
-            [Self::All, Self::Quiet, Self::Crashes, Self::Partitions, Self::Controllers, Self::Changes];
+        let plain = [
+            Self::All,
+            Self::Quiet,
+            Self::Crashes,
+            Self::Partitions,
+            Self::Controllers,
+            Self::TotalLoss,
+            Self::Changes,
+        ];
         plain.into_iter().find(|known| known.name() == name).ok_or_else(unknown)
     }
 }
@@ -57,6 +66,7 @@ impl Scenario {
             Self::Crashes => "crashes".to_owned(),
             Self::Partitions => "partitions".to_owned(),
             Self::Controllers => "controllers".to_owned(),
+            Self::TotalLoss => "total-loss".to_owned(),
             Self::Changes => "changes".to_owned(),
             Self::Sweep(operation, None) => format!("sweep-{}", operation.name()),
             Self::Sweep(operation, Some(point)) => format!("sweep-{}@{point}", operation.name()),
@@ -87,6 +97,9 @@ impl Scenario {
                 F::TableDropped,
                 F::NodeAdded,
             ],
+            Self::TotalLoss => {
+                vec![F::TotalLoss, F::TotalLoss, F::ControllerCrash, F::NodeCrash, F::SidecarCrash]
+            }
             Self::Changes => {
                 vec![F::NodeAdded, F::TableCreated, F::TableDropped, F::NodeCrash, F::RouteDroppedByHand]
             }
@@ -160,6 +173,7 @@ mod tests {
             "crashes",
             "partitions",
             "controllers",
+            "total-loss",
             "changes",
             "sweep-create",
             "sweep-drop@7",

@@ -82,14 +82,16 @@ impl Cluster {
     }
 
     /// Until the controller lets the node start (safety rule 3).
-    async fn wait_for_gate(&self, number: u32) -> Result<(), CommandError> {
+    pub(super) async fn wait_for_gate(&self, number: u32) -> Result<(), CommandError> {
         let node = self.endpoint(number)?.node;
         let deadline = Instant::now() + SETTLE_TIMEOUT;
         loop {
-            let held = self.api().gate(node.as_str()).await?.rows;
-            let Some(first) = held.into_iter().next() else { return Ok(()) };
+            let why = match self.api().gate(node.as_str()).await {
+                Ok(held) if held.rows.is_empty() => return Ok(()),
+                Ok(held) => held.rows.into_iter().flatten().flatten().collect::<Vec<_>>().join(": "),
+                Err(error) => error.message,
+            };
             if Instant::now() > deadline {
-                let why = first.into_iter().flatten().collect::<Vec<_>>().join(": ");
                 let message = format!("node {number} ({node}) is held back: {why}");
                 return Err(CommandError::failed(message, "the controller's log says more"));
             }

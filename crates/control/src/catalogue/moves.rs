@@ -49,6 +49,7 @@ pub fn move_group(
         from: from.cloned(),
         floor: known.floor(),
         reason: reason.to_owned(),
+        pin: false,
     };
     Some(Operation::new(id, kind, steps.0, unix))
 }

@@ -24,10 +24,11 @@ impl State {
     /// Folds the record at `last + 1` in.
     pub fn apply(&mut self, record: &Record) -> Folded {
         match record {
-            Record::LeaderElected { epoch, name, .. } => {
+            Record::LeaderElected { epoch, name, format, .. } => {
                 if *epoch <= self.epoch {
                     return illegal(format!("epoch {epoch} after epoch {}", self.epoch));
                 }
+                self.format = self.format.max(*format);
                 self.epoch = *epoch;
                 self.leader = Some(name.clone());
             }
@@ -45,6 +46,7 @@ impl State {
                 None => return illegal(format!("unknown node {node} is drained")),
             },
             Record::MovesHeld { hold, .. } => self.hold = *hold,
+            Record::PinsEnded { .. } => self.groups.values_mut().for_each(|group| group.pinned = false),
             Record::OperationAdded { operation } => self.add_operation(operation)?,
             Record::RebalancePlanned { reason, operations, copies, lower_bound, shard_copies, unix } => {
                 self.rebalance = Some(Rebalance {
@@ -493,6 +495,11 @@ impl State {
                     if self.groups.get(group).is_some_and(|known| known.shards.is_empty()) {
                         self.groups.remove(group);
                     }
+                }
+            }
+            (Kind::Move { group, pin: true, .. }, Status::Done) => {
+                if let Some(known) = self.groups.get_mut(group) {
+                    known.pinned = true;
                 }
             }
             (Kind::Remake { group, from, .. }, Status::Done) => {

@@ -20,6 +20,9 @@ pub struct State {
     pub last: LogIndex,
     pub epoch: Epoch,
     pub leader: Option<String>,
+    /// The highest version of records among the leaders so far; 0 in a snapshot of the first.
+    #[serde(default)]
+    pub format: u32,
     /// The user's own replication cluster.
     pub cluster: Option<GroupId>,
     pub nodes: BTreeMap<NodeId, Node>,
@@ -84,6 +87,9 @@ pub struct Group {
     /// Whose copies may be the newest: those that served when it was last known to have a quorum, lost ones among them.
     #[serde(default)]
     pub newest: BTreeSet<NodeId>,
+    /// An operator placed it: while all its copies are there no plan moves them.
+    #[serde(default)]
+    pub pinned: bool,
     /// Why no routing table is to name it.
     #[serde(default)]
     pub halt: Option<Halt>,
@@ -187,7 +193,15 @@ pub struct Rebalance {
 
 impl Group {
     pub const fn new(rf: u32, members: BTreeMap<NodeId, Member>) -> Self {
-        Self { rf, shards: BTreeSet::new(), members, history: None, newest: BTreeSet::new(), halt: None }
+        Self {
+            rf,
+            shards: BTreeSet::new(),
+            members,
+            history: None,
+            newest: BTreeSet::new(),
+            pinned: false,
+            halt: None,
+        }
     }
 
     /// Whose copies may be the newest; in a log of an earlier version those that serve.

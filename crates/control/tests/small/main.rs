@@ -1,8 +1,10 @@
 //! Tests in a small world of nodes, clusters and sidecars as plain data.
 
+mod formats;
 mod hand_over;
 mod operations;
 mod orders;
+mod rules;
 mod total_loss;
 mod world;
 

@@ -14,6 +14,7 @@ pub(super) fn narrate(state: &State, record: &Record) {
         Record::NodeLost { node, .. } => tracing::warn!(%node, "a node is lost"),
         Record::NodeReturned { node, .. } => tracing::info!(%node, "a lost node is back"),
         Record::NodeDraining { node, draining, .. } => tracing::info!(%node, draining, "an operator's mark"),
+        Record::PinsEnded { .. } => tracing::info!("what was placed by hand may be moved again"),
         Record::MovesHeld { hold, .. } => tracing::info!(?hold, "an operator's word on moves"),
         Record::OperationAdded { operation } => tracing::info!(
             operation = %operation.id,

@@ -78,6 +78,8 @@ pub struct World {
     /// Ids acknowledged, by physical shard.
     pub acknowledged: BTreeMap<String, BTreeSet<i64>>,
     pub failed_writes: u64,
+    /// Nodes whose disk is another one than before.
+    pub impostors: BTreeSet<NodeId>,
     log: Vec<Vec<u8>>,
     sidecars: BTreeMap<NodeId, Sidecar>,
     inputs: Vec<Input>,
@@ -117,6 +119,7 @@ impl World {
             refused: None,
             acknowledged: BTreeMap::new(),
             failed_writes: 0,
+            impostors: BTreeSet::new(),
             log: Vec::new(),
             sidecars: BTreeMap::new(),
             inputs: Vec::new(),
@@ -229,7 +232,7 @@ impl World {
         let sidecar = self.sidecars.entry(id.clone()).or_default();
         SidecarPoll {
             node: id.clone(),
-            uuid: format!("uuid of {id}"),
+            uuid: format!("uuid of {id}{}", if self.impostors.contains(id) { "'s successor" } else { "" }),
             run: sidecar.run.to_string(),
             taken: 0,
             log_id: sidecar.log_id.clone(),

@@ -55,6 +55,7 @@ pub struct Nodes {
     clusters: BTreeMap<GroupId, Cluster>,
     now: Millis,
     histories: u64,
+    refuses_joins: BTreeSet<NodeId>,
     /// The second node to start makes a new history of its own copy, as real ones do.
     pub second_wins: bool,
 }
@@ -124,6 +125,14 @@ impl Nodes {
 
     pub fn insert_row(&mut self, id: &NodeId, table: &str, row: i64) {
         self.node(id).tables.get_mut(table).expect("a copy").insert(row);
+    }
+
+    pub fn refuse_joins(&mut self, id: &NodeId, refuses: bool) {
+        if refuses {
+            self.refuses_joins.insert(id.clone());
+        } else {
+            self.refuses_joins.remove(id);
+        }
     }
 
     /// All members lose sight of each other.
@@ -376,6 +385,9 @@ impl Nodes {
             Action::JoinCluster { group, at } => {
                 if self.by_id[id].member_of.contains(group) {
                     return Ok(contents);
+                }
+                if self.refuses_joins.contains(id) {
+                    return Err("no space left on device".to_owned());
                 }
                 let donor = self.clusters.get(group).filter(|c| c.primary && c.view.contains(at));
                 if donor.is_none() || !self.is_live(at) {

@@ -94,7 +94,12 @@ fn seen(driver: &Driver) -> (bool, u64, Option<u64>) {
 }
 
 fn elected(epoch: u64, number: u64) -> Vec<u8> {
-    let record = Record::LeaderElected { epoch: Epoch(epoch), name: format!("127.0.0.1:{number}"), unix: 0 };
+    let record = Record::LeaderElected {
+        epoch: Epoch(epoch),
+        name: format!("127.0.0.1:{number}"),
+        format: control::record::FORMAT,
+        unix: 0,
+    };
     serde_json::to_vec(&record).expect("JSON")
 }
 

@@ -1,0 +1,122 @@
+//! Rule 6 as a table: who may be bootstrapped, and what forbids it.
+
+use super::*;
+use crate::io::PollAnswer;
+use crate::state::{Group, Node};
+use model::{ClusterStatus, MemberState, NodeStatus, Reach};
+use std::collections::BTreeMap;
+
+fn node(n: u16) -> NodeId {
+    NodeId::new(format!("h:{n}")).expect("valid")
+}
+
+fn group() -> GroupId {
+    GroupId::new("g").expect("valid")
+}
+
+/// A member that lost its quorum, as it shows itself.
+fn orphan(committed: i64, view: u16) -> ClusterStatus {
+    ClusterStatus {
+        status: ClusterState::NonPrimary,
+        node_state: MemberState::Synced,
+        size: 1,
+        nodes_view: (1..=view).map(node).collect(),
+        state_uuid: "u".to_owned(),
+        conf_id: 3,
+        last_committed: committed,
+        ..ClusterStatus::default()
+    }
+}
+
+/// The verdict after these looks at each node, one after the other; who is not looked at is lost.
+fn verdict(members: u16, looks: &[(u16, &[ClusterStatus])]) -> Result<NodeId, Gate> {
+    let all = || (1..=members).map(node);
+    let mut known = Group::new(2, all().map(|node| (node, Member::Serving)).collect());
+    known.history = Some("u".to_owned());
+    let is_lost = |of: &NodeId| looks.iter().all(|(n, _)| node(*n) != *of);
+    let of_log = |id: NodeId| {
+        let lost = is_lost(&id);
+        (id, Node { uuid: String::new(), lost, draining: false, since: 0 })
+    };
+    for lost in all().filter(|id| is_lost(id)) {
+        known.members.insert(lost, Member::Lost);
+    }
+    let nodes: BTreeMap<NodeId, Node> = all().map(of_log).collect();
+    let state = State { groups: [(group(), known)].into(), nodes, ..State::default() };
+    let mut observed = Observed::default();
+    looks.iter().for_each(|(n, _)| observed.know(&node(*n)));
+    let most = looks.iter().map(|(_, shown)| shown.len()).max().unwrap_or(0);
+    for round in 0..most {
+        let now = Millis(10_000 + 500 * round as u64);
+        for look in observed.due_looks(now, Millis(500)) {
+            let (_, shown) = looks.iter().find(|(n, _)| node(*n) == look.node).expect("a known node");
+            let cluster = shown[round.min(shown.len() - 1)].clone();
+            let status = NodeStatus { clusters: [(group(), cluster)].into(), tables: None };
+            let (node, token) = (look.node, look.token);
+            observed.see(PollAnswer { node, token, reach: Reach::Answered, status: Some(status) });
+        }
+    }
+    survivor(&state, &observed, &group(), Millis(0))
+}
+
+fn waits(members: u16, looks: &[(u16, &[ClusterStatus])], why: &str) {
+    match verdict(members, looks) {
+        Err(Gate::Wait(text)) => assert!(text.contains(why), "{text}"),
+        other => panic!("{other:?}, not: {why}"),
+    }
+}
+
+#[test]
+fn the_most_advanced_of_calm_survivors_is_bootstrapped() {
+    let twice = |committed| [orphan(committed, 3), orphan(committed, 3)];
+    assert_eq!(verdict(3, &[(1, &twice(5)), (2, &twice(7))]), Ok(node(2)));
+    assert_eq!(verdict(3, &[(1, &twice(5)), (2, &twice(5))]), Ok(node(1)), "the lowest name among equals");
+}
+
+#[test]
+fn one_look_is_not_enough() {
+    waits(2, &[(1, &[orphan(5, 2)])], "twice");
+}
+
+#[test]
+fn a_place_that_still_moves_is_waited_for() {
+    waits(2, &[(1, &[orphan(5, 2), orphan(6, 2)])], "twice");
+    let other_view = ClusterStatus { conf_id: 4, ..orphan(5, 2) };
+    waits(2, &[(1, &[orphan(5, 2), other_view])], "twice");
+    let calm_again = [orphan(5, 2), orphan(6, 2), orphan(6, 2)];
+    assert_eq!(verdict(2, &[(1, &calm_again)]), Ok(node(1)));
+}
+
+#[test]
+fn what_is_received_and_not_applied_is_no_candidate() {
+    let full = ClusterStatus { recv_queue: 1, ..orphan(5, 2) };
+    waits(2, &[(1, &[full.clone(), full])], "fit");
+}
+
+#[test]
+fn a_member_that_was_restarted_is_no_candidate() {
+    let restarted = ClusterStatus { node_state: MemberState::Joining, ..orphan(9, 3) };
+    let old = [restarted.clone(), restarted];
+    assert_eq!(verdict(3, &[(1, &[orphan(5, 3), orphan(5, 3)]), (2, &old)]), Ok(node(1)));
+    waits(2, &[(2, &old)], "fit");
+}
+
+#[test]
+fn another_history_forbids_it() {
+    let other = ClusterStatus { state_uuid: "v".to_owned(), ..orphan(9, 2) };
+    waits(2, &[(1, &[other.clone(), other])], "another history");
+}
+
+#[test]
+fn half_of_the_last_view_must_be_reachable() {
+    let twice = |view| [orphan(5, view), orphan(5, view)];
+    waits(3, &[(1, &twice(3))], "only 1 of the 3");
+    assert_eq!(verdict(2, &[(1, &twice(2))]), Ok(node(1)), "one of two is half");
+    assert_eq!(verdict(4, &[(1, &twice(4)), (3, &twice(4))]), Ok(node(1)));
+}
+
+#[test]
+fn where_somebody_has_a_quorum_nobody_is_bootstrapped() {
+    let primary = ClusterStatus { status: ClusterState::Primary, ..orphan(5, 2) };
+    waits(3, &[(1, &[orphan(5, 3), orphan(5, 3)]), (2, &[primary])], "is primary on");
+}
