@@ -195,6 +195,17 @@ fn others_text(facts: &Facts, of: &(Standing, Vec<String>, usize), nodes: &[Stri
 
 /// For each node that does not hold the unit after the plan, in order of ids: what forbids it, or why a move there
 /// is not worth its copy. `None` for an unknown unit.
+///
+/// ```
+/// use planner::{Limits, Node, NodeState, Options, Problem, Unit, explain, plan};
+///
+/// let mut nodes = ["a", "b", "c"].map(Node::active).to_vec();
+/// nodes[2].state = NodeState::Draining;
+/// let problem = Problem { nodes, units: vec![Unit::new("g", 1, ["a"])], options: Options::default() };
+/// let made = plan(&problem, &Limits::default());
+/// let others = explain::other_nodes(&made, "g").expect("a unit of the problem");
+/// assert_eq!(others[1], ("c", "draining".to_owned()));
+/// ```
 pub fn other_nodes<'a>(plan: &'a Plan, unit: &str) -> Option<Vec<(&'a str, String)>> {
     let nodes = plan.placement.get(unit)?;
     let zones = closed_zones(&plan.facts, nodes);
@@ -216,6 +227,15 @@ pub fn other_nodes<'a>(plan: &'a Plan, unit: &str) -> Option<Vec<(&'a str, Strin
 }
 
 /// What the plan changes, one line a unit, under a summary.
+///
+/// ```
+/// use planner::{Limits, Node, Options, Problem, Unit, explain, plan};
+///
+/// let nodes = ["a", "b"].map(Node::active).to_vec();
+/// let problem = Problem { nodes, units: vec![Unit::new("g", 2, ["a"])], options: Options::default() };
+/// let text = explain::difference(&problem, &plan(&problem, &Limits::default()));
+/// assert!(text.contains("g: a → a, b"), "{text}");
+/// ```
 pub fn difference(problem: &Problem, plan: &Plan) -> String {
     let mut text = format!(
         "{} of {} units change: {} copies ({} bytes), at least {} needed, {} rounds\n",

@@ -78,6 +78,18 @@ pub enum AssignError {
 
 /// Assigns the shards of a new table. `groups` are those of its rf; one that has a member outside `sites` is left
 /// alone, since a group changes only while all its members are there.
+///
+/// ```
+/// use planner::groups::{GROUPS_PER_NODE, Place, Request, Site, assign};
+///
+/// let site = |id: &str| Site { id: id.to_owned(), zone: None, capacity: 1.0, groups: 0, free_ports: 100 };
+/// let sites = ["a", "b", "c"].map(site);
+/// let made = assign(&sites, &[], &Request { shards: 2, rf: 2, groups_per_node: GROUPS_PER_NODE })?;
+/// // Each shard of the first table founds a group: they stay few, and there are enough to spread.
+/// assert_eq!(made.places, [Place::New(0), Place::New(1)]);
+/// assert_eq!(made.new_groups, [["a", "b"], ["c", "a"]]);
+/// # Ok::<(), planner::groups::AssignError>(())
+/// ```
 pub fn assign(sites: &[Site], groups: &[Group], request: &Request) -> Result<Assignment, AssignError> {
     let &Request { shards, rf, .. } = request;
     if rf < 2 {

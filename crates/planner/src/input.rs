@@ -20,6 +20,17 @@ const BYTES_MAX: u64 = 1 << 53;
 const COPIES_MAX: u64 = 100_000_000;
 
 /// Reads and checks a problem.
+///
+/// ```
+/// use planner::{Limits, input::read_problem, plan};
+///
+/// let problem = read_problem(br#"{"nodes": [{"id": "a"}, {"id": "b"}], "units": [{"id": 1, "rf": 2}]}"#)?;
+/// assert_eq!(plan(&problem, &Limits::default()).placement["1"], ["a", "b"]);
+///
+/// let error = read_problem(br#"{"nodes": [{"id": "a"}], "units": [{"id": 1, "rf": 1, "replicas": ["z"]}]}"#);
+/// assert_eq!(error.expect_err("there is no z").path, "$.units[0].replicas[0]");
+/// # Ok::<(), planner::input::InputError>(())
+/// ```
 pub fn read_problem(json: &[u8]) -> Result<Problem, InputError> {
     let mut reader = serde_json::Deserializer::from_slice(json);
     let wire: WireProblem = serde_path_to_error::deserialize(&mut reader).map_err(|e| {

@@ -12,8 +12,9 @@ use std::{cmp::Ordering, collections::BTreeSet};
 /// Exchanges are tried with that many of the most different nodes: beyond them the gain is small, and every pair
 /// costs a pass over both nodes' units.
 const PARTNERS_MAX: usize = 8;
-/// A step must lower the difference of two nodes by more than rounding can.
-const LESS: f64 = 1.0 - 1e-9;
+/// A step must lower the difference of two nodes by more than rounding can, in relation to the whole weight: else
+/// units of a billionth of it go to and fro between two nodes for as long as there are steps.
+const ROUNDING: f64 = 1e-12;
 
 pub(crate) struct Weigh<'a> {
     instance: &'a Instance,
@@ -21,6 +22,8 @@ pub(crate) struct Weigh<'a> {
     layout: &'a mut Layout,
     /// Deviation that is left alone.
     tolerance: f64,
+    /// What rounding can make of a difference of two loads.
+    rounding: f64,
     /// Units on each node, by weight.
     units: Vec<Vec<u32>>,
     /// Nodes by deviation relative to their capacity.
@@ -78,8 +81,9 @@ impl<'a> Weigh<'a> {
             }
         }
         let tolerance = tolerance(instance, share);
-        let mut weigh =
-            Self { instance, share, layout, tolerance, units, ranked: BTreeSet::new(), steps_left };
+        let rounding = ROUNDING * share.iter().sum::<f64>();
+        let ranked = BTreeSet::new();
+        let mut weigh = Self { instance, share, layout, tolerance, rounding, units, ranked, steps_left };
         weigh.ranked =
             (0..share.len() as u32).filter(|&i| instance.usable[i as usize]).map(|i| weigh.rank(i)).collect();
         weigh
@@ -135,7 +139,7 @@ impl<'a> Weigh<'a> {
         others.retain(|&other| other != i);
         others.truncate(others.partition_point(|&other| {
             let (from, to) = pair(other);
-            self.room(from, to) > 0.0
+            self.room(from, to) > self.rounding
         }));
         for &other in &others {
             let (from, to) = pair(other);
@@ -171,7 +175,7 @@ impl<'a> Weigh<'a> {
         let ideal = if surplus > 0.0 && lack > 0.0 { surplus.min(lack) } else { room / 2.0 };
         let list = &self.units[from as usize];
         let first = list.partition_point(|&u| self.weight(u) <= 0.0);
-        let end = list.partition_point(|&u| self.weight(u) < room * LESS);
+        let end = list.partition_point(|&u| self.weight(u) < room - self.rounding);
         let mut above = list.partition_point(|&u| self.weight(u) < ideal).clamp(first, end.max(first));
         let mut below = above;
         let mut looked = 0;
@@ -213,7 +217,7 @@ impl<'a> Weigh<'a> {
     /// Exchanges two copies whose difference takes at least half of the unevenness of two nodes away.
     fn exchange(&mut self, from: u32, to: u32) -> bool {
         let room = self.room(from, to);
-        let (least, most) = (room * 0.25, room * 0.75);
+        let (least, most) = ((room * 0.25).max(self.rounding), room * 0.75);
         let mut found = None;
         let mut looked = 0;
         let partners = &self.units[to as usize];
@@ -259,5 +263,54 @@ impl<'a> Weigh<'a> {
         }
         let shifted = self.units[from as usize].len() + self.units[to as usize].len();
         self.spend(shifted / 16);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Node, NodeState, Options, Problem, Unit, fill, share};
+
+    /// Rounding made a move of a billionth look like a gain in both directions, so that it went to and fro until the
+    /// steps were used up.
+    #[test]
+    fn units_of_a_billionth_of_the_weight_do_not_go_to_and_fro() {
+        let node = |id: &str, zone: Option<&str>| Node { zone: zone.map(str::to_owned), ..Node::active(id) };
+        let unit =
+            |id: &str, rf, weight, on: &[&str]| Unit { weight, ..Unit::new(id, rf, on.iter().copied()) };
+        let draining = Node { state: NodeState::Draining, ..node("n0", None) };
+        let problems = [
+            Problem {
+                nodes: vec![draining, node("n1", None), node("n2", Some("x")), node("n3", Some("x"))],
+                units: vec![
+                    unit("u0", 1, 1e-9, &["n2"]),
+                    unit("u1", 2, 1.0, &["n1", "n3", "n0"]),
+                    unit("u2", 1, 3.0, &[]),
+                ],
+                options: Options { max_units_per_node: Some(2), ..Options::default() },
+            },
+            Problem {
+                nodes: vec![node("n0", Some("y")), node("n1", Some("x")), node("n2", None)],
+                units: vec![
+                    unit("u0", 2, 1e-9, &["n1"]),
+                    unit("u1", 1, 0.0, &["n1"]),
+                    unit("u2", 2, 1.0, &[]),
+                ],
+                options: Options { max_units_per_node: Some(3), ..Options::default() },
+            },
+        ];
+        for problem in problems {
+            let instance = Instance::new(&problem);
+            let share = share::exact(&instance, |u| instance.weight[u]);
+            let mut layout = fill::fill_weighted(&instance, share.clone());
+            let rounds = (0..100).take_while(|_| {
+                layout.sum_weights(&instance);
+                let mut weigh = Weigh::new(&instance, &share, &mut layout, 10_000);
+                let changed = weigh.settle();
+                assert!(weigh.steps_left > 0, "a few steps are enough");
+                changed
+            });
+            assert!(rounds.count() < 10, "it ends");
+        }
     }
 }

@@ -1,6 +1,8 @@
 //! The JSON of `shardwright plan`: what is read, what is refused and where, what is written.
 
-use planner::{Limits, Node, NodeState, Problem, Unit, input::read_problem, plan};
+use planner::{Limits, Node, NodeState, Problem, Unit, input::read_problem, lint, plan};
+use proptest::prelude::*;
+use proptest::strategy::ValueTree as _;
 use serde_json::{Value, json};
 
 fn refused(input: &str) -> (String, String) {
@@ -139,4 +141,142 @@ fn the_output_has_the_fields_that_scripts_read() {
     assert!(out["loss_probability"]["2"].is_number());
     assert!(out["explain"]["1"].as_str().is_some_and(|text| text.contains("restore")));
     assert_eq!(out.as_object().map(serde_json::Map::len), Some(12));
+}
+
+/// Values that are at home somewhere in the input, and values that are at home nowhere.
+fn value() -> impl Strategy<Value = Value> {
+    prop_oneof![
+        4 => (0..4u32).prop_map(|k| json!(format!("n{k}"))),
+        3 => (0..5i64).prop_map(|n| json!(n)),
+        2 => prop_oneof![Just("active"), Just("draining"), Just("down"), Just("z0"), Just("z1")].prop_map(|word| json!(word)),
+        1 => prop_oneof![
+            Just(json!(null)),
+            Just(json!(true)),
+            Just(json!(-1)),
+            Just(json!(0.5)),
+            Just(json!(1e300)),
+            Just(json!(5e-324)),
+            Just(json!(-0.0)),
+            Just(json!(u64::MAX)),
+            Just(json!(i64::MIN)),
+            Just(json!(u32::MAX)),
+            Just(json!("")),
+            Just(json!("\u{0}'\"\\")),
+            Just(json!([])),
+            Just(json!({})),
+            Just(json!([["n0"]])),
+        ],
+    ]
+}
+
+/// An object that has some of `keys`, mostly with a value of its own kind.
+fn object(keys: Vec<(&'static str, BoxedStrategy<Value>)>) -> BoxedStrategy<Value> {
+    let field = |(key, own): (&'static str, BoxedStrategy<Value>)| {
+        prop_oneof![40 => own.prop_map(Some), 15 => Just(None), 1 => value().prop_map(Some)]
+            .prop_map(move |value| value.map(|value| (key.to_owned(), value)))
+    };
+    let fields: Vec<_> = keys.into_iter().map(field).collect();
+    fields.prop_map(|fields| Value::Object(fields.into_iter().flatten().collect())).boxed()
+}
+
+fn number(values: &'static [f64]) -> BoxedStrategy<Value> {
+    prop::sample::select(values).prop_map(|number| json!(number)).boxed()
+}
+
+fn one_of(words: &'static [&'static str]) -> BoxedStrategy<Value> {
+    prop::sample::select(words).prop_map(|word| json!(word)).boxed()
+}
+
+/// Inputs of the right shape with odd values in them.
+fn odd_problem() -> impl Strategy<Value = Value> {
+    let count = |range: std::ops::Range<u32>| range.prop_map(|n| json!(n)).boxed();
+    let node = object(vec![
+        ("zone", one_of(&["x", "y"])),
+        ("capacity", number(&[0.0, 1.0, 1.0, 2.5, 1e15, 1e-9])),
+        ("state", one_of(&["active", "active", "active", "draining", "down"])),
+    ]);
+    let replicas =
+        prop::collection::vec(one_of(&["n0", "n1", "n2", "n3"]), 0..4).prop_map(|list| json!(list));
+    let unit = object(vec![
+        ("rf", count(1..5)),
+        ("weight", number(&[0.0, 1.0, 1.0, 3.0, 1e15, 1e-9])),
+        ("bytes", count(0..9)),
+        ("replicas", replicas.boxed()),
+    ]);
+    let options = object(vec![
+        ("max_units_per_node", count(1..4)),
+        ("transfers_in_per_node", count(1..3)),
+        ("transfers_out_per_node", count(1..3)),
+    ]);
+    let numbered = |prefix: &'static str, list: Vec<Value>| -> Value {
+        let with_id = list.into_iter().enumerate().map(|(at, mut one)| {
+            if let Value::Object(fields) = &mut one {
+                fields.insert("id".to_owned(), json!(format!("{prefix}{at}")));
+                if prefix == "u" {
+                    fields.entry("rf").or_insert(json!(2));
+                }
+            }
+            one
+        });
+        with_id.collect()
+    };
+    (prop::collection::vec(node, 0..5), prop::collection::vec(unit, 0..6), options).prop_map(
+        move |(nodes, units, options)| {
+            json!({"nodes": numbered("n", nodes), "units": numbered("u", units), "options": options})
+        },
+    )
+}
+
+/// Whatever is read is either refused with a place, or gets a plan that the independent check passes.
+fn refused_or_planned(input: &[u8]) -> bool {
+    match read_problem(input) {
+        Err(error) => {
+            assert!(error.path.starts_with('$') && !error.reason.is_empty(), "{error:?}");
+            false
+        }
+        Ok(problem) => {
+            let made = plan(&problem, &Limits::default());
+            let broken = lint::check(&problem, &made);
+            assert_eq!(broken, Ok(()), "{problem:#?}\n{made:#?}");
+            serde_json::to_string(&made).expect("every number can be written");
+            true
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 2_000, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn odd_values_are_refused_or_planned(problem in odd_problem()) {
+        refused_or_planned(problem.to_string().as_bytes());
+    }
+
+    /// Bytes changed anywhere in a text that is right.
+    #[test]
+    fn damaged_texts_are_refused_or_planned(
+        damage in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>(), 0..3u8), 1..6),
+    ) {
+        let mut text = br#"{"nodes":[{"id":"a","zone":"z","capacity":2.5,"state":"draining"},{"id":"b"},{"id":"c"}],
+            "units":[{"id":7,"rf":2,"weight":1.5,"bytes":9,"replicas":["a"]},{"id":"t","rf":1,"replicas":[]}],
+            "options":{"max_units_per_node":4}}"#.to_vec();
+        for (at, byte, how) in damage {
+            let at = at.index(text.len());
+            match how {
+                0 => text[at] = byte,
+                1 => text.insert(at, byte),
+                _ => drop(text.remove(at)),
+            }
+        }
+        refused_or_planned(&text);
+    }
+}
+
+/// The inputs above are not all refused, or they would show little.
+#[test]
+fn many_odd_problems_are_planned() {
+    let mut runner = proptest::test_runner::TestRunner::deterministic();
+    let trees = (0..500).map(|_| odd_problem().new_tree(&mut runner).expect("a problem").current());
+    let planned = trees.filter(|problem| refused_or_planned(problem.to_string().as_bytes())).count();
+    assert!((150..480).contains(&planned), "{planned} of 500");
 }

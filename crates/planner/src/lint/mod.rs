@@ -67,6 +67,19 @@ pub enum Violation {
 }
 
 /// Checks all rules and reports every violation found.
+///
+/// ```
+/// use planner::{Limits, Node, Options, Problem, Unit, lint, plan};
+///
+/// let nodes = ["a", "b", "c"].map(Node::active).to_vec();
+/// let problem = Problem { nodes, units: vec![Unit::new("g", 2, ["a", "b"])], options: Options::default() };
+/// let mut made = plan(&problem, &Limits::default());
+/// assert_eq!(lint::check(&problem, &made), Ok(()));
+///
+/// // A copy that is given up without another in its place.
+/// made.placement.insert("g".to_owned(), vec!["a".to_owned()]);
+/// assert!(lint::check(&problem, &made).is_err());
+/// ```
 pub fn check(problem: &Problem, plan: &Plan) -> Result<(), Vec<Violation>> {
     let mut found = Vec::new();
     if plan.made_from != problem.fingerprint() {
