@@ -238,3 +238,16 @@ fn version() -> String {
     concat!("29.0.2 (shardwright embedded engine ", env!("CARGO_PKG_VERSION"), ", for trying and testing)")
         .to_owned()
 }
+
+#[cfg(test)]
+mod tests {
+    /// Drivers read three numbers at the beginning, and turn away what is older than MySQL 4.1.
+    #[test]
+    fn the_version_is_one_for_drivers_and_tells_what_this_is() {
+        let version = super::version();
+        let (number, what) = version.split_once(' ').expect("a number first");
+        let parts: Vec<u32> = number.split('.').map(|part| part.parse().expect("a number")).collect();
+        assert!(parts.len() == 3 && parts[0] >= 5, "{number}");
+        assert!(what.contains("embedded engine"), "{what}");
+    }
+}

@@ -64,6 +64,8 @@ impl Engine {
             ("session_read_only", "0".to_owned()),
             ("sql_mode", String::new()),
             ("timestamp", self.node.unix_now.to_string()),
+            // Drivers ask for one or the other of these two as they connect.
+            ("transaction_isolation", "READ-COMMITTED".to_owned()),
             ("tx_isolation", "READ-COMMITTED".to_owned()),
             ("version", self.config.version.clone()),
             ("version_comment", "Shardwright embedded engine".to_owned()),

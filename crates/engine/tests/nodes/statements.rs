@@ -55,6 +55,17 @@ fn a_transaction_is_kept_back_and_a_failing_commit_throws_it_away() {
 }
 
 #[test]
+fn what_drivers_ask_as_they_connect_is_answered() {
+    let mut nodes = Nodes::new(1, 1);
+    for (variable, value) in
+        [("transaction_isolation", "READ-COMMITTED"), ("tx_isolation", "READ-COMMITTED"), ("autocommit", "1")]
+    {
+        assert_eq!(nodes.value(0, &format!("SELECT @@{variable}")), value);
+        assert_eq!(nodes.rows(0, &format!("SHOW VARIABLES LIKE '{variable}'")).len(), 1);
+    }
+}
+
+#[test]
 fn a_lock_lasts_as_long_as_its_session() {
     let mut nodes = Nodes::new(1, 1);
     nodes.ok(0, &["CREATE TABLE t (v int)"]);
