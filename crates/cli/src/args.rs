@@ -518,6 +518,11 @@ pub enum ConfigCommand {
 }
 
 /// Plans placement alone: reads nodes and units, writes who shall hold what and which copies lead there.
+///
+/// Input: {"nodes": [{"id", "zone"?, "capacity"?: 1, "state"?: "active"|"draining"|"down"}],
+/// "units": [{"id", "rf", "weight"?: 1, "bytes"?: 0, "replicas"?: [node ids]}],
+/// "options"?: {"max_units_per_node"?, "transfers_in_per_node"?: 2, "transfers_out_per_node"?: 2}}.
+/// A unit without replicas is new; copies on nodes that are down are lost. What is wrong is told with its JSON path.
 #[derive(Clone, Debug, Args)]
 #[command(after_help = "Example:\n  echo '{\"nodes\":[{\"id\":\"a\"},{\"id\":\"b\"},{\"id\":\"c\"}],\n    \
                         \"units\":[{\"id\":1,\"rf\":2,\"replicas\":[\"a\",\"b\"]},{\"id\":2,\"rf\":2,\"replicas\":[]}]}' \\\n    \

@@ -246,6 +246,10 @@ async fn refused_drops(node: &Endpoint) {
             "DROP TABLE c:plain",
             "table 'plain' is a regular table in cluster 'c': use ALTER CLUSTER c DROP plain to remove it from the cluster, then DROP TABLE plain",
         ),
+        (
+            "DROP TABLE plain",
+            "table 'plain' is not sharded: DROP SHARDED TABLE failed: table 'plain' must be sharded",
+        ),
         ("DROP TABLE t", "table 't' belongs to cluster 'c': use DROP TABLE c:t"),
         ("DROP TABLE x:t", "table 't' belongs to cluster 'c': use DROP TABLE c:t"),
     ] {
@@ -258,6 +262,10 @@ async fn refused_drops(node: &Endpoint) {
     }
     sql(node, "DROP TABLE IF EXISTS c:none").await.expect("nothing to do");
     sql(node, "ALTER CLUSTER c DROP plain").await.expect("taken out");
+    let message = refusal(node, "DROP TABLE c:plain").await;
+    assert!(message.starts_with("table 'plain' is a regular table in cluster 'c'"), "{message}");
+    assert!(first(sql(node, "SHOW TABLES").await.expect("rows")).contains(&"plain".to_owned()), "it went");
+    sql(node, "DROP TABLE plain").await.expect("dropped");
 }
 
 async fn dropped(nodes: &[Endpoint]) {

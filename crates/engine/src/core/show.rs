@@ -59,12 +59,13 @@ impl Engine {
             ("character_set_connection", "utf8mb4".to_owned()),
             ("collation_connection", "libc_ci".to_owned()),
             ("last_insert_id", "0".to_owned()),
+            // Names are stored and compared in lower case.
+            ("lower_case_table_names", "1".to_owned()),
             ("max_allowed_packet", "134217728".to_owned()),
             ("query_log_format", "sphinxql".to_owned()),
             ("session_read_only", "0".to_owned()),
             ("sql_mode", String::new()),
             ("timestamp", self.node.unix_now.to_string()),
-            // Drivers ask for one or the other of these two as they connect.
             ("transaction_isolation", "READ-COMMITTED".to_owned()),
             ("tx_isolation", "READ-COMMITTED".to_owned()),
             ("version", self.config.version.clone()),

@@ -94,10 +94,14 @@ impl Engine {
             return Err(SqlError::new(format!("DROP TABLE failed: unable to drop a cluster table '{name}'")));
         }
         if self.node.storage.schema(name).is_none() {
-            if drop.if_exists {
+            // What is named with a cluster may be there for the cluster although this node has nothing of it.
+            if drop.if_exists && drop.table.cluster.is_none() {
                 return DONE;
             }
             return Err(SqlError::new(format!("DROP TABLE failed: unknown table '{name}'")));
+        }
+        if drop.table.cluster.is_some() {
+            return Err(SqlError::new(format!("table '{name}' is not in any cluster, use just '{name}'")));
         }
         self.locks.check_change(name, Some(session))?;
         self.node.storage.drop_table(name)?;

@@ -58,7 +58,7 @@ fn a_transaction_is_kept_back_and_a_failing_commit_throws_it_away() {
 fn what_drivers_ask_as_they_connect_is_answered() {
     let mut nodes = Nodes::new(1, 1);
     for (variable, value) in
-        [("transaction_isolation", "READ-COMMITTED"), ("tx_isolation", "READ-COMMITTED"), ("autocommit", "1")]
+        [("transaction_isolation", "READ-COMMITTED"), ("lower_case_table_names", "1"), ("autocommit", "1")]
     {
         assert_eq!(nodes.value(0, &format!("SELECT @@{variable}")), value);
         assert_eq!(nodes.rows(0, &format!("SHOW VARIABLES LIKE '{variable}'")).len(), 1);
