@@ -3,8 +3,9 @@
 use crate::dev::{ClusterFile, DEFAULT_DIR};
 use crate::output::{CommandError, Failure};
 use model::api::{
-    AlertList, CreateTableBody, Dashboard, Metrics, MoveBody, NodeList, OperationList, Problem,
-    RebalanceBody, RecoverBody, RfBody, SilenceBody, SilenceList, TableList, TableShow, Told,
+    AlertList, BackupBody, BackupList, BackupReply, BackupShow, CreateTableBody, Dashboard, Metrics,
+    MoveBody, NodeList, OperationList, Problem, RebalanceBody, RecoverBody, RestoreBody, RestoreReply,
+    RestoreShow, RfBody, SilenceBody, SilenceList, TableList, TableShow, Told, VerifyBody, VerifyReply,
 };
 use reqwest::{Method, StatusCode};
 use serde::Serialize;
@@ -17,6 +18,9 @@ pub const DEFAULT_API: &str = "127.0.0.1:9380";
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// Above the longest wait of a statement that was not given a timeout of its own.
 const ANSWER_TIMEOUT: Duration = Duration::from_mins(2);
+
+/// What reads a whole table before it answers.
+const LONG_TIMEOUT: Duration = Duration::from_hours(24);
 
 /// A controller's API.
 #[derive(Clone, Debug)]
@@ -151,6 +155,35 @@ impl Api {
 
     pub async fn explain(&self, name: &str, shard: u32) -> Result<Told, CommandError> {
         self.get(&format!("/api/v1/tables/{}/explain/{shard}", segment(name))).await
+    }
+
+    pub async fn backups(&self) -> Result<BackupList, CommandError> {
+        self.get("/api/v1/backups").await
+    }
+
+    pub async fn backup(&self, id: &str) -> Result<BackupShow, CommandError> {
+        self.get(&format!("/api/v1/backups/{}", segment(id))).await
+    }
+
+    pub async fn create_backup(&self, body: &BackupBody) -> Result<BackupReply, CommandError> {
+        let bytes = self.send(Method::POST, "/api/v1/backups", Some(body), LONG_TIMEOUT).await?;
+        self.read(&bytes)
+    }
+
+    pub async fn verify_backup(&self, id: &str, body: &VerifyBody) -> Result<VerifyReply, CommandError> {
+        let path = format!("/api/v1/backups/{}/verify", segment(id));
+        let bytes = self.send(Method::POST, &path, Some(body), LONG_TIMEOUT).await?;
+        self.read(&bytes)
+    }
+
+    pub async fn restore(&self, id: &str, body: &RestoreBody) -> Result<RestoreReply, CommandError> {
+        let path = format!("/api/v1/backups/{}/restore", segment(id));
+        let bytes = self.send(Method::POST, &path, Some(body), ANSWER_TIMEOUT).await?;
+        self.read(&bytes)
+    }
+
+    pub async fn restored(&self, operation: u64) -> Result<RestoreShow, CommandError> {
+        self.get(&format!("/api/v1/restores/{operation}")).await
     }
 
     /// Whether somebody answers there at all.

@@ -74,6 +74,8 @@ pub enum Command {
     #[command(subcommand)]
     Rebalance(RebalanceCommand),
     Move(MoveArgs),
+    #[command(subcommand)]
+    Backup(BackupCommand),
     /// What the cluster is doing: health, operations, queue, alerts
     #[command(after_help = "Example: shardwright status --output json | jq .overall_status")]
     Status,
@@ -505,6 +507,83 @@ pub struct MoveArgs {
     pub split: bool,
 }
 
+/// Records tables, copies their documents out, checks copies, brings tables back.
+///
+/// A record of every table that moves is made before each plan. Documents go to a directory of the controller's machine
+/// or to an S3-compatible store, whose credentials the controller takes from its environment (`AWS_ACCESS_KEY_ID`, …) or
+/// from the file `s3.conf` in its directory.
+#[derive(Clone, Debug, Subcommand)]
+pub enum BackupCommand {
+    /// Records a table: schema, options, placement, routing, counts; with --with-data its documents, too
+    #[command(after_help = "Examples:\n  shardwright backup create products\n  \
+                            shardwright backup create products --with-data /var/backups/shardwright\n  \
+                            shardwright backup create products --with-data s3://backups/search")]
+    Create {
+        /// [CLUSTER:]NAME
+        name: String,
+        /// Copies the documents, too: a directory on the controller's machine, or s3://BUCKET[/PREFIX]
+        #[arg(long, value_name = "DIR|URL")]
+        with_data: Option<String>,
+        /// Records a checksum of every shard's documents, which reads them all
+        #[arg(long)]
+        checksums: bool,
+        #[command(flatten)]
+        pace: PaceArgs,
+        /// Does not wait until the documents are copied
+        #[arg(long)]
+        no_wait: bool,
+    },
+    /// Backups, the oldest first
+    List,
+    /// One backup with all that it recorded
+    Show {
+        /// As `backup list` shows it
+        id: String,
+    },
+    /// Reads a backup's documents and checks them against what was recorded
+    Verify {
+        /// As `backup list` shows it
+        id: String,
+        /// Where its documents are, when this controller does not list it
+        #[arg(long, value_name = "DIR|URL")]
+        from: Option<String>,
+        /// Compares the table as it is now, too
+        #[arg(long)]
+        live: bool,
+    },
+    /// Makes a table as it was recorded, and brings its documents back; never deletes a document
+    ///
+    /// A table that is not there is made on the nodes it was on, or as a new one where those are not all there. One that
+    /// is there is filled: missing documents are inserted, those that differ are left and told.
+    #[command(after_help = "Examples:\n  shardwright backup restore backup:products:2026-01-31_12-00-00\n  \
+                            shardwright backup restore backup:products:2026-01-31_12-00-00 --from /var/backups/shardwright")]
+    Restore {
+        /// As `backup list` shows it
+        id: String,
+        /// Where its documents are, when this controller does not list it: into another cluster
+        #[arg(long, value_name = "DIR|URL")]
+        from: Option<String>,
+        /// Puts documents that differ back as they were recorded
+        #[arg(long)]
+        overwrite: bool,
+        /// Another number of copies than recorded, for a table that is not there
+        #[arg(long)]
+        rf: Option<u32>,
+        #[command(flatten)]
+        pace: PaceArgs,
+        /// Does not wait until it is done
+        #[arg(long)]
+        no_wait: bool,
+    },
+}
+
+#[derive(Clone, Copy, Debug, Args)]
+pub struct PaceArgs {
+    /// What copying may take of the network, for each of at most two shards at a time [default: 64]
+    #[arg(long, value_name = "MIB", value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub mib_per_second: Option<u32>,
+}
+
 /// Shows and checks settings.
 #[derive(Clone, Debug, Subcommand)]
 pub enum ConfigCommand {
@@ -639,7 +718,7 @@ mod tests {
 
     #[test]
     fn what_does_not_exist_yet_is_a_usage_error() {
-        for unknown in ["gate", "backup list", "table copy t", "audit tail", "node drain"] {
+        for unknown in ["gate", "backup delete", "table copy t", "audit tail", "node drain"] {
             assert!(parse(&format!("shardwright {unknown}")).is_err(), "{unknown}");
         }
     }

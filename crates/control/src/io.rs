@@ -1,8 +1,9 @@
 //! What goes into the operator and what comes out: the whole surface between it and the driver.
 
+use crate::backup::{Job, JobEnd};
 use model::api::Alert;
 use model::wire::{ShardingStatement, SidecarPoll, StatementReply, TableNameEntry};
-use model::{Command, Epoch, LogIndex, Measurement, NodeId, NodeStatus, Reach};
+use model::{Command, Epoch, LogIndex, Measurement, NodeId, NodeStatus, OperationId, Reach, StepId};
 use serde::{Deserialize, Serialize};
 
 /// A client's request that waits for its answer; chosen by the driver, unique while the process lives.
@@ -23,6 +24,8 @@ pub enum Input {
         /// The node's own words when it could not.
         measured: Result<Measurement, String>,
     },
+    /// The end of an [`Effect::Job`].
+    JobOver { operation: OperationId, step: StepId, attempt: u64, end: JobEnd },
     /// A statement for the controller; exactly one [`Effect::Answer`] follows, at once or later.
     Statement { request: RequestId, statement: ShardingStatement },
     /// The client of `request` is gone; a table it asked for is still made or undone.
@@ -48,6 +51,11 @@ pub enum Effect {
     /// Ask for rows, sum and extremes of ids of these tables, and `last_committed` of the node's clusters; when `deep`
     /// for a digest of all rows, too.
     Measure { node: NodeId, token: u64, tables: Vec<String>, deep: bool },
+    /// Work of a backup or a restore that reads and writes documents. Exactly one [`Input::JobOver`] follows, unless it
+    /// is ended. A second one of the same step takes the place of the first.
+    Job { operation: OperationId, step: StepId, attempt: u64, job: Box<Job> },
+    /// The job of this step is not wanted any more.
+    EndJob { operation: OperationId, step: StepId },
     /// A command for the node's sidecar, to go out with its next orders (wake a held poll).
     Command { node: NodeId, command: Command },
     /// The answer to a statement.

@@ -18,6 +18,7 @@
 //! | [`operation`], `catalogue` | operations as graphs of steps, and how each kind is built |
 //! | `saga`, `steps`, `unwind`, `prelude`, `flight`, `proof`, `verify` | running them: recorded before, proven after, undone in reverse |
 //! | `hand_over`, `compare` | shards that change groups: another rf, a split |
+//! | [`backup`] | tables recorded, copied out and brought back |
 //! | `rules` | what must be so before a command is sent |
 //! | `recover`, `gate` | groups that stopped as a whole, the choice of the newest copy, and who may start before |
 //! | `observed`, `detector`, `reconcile`, `moves`, `gains` | what is seen, and the work that follows from it |
@@ -27,6 +28,7 @@
 
 pub mod alarm;
 mod alerts;
+pub mod backup;
 pub mod bench;
 mod catalogue;
 mod compare;
@@ -139,6 +141,7 @@ pub struct Controller {
     flights: Flights,
     verifications: BTreeMap<StepKey, Verification>,
     comparisons: BTreeMap<StepKey, Comparison>,
+    backups: backup::Jobs,
     /// Since when this controller sees a hand-over hold statements.
     held_since: BTreeMap<OperationId, Millis>,
     /// Hand-overs that failed wait longer each time.
@@ -214,6 +217,7 @@ impl Controller {
             flights: Flights::default(),
             verifications: BTreeMap::new(),
             comparisons: BTreeMap::new(),
+            backups: backup::Jobs::default(),
             held_since: BTreeMap::new(),
             hand_over_not_before: BTreeMap::new(),
             hand_overs_noted_with: 0,
@@ -277,6 +281,9 @@ impl Controller {
                     self.observed.see(answer);
                 }
                 Input::Measured { token, measured, .. } => self.measured(token, measured),
+                Input::JobOver { operation, step, attempt, end } => {
+                    self.job_over((operation, step), attempt, end);
+                }
                 Input::Statement { request, statement } => statements.push((request, statement)),
                 Input::Abandoned { request } => {
                     self.waiting.retain(|_, waiting| waiting.request != request);
@@ -295,6 +302,7 @@ impl Controller {
         self.run_operations();
         self.sweep_verifications();
         self.watch_alerts();
+        self.sweep_jobs();
         self.take_looks();
         std::mem::take(&mut self.out)
     }

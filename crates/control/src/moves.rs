@@ -80,8 +80,10 @@ impl Controller {
     /// Nothing under way changes copies, every live node was seen, no loss is younger than its grace.
     fn is_settled(&self) -> bool {
         let quiet = self.state.active().all(|operation| {
-            matches!(operation.kind, Kind::Reroute { .. } | Kind::ChangeRf { .. })
-                || matches!(operation.kind, Kind::HandOver { .. }) && operation.status == Status::Queued
+            matches!(
+                operation.kind,
+                Kind::Reroute { .. } | Kind::ChangeRf { .. } | Kind::Backup { .. } | Kind::Restore { .. }
+            ) || matches!(operation.kind, Kind::HandOver { .. }) && operation.status == Status::Queued
         });
         let seen = self.state.live_nodes().all(|node| {
             self.sidecar_is_ours(node)
@@ -147,6 +149,7 @@ impl Controller {
     }
 
     fn carry_out(&mut self, plan: &Plan) {
+        self.back_up_before(plan);
         let mut operations = Vec::new();
         let (mut copies, mut shard_copies) = (0, 0);
         let mut order: Vec<usize> = plan.rounds.iter().flatten().copied().collect();
@@ -281,6 +284,9 @@ impl Controller {
             Kind::HandOver { .. } => self.hand_over_graph(operation),
             // What was under way when it was ordered has changed where the copies are.
             Kind::DropTable { table } => Some(catalogue::drop_table(&self.state, id, table, unix)),
+            Kind::Snapshot { backup, group, to, .. } => {
+                catalogue::snapshot(&self.state, id, backup, group, to, unix)
+            }
             _ => None,
         }
     }
@@ -295,13 +301,21 @@ impl Controller {
         if !urgent && self.state.active().any(Operation::may_hold) {
             return false;
         }
-        if let Kind::Move { group, .. } | Kind::Shed { group, .. } | Kind::Return { group, .. } =
-            &operation.kind
+        if let Kind::Move { group, .. }
+        | Kind::Shed { group, .. }
+        | Kind::Return { group, .. }
+        | Kind::Snapshot { group, .. } = &operation.kind
             && self.state.groups.get(group).is_some_and(|known| known.halt.is_some())
         {
             return false;
         }
+        if self.is_backed_up_first(operation) {
+            return false;
+        }
         match &operation.kind {
+            Kind::Snapshot { group, to, from, .. } => {
+                !self.group_is_busy(group, operation.id) && self.within_transfer_limits(to, Some(from))
+            }
             Kind::Move { group, to, from, .. } => {
                 let Some(known) = self.state.groups.get(group) else { return false };
                 !self.group_is_busy(group, operation.id)
@@ -316,10 +330,12 @@ impl Controller {
                 .all(|(id, _)| !self.group_is_busy(id, operation.id)),
             Kind::HandOver { table, shards, .. } => self.hand_over_may_begin(operation, table, shards),
             // Every node must keep its routes while others are changed.
-            Kind::RemoveNode { .. } => self
-                .state
-                .active()
-                .all(|other| other.id == operation.id || matches!(other.kind, Kind::ChangeRf { .. })),
+            Kind::RemoveNode { .. } => self.state.active().all(|other| {
+                let apart = |kind: &Kind| {
+                    matches!(kind, Kind::ChangeRf { .. } | Kind::Backup { .. } | Kind::Restore { .. })
+                };
+                other.id == operation.id || apart(&other.kind)
+            }),
             _ => true,
         }
     }
@@ -357,7 +373,7 @@ impl Controller {
     fn within_transfer_limits(&self, to: &NodeId, source: Option<&NodeId>) -> bool {
         let (mut incoming, mut outgoing) = (BTreeMap::new(), BTreeMap::new());
         for other in self.state.active().filter(|other| other.status != Status::Queued) {
-            if let Kind::Move { to, .. } = &other.kind {
+            if let Kind::Move { to, .. } | Kind::Snapshot { to, .. } = &other.kind {
                 *incoming.entry(to.clone()).or_insert(0u32) += 1;
                 if let Some(source) = Self::source(other) {
                     *outgoing.entry(source).or_insert(0u32) += 1;

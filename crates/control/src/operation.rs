@@ -1,7 +1,10 @@
 //! An operation as a saga: a graph of steps, each with its undo, and the legal ways their states change.
 
+use crate::backup::JobKind;
 use crate::state::Shard;
-use model::{Action, Content, GroupId, NodeId, OperationId, StepId, TableName, TableSpec};
+use model::{
+    Action, BackupCause, BackupId, Content, GroupId, NodeId, OperationId, StepId, TableName, TableSpec,
+};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -114,6 +117,31 @@ pub enum Kind {
         node: NodeId,
         at: Option<NodeId>,
     },
+    /// A table is recorded, and with `to` its documents are copied there.
+    Backup {
+        backup: BackupId,
+        to: Option<String>,
+        checksums: bool,
+        mib_per_second: u32,
+        cause: BackupCause,
+    },
+    /// A copy of a group that is made for a backup alone: it joins, leaves, is read while nothing changes it, and dropped.
+    Snapshot {
+        backup: BackupId,
+        group: GroupId,
+        to: NodeId,
+        from: NodeId,
+    },
+    /// A table is made as it was recorded (by the operation `create`, unless it is there), filled, and compared.
+    Restore {
+        backup: BackupId,
+        table: TableName,
+        generation: u64,
+        create: Option<OperationId>,
+        from: Option<String>,
+        overwrite: bool,
+        mib_per_second: u32,
+    },
     /// A statement on every shard: `TRUNCATE`, `OPTIMIZE`, `FLUSH RAMCHUNK`.
     EveryShard {
         table: TableName,
@@ -202,6 +230,15 @@ pub enum Work {
         exit: StepId,
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         tables: Vec<String>,
+    },
+    /// Documents are read and written by the controller itself.
+    Job {
+        job: JobKind,
+    },
+    /// The table is made and serves.
+    AwaitTable {
+        table: TableName,
+        generation: u64,
     },
     /// From here until the switch the table is routed nowhere: its statements are held.
     Withhold {
@@ -295,6 +332,10 @@ impl Operation {
             Kind::HandOver { .. } => {
                 !self.steps.iter().any(|step| step.work == Work::Switch && step.status.lets_go_on())
             }
+            Kind::Snapshot { .. } => !self.steps.iter().any(|step| {
+                matches!(step.work, Work::Command { action: Action::ExitCluster { .. } })
+                    && step.status.lets_go_on()
+            }),
             Kind::Move { .. } => !self.steps.iter().any(|step| {
                 matches!(step.work, Work::Verify { .. })
                     && matches!(step.status, StepStatus::Done | StepStatus::Skipped)
@@ -359,6 +400,9 @@ impl Operation {
             Kind::LetGo { .. } => "let go",
             Kind::Remake { .. } => "remake",
             Kind::UserCluster { .. } => "user cluster",
+            Kind::Backup { .. } => "backup",
+            Kind::Snapshot { .. } => "snapshot",
+            Kind::Restore { .. } => "restore",
         }
     }
 
@@ -367,6 +411,9 @@ impl Operation {
             Kind::CreateTable { spec, .. } => spec.name.to_string(),
             Kind::DropTable { table } => table.to_string(),
             Kind::EveryShard { table, what } => format!("{what} {table}"),
+            Kind::Backup { backup, .. } => backup.to_string(),
+            Kind::Snapshot { group, to, .. } => format!("{group} on {to}"),
+            Kind::Restore { backup, table, .. } => format!("{table} from {backup}"),
             Kind::ChangeRf { table, rf } => format!("{table} to rf {rf}"),
             Kind::HandOver { table, shards, rf, .. } => {
                 let shards: Vec<String> = shards.iter().map(ToString::to_string).collect();
@@ -398,6 +445,7 @@ impl Operation {
             Kind::CreateTable { spec, .. } => Some(&spec.name),
             Kind::DropTable { table }
             | Kind::EveryShard { table, .. }
+            | Kind::Restore { table, .. }
             | Kind::ChangeRf { table, .. }
             | Kind::HandOver { table, .. } => Some(table),
             _ => None,
@@ -423,7 +471,8 @@ impl Operation {
         let on_it = |step: &Step| step.node.as_ref() == Some(node);
         match &self.kind {
             // Every node routes, and what it did while nobody saw it is not known.
-            Kind::HandOver { source: Some(_), .. } => true,
+            // And what was lost is made good before a backup goes on.
+            Kind::HandOver { source: Some(_), .. } | Kind::Snapshot { .. } => true,
             Kind::CreateTable { .. } | Kind::HandOver { .. } => self.steps.iter().any(on_it),
             Kind::Move { to, from, .. } => {
                 to == node
@@ -444,7 +493,8 @@ impl Operation {
             | Kind::Shed { group, .. }
             | Kind::Return { group, .. }
             | Kind::LetGo { group, .. }
-            | Kind::Remake { group, .. } => Some(group),
+            | Kind::Remake { group, .. }
+            | Kind::Snapshot { group, .. } => Some(group),
             _ => None,
         }
     }
@@ -470,6 +520,8 @@ impl Work {
                 | Self::Reserve { .. }
                 | Self::Withhold { .. }
                 | Self::Compare { .. }
+                | Self::Job { .. }
+                | Self::AwaitTable { .. }
                 | Self::Switch
                 | Self::AwaitRf { .. }
         )
@@ -489,6 +541,8 @@ impl Work {
             Self::Reserve { .. } => "RESERVE",
             Self::Withhold { .. } => "WITHHOLD",
             Self::Compare { .. } => "COMPARE",
+            Self::Job { job } => job.class(),
+            Self::AwaitTable { .. } => "AWAIT TABLE",
             Self::Switch => "SWITCH",
             Self::AwaitRf { .. } => "AWAIT RF",
         }

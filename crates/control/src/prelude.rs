@@ -49,7 +49,9 @@ impl Controller {
         let known = self.state.groups.get(group);
         let temporary = known.is_some_and(|known| !known.is_clustered());
         match &operation.kind {
-            Kind::Move { group: moved, .. } => moved == group && temporary,
+            Kind::Move { group: moved, .. } | Kind::Snapshot { group: moved, .. } => {
+                moved == group && temporary
+            }
             Kind::CreateTable { .. } | Kind::HandOver { .. } if operation.makes_group(group) => {
                 operation.status == Status::Unwinding
             }

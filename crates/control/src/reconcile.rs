@@ -186,6 +186,7 @@ impl Controller {
         self.clean_up();
         self.mend_routes();
         self.change_rfs();
+        self.take_snapshots();
         self.plan_moves();
     }
 

@@ -2,10 +2,11 @@
 //!
 //! Stored as JSON, one record each, so that a person can read a log and a newer version can add fields.
 
+use crate::backup::Backup;
 use crate::operation::Operation;
 use crate::state::{Halt, Hold};
 use model::api::{Alert, Silence};
-use model::{Content, Epoch, GroupId, NodeId, OperationId, StepId, TableName};
+use model::{BackupId, Content, Epoch, GroupId, NodeId, OperationId, StepId, TableName};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -15,10 +16,11 @@ use std::collections::BTreeMap;
 /// |---|---|
 /// | 1 | as first written, without a number |
 /// | 2 | histories of groups, halts, recoveries after a total loss, placements by hand |
+/// | 3 | backups, snapshots for them, restores |
 ///
 /// A newer program reads what an older one wrote: fields that are new have defaults that mean what the older one meant. The
 /// other way round is refused. A change that no default can express gets a case in [`crate::state::State::apply`].
-pub const FORMAT: u32 = 2;
+pub const FORMAT: u32 = 3;
 
 /// One fact. `unix` is seconds, only shown and never decided upon.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -195,6 +197,16 @@ pub enum Record {
     /// An operator has seen the failures of operations before this one.
     FailuresSeen {
         before: OperationId,
+    },
+    /// What a backup records is in its file; with documents, these follow.
+    BackupTaken {
+        backup: Box<Backup>,
+    },
+    /// All its documents are where they were ordered to be.
+    BackupSealed {
+        backup: BackupId,
+        rows: u64,
+        bytes: u64,
     },
     /// A copy that was to leave stays: what should have replaced it is lost.
     MemberServing {

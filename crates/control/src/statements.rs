@@ -8,7 +8,7 @@ use crate::operation::{Kind, NewGroup, Status};
 use crate::record::Record;
 use crate::state::{Member, Node, TableStatus};
 use model::wire::{ShardingStatement, StatementReply};
-use model::{GroupId, Millis, NodeId, OperationId, TableName, TableSpec};
+use model::{GroupId, Millis, NodeId, OperationId, ShardRecord, TableName, TableSpec};
 use planner::groups::{self, Place};
 use std::collections::BTreeSet;
 
@@ -37,6 +37,16 @@ impl Controller {
             ShardingStatement::TruncateTable { name } => self.every_shard(&name, "TRUNCATE"),
             ShardingStatement::OptimizeTable { name } => self.every_shard(&name, "OPTIMIZE"),
             ShardingStatement::FlushRamchunk { name } => self.every_shard(&name, "FLUSH RAMCHUNK"),
+            ShardingStatement::Backup { order } => {
+                let reply =
+                    self.order_backup(&order).unwrap_or_else(|message| StatementReply::Error { message });
+                return self.answer(request, reply);
+            }
+            ShardingStatement::Restore { order } => {
+                let reply =
+                    self.order_restore(&order).unwrap_or_else(|message| StatementReply::Error { message });
+                return self.answer(request, reply);
+            }
             ShardingStatement::RemoveNode { node } => {
                 self.remove_node(&node).map(|operation| operation.map(|id| (id, None)))
             }
@@ -133,13 +143,30 @@ impl Controller {
         if_not_exists: bool,
         timeout_seconds: u64,
     ) -> Result<Option<(OperationId, Option<Millis>)>, Refusal> {
+        if if_not_exists && self.table_exists(&spec.name) {
+            return Ok(None);
+        }
+        let id = self.begin_create(spec, None)?;
+        Ok(Some((id, Some(Millis::from_secs(timeout_seconds)))))
+    }
+
+    /// The same for a table that was recorded: where it was, if that can be.
+    pub(crate) fn create_as_recorded(
+        &mut self,
+        spec: TableSpec,
+        placement: &[ShardRecord],
+    ) -> Result<OperationId, Refusal> {
+        self.begin_create(spec, Some(placement))
+    }
+
+    fn begin_create(
+        &mut self,
+        spec: TableSpec,
+        recorded: Option<&[ShardRecord]>,
+    ) -> Result<OperationId, Refusal> {
         let name = spec.name.clone();
         if self.table_exists(&name) {
-            return if if_not_exists {
-                Ok(None)
-            } else {
-                Err(format!("table '{name}': CREATE TABLE failed: table '{name}' already exists"))
-            };
+            return Err(format!("table '{name}': CREATE TABLE failed: table '{name}' already exists"));
         }
         self.check_cluster_of(&spec)?;
         let nodes = self.nodes_for(&spec)?;
@@ -162,14 +189,18 @@ impl Controller {
         if let Some(node) = nodes.iter().find(|node| !self.sidecar_is_ours(node)) {
             return Err(format!("the sidecar of node {node} does not answer: start it, then retry"));
         }
-        let (new_groups, homes) = self.assign(&spec)?;
+        let recorded = recorded.and_then(|placement| self.groups_as_recorded(&spec, placement));
+        let (new_groups, homes) = match recorded {
+            Some(placed) => placed,
+            None => self.assign(&spec)?,
+        };
         let generation = self.state.generations.get(&name).copied().unwrap_or(0) + 1;
         let create = Create { spec, generation, new_groups, homes };
         let id = self
             .add(|state, id, unix| Some(catalogue::create_table(state, id, create, unix)))
             .ok_or("the operation could not be made")?;
         self.out.effects.push(Effect::NamesChanged);
-        Ok(Some((id, Some(Millis::from_secs(timeout_seconds)))))
+        Ok(id)
     }
 
     fn table_exists(&self, name: &TableName) -> bool {
@@ -324,7 +355,7 @@ impl Controller {
     }
 
     /// Whether shards may enter the group now: all its members are there and nothing changes it.
-    fn takes_shards(&self, id: &GroupId) -> bool {
+    pub(crate) fn takes_shards(&self, id: &GroupId) -> bool {
         let Some(group) = self.state.groups.get(id) else { return false };
         group.members.len() == group.rf as usize
             && group.members.iter().all(|(node, member)| {

@@ -34,6 +34,10 @@ impl Controller {
             }
             Work::Withhold { .. } => self.withhold(operation, id, step, since),
             Work::Compare { group, tables } => self.compare(key, group, tables),
+            Work::Job { job } => self.run_job(operation, id, step, job),
+            Work::AwaitTable { table, generation } => {
+                self.await_table(operation, id, step, table, *generation);
+            }
             Work::Switch => self.step_done(key, BTreeMap::new()),
             Work::AwaitRf { table, shard, rf } => match self.has_rf(table, *shard, *rf) {
                 Ok(true) => self.step_done(key, BTreeMap::new()),

@@ -78,6 +78,16 @@ impl Controller {
             let at = operation.finished_at.or(operation.started_at).or(Some(operation.created_at));
             row(format!("rebalance:{name}"), value.to_string(), at);
         }
+        for (id, backup) in &state.backups {
+            let value = json!({
+                "operation": backup.operation,
+                "status": backup.state,
+                "rows": backup.rows,
+                "with_data": backup.with_data,
+                "record": backup.record_path,
+            });
+            row(id.to_string(), value.to_string(), Some(id.unix));
+        }
         found
     }
 

@@ -71,17 +71,22 @@ pub fn random_hex(bytes: usize) -> Result<String, FileError> {
     }))
 }
 
-/// A secret of one line. One that others may read is refused: it is no secret any more.
-pub fn read_secret(path: &Path) -> Result<Option<String>, FileError> {
+/// A file with secrets, `None` when there is none. One that others may read is refused.
+pub fn read_private(path: &Path) -> Result<Option<String>, FileError> {
     let Some(text) = read_if_present(path)? else { return Ok(None) };
-    let fail = |error| FileError { action: "use the token in", path: path.to_owned(), error };
+    let fail = |error| FileError { action: "use the secret in", path: path.to_owned(), error };
     let mode = fs::metadata(path).map_err(fail)?.mode();
     if mode & 0o077 != 0 {
-        return Err(fail(io::Error::other(format!(
-            "others may read it (mode {:o}): chmod 600",
-            mode & 0o777
-        ))));
+        let why = format!("others may read it (mode {:o}): chmod 600", mode & 0o777);
+        return Err(fail(io::Error::other(why)));
     }
+    Ok(Some(text))
+}
+
+/// A secret of one line. One that others may read is refused: it is no secret any more.
+pub fn read_secret(path: &Path) -> Result<Option<String>, FileError> {
+    let Some(text) = read_private(path)? else { return Ok(None) };
+    let fail = |error| FileError { action: "use the token in", path: path.to_owned(), error };
     let secret = text.trim().to_owned();
     // An empty secret would match an empty header.
     if secret.len() < 16 {

@@ -4,6 +4,7 @@
 //! Clocks, randomness and threads live here, so the rule against them ends here.
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)]
 
+mod backup;
 pub mod config;
 mod files;
 pub mod gate;

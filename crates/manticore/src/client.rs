@@ -1,8 +1,9 @@
 //! Talks to nodes over HTTP (`/sql?mode=raw`): pooled connections, a deadline for every call, a limit on every
 //! answer. Retries nothing: whether something may be repeated is the caller's decision.
 
+use crate::documents::{self, Documents};
 use crate::reply::{self, Reply, Rows};
-use crate::statement::ShardTable;
+use crate::statement::{PAGE_ROWS, ShardTable};
 use crate::status::{self, Unreadable};
 use crate::{CallError, Statement, closed_set, declared};
 use model::{Measurement, NodeId, NodeStatus, Reach, TableName, TablesStatus};
@@ -196,7 +197,7 @@ impl Client {
         let mut hasher = DefaultHasher::new();
         let (mut found, mut behind) = (0, None);
         while found < count {
-            let page = Statement::Page { table: table.clone(), behind };
+            let page = Statement::Page { table: table.clone(), behind, limit: PAGE_ROWS };
             let rows = self.rows(node, &page, timeout).await?;
             let last = (0..rows.rows.len()).next_back().and_then(|row| rows.value(row, "id"));
             let Some(last) = last.and_then(status::integer) else { break };
@@ -209,6 +210,22 @@ impl Client {
             return Ok(hasher.finish());
         }
         Err(bad_reply(node, format!("{table} has {count} documents and shows {found}")))
+    }
+
+    /// The next documents of a shard behind an id, with their values as they are. [`CallError::TooLarge`] asks for fewer.
+    pub async fn page(
+        &self,
+        node: &NodeId,
+        table: &ShardTable,
+        behind: Option<i64>,
+        limit: usize,
+        timeout: Duration,
+    ) -> Result<Documents, CallError> {
+        let text = Statement::Page { table: table.clone(), behind, limit }.to_string();
+        closed_set::check(&text).map_err(|error| CallError::NotSent(error.to_string()))?;
+        let (status, body) = self.post(node, text, None, OWN_REPLY_BYTES_MAX, timeout).await?;
+        let read = documents::read(status, &body).map_err(|error| bad_reply(node, error.to_string()))?;
+        read.map_err(|message| bad_reply(node, message))
     }
 
     async fn rows(&self, node: &NodeId, statement: &Statement, timeout: Duration) -> Result<Rows, CallError> {
@@ -240,7 +257,7 @@ impl Client {
         let mut body = Vec::new();
         while let Some(chunk) = response.chunk().await.map_err(|error| call_error(node, &error))? {
             if body.len() + chunk.len() > bytes_max {
-                return Err(bad_reply(node, format!("the reply is larger than {bytes_max} bytes")));
+                return Err(CallError::TooLarge { node: node.to_string(), bytes_max });
             }
             body.extend_from_slice(&chunk);
         }

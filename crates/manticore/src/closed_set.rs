@@ -15,7 +15,7 @@ pub struct NotInSet {
 }
 
 /// The shapes, in the words of [`matches`]: `G` a cluster's name, `S` a physical shard, `T` a table's name,
-/// `D` columns in brackets and options, `'…'` any string, `N` a number, `,` more of the same; all else stands for itself.
+/// `D` columns in brackets and options, `V` names in brackets and rows of constants, `'…'` any string, `N` a number, `,` more of the same; all else stands for itself.
 const SHAPES: &[&str] = &[
     "CREATE TABLE S D",
     "CREATE TABLE T D",
@@ -37,6 +37,8 @@ const SHAPES: &[&str] = &[
     "SELECT COUNT ( * ) FROM T",
     "SELECT * FROM S ORDER BY id ASC LIMIT N",
     "SELECT * FROM S WHERE id > N ORDER BY id ASC LIMIT N",
+    "INSERT INTO T V",
+    "REPLACE INTO T V",
     "TRUNCATE TABLE G : S",
     "TRUNCATE TABLE S",
     "OPTIMIZE TABLE S",
@@ -64,6 +66,7 @@ fn matches(shape: &str, mut tokens: &[Token<'_>]) -> bool {
             "S*" => repeated(tokens, shard),
             "R*" => repeated(tokens, |tokens| word(shard(tokens)?, "READ")),
             "D" => declaration(tokens),
+            "V" => documents(tokens),
             "'…'" => string(tokens),
             "N" => number(tokens),
             "1" => tokens
@@ -152,6 +155,45 @@ fn declaration<'t, 'a>(tokens: &'t [Token<'a>]) -> Rest<'t, 'a> {
     Some(rest)
 }
 
+/// `(a,b) VALUES (1,'x'),(2,(3,4))`, every row as long as the list of names, up to the end.
+fn documents<'t, 'a>(tokens: &'t [Token<'a>]) -> Rest<'t, 'a> {
+    let mut rest = symbol(tokens, "(")?;
+    let mut names = 0;
+    loop {
+        rest = identifier(rest).or_else(|| backticked(rest))?;
+        names += 1;
+        match symbol(rest, ",") {
+            Some(behind) => rest = behind,
+            None => break,
+        }
+    }
+    rest = word(symbol(rest, ")")?, "VALUES")?;
+    loop {
+        rest = row(rest, names)?;
+        match symbol(rest, ",") {
+            Some(behind) => rest = behind,
+            None => return Some(rest),
+        }
+    }
+}
+
+fn row<'t, 'a>(tokens: &'t [Token<'a>], values: usize) -> Rest<'t, 'a> {
+    let mut rest = symbol(tokens, "(")?;
+    for index in 0..values {
+        rest = if index == 0 { rest } else { symbol(rest, ",")? };
+        rest = string(rest).or_else(|| number(rest)).or_else(|| numbers(rest))?;
+    }
+    symbol(rest, ")")
+}
+
+fn numbers<'t, 'a>(tokens: &'t [Token<'a>]) -> Rest<'t, 'a> {
+    let inside = symbol(tokens, "(")?;
+    if let Some(behind) = symbol(inside, ")") {
+        return Some(behind);
+    }
+    symbol(repeated(inside, number)?, ")")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -178,6 +220,13 @@ mod tests {
             "LOCK TABLES system.t_s0 WRITE",
             "CREATE CLUSTER c 'p' as path, 'o' as options, 'x' as more",
             "SHOW TABLES FROM SYSTEM 'unterminated",
+            "INSERT INTO t (id) VALUES",
+            "INSERT INTO t (id,a) VALUES (1)",
+            "INSERT INTO t (id) VALUES (1,2)",
+            "INSERT INTO t (id) VALUES (1); DROP TABLE t",
+            "INSERT INTO t (id) VALUES (a)",
+            "INSERT INTO t (id) VALUES ((1,'x'))",
+            "REPLACE INTO c:t (id) VALUES (1)",
             "",
         ] {
             assert!(check(text).is_err(), "{text}");

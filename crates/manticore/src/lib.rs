@@ -1,7 +1,7 @@
 //! All that knows searchd: statements as types, quoting, client, reading of replies.
 //!
 //! Pure parts: [`statement`] and [`render`] (what is said to a node), [`reply`], [`status`], [`declared`] and
-//! [`outcome`] (what it answers), [`sharding`], [`names`] and [`rerun`] (what users say). They read no clock and
+//! [`outcome`] (what it answers), [`documents`] (what backups read and write), [`sharding`], [`names`] and [`rerun`] (what users say). They read no clock and
 //! open no socket. [`client`] and [`session`] are the only ones that talk. It decides nothing about clusters.
 
 pub mod client;
@@ -9,6 +9,7 @@ pub mod closed_set;
 pub mod columns;
 mod cursor;
 pub mod declared;
+pub mod documents;
 pub mod handover;
 pub mod names;
 pub mod outcome;

@@ -15,6 +15,8 @@ pub enum CallError {
     Silent { node: String },
     #[error("the connection to {node} broke ({reason}); the statement may have been carried out")]
     Broken { node: String, reason: String },
+    #[error("the reply of {node} is larger than {bytes_max} bytes")]
+    TooLarge { node: String, bytes_max: usize },
     #[error("{node}: {reason}")]
     BadReply { node: String, reason: String },
     #[error("{0}")]

@@ -1,5 +1,6 @@
 //! Every statement that Shardwright says to a node, as a type; its text is made here and only by quoting.
 
+use crate::documents::{self, Cell};
 use model::sql::{Ident, Literal};
 use model::{GroupId, NodeId, Schema};
 use std::fmt;
@@ -128,6 +129,14 @@ pub enum Statement {
     Page {
         table: ShardTable,
         behind: Option<i64>,
+        limit: usize,
+    },
+    /// Documents of a restore, through a routing table: new ones, or with `replace` in place of those there are.
+    Put {
+        table: model::TableName,
+        replace: bool,
+        columns: Vec<String>,
+        rows: Vec<Vec<Cell>>,
     },
     Truncate {
         table: ShardTable,
@@ -211,11 +220,16 @@ impl fmt::Display for Statement {
             Self::UnlockTables => f.write_str("UNLOCK TABLES"),
             Self::Content { table } => write!(f, "SELECT COUNT(*), SUM(id), MIN(id), MAX(id) FROM {table}"),
             Self::Count { table } => write!(f, "SELECT COUNT(*) FROM {}", Ident(table.as_str())),
-            Self::Page { table, behind: None } => {
-                write!(f, "SELECT * FROM {table} ORDER BY id ASC LIMIT {PAGE_ROWS}")
+            Self::Page { table, behind: None, limit } => {
+                write!(f, "SELECT * FROM {table} ORDER BY id ASC LIMIT {limit}")
             }
-            Self::Page { table, behind: Some(id) } => {
-                write!(f, "SELECT * FROM {table} WHERE id > {id} ORDER BY id ASC LIMIT {PAGE_ROWS}")
+            Self::Page { table, behind: Some(id), limit } => {
+                write!(f, "SELECT * FROM {table} WHERE id > {id} ORDER BY id ASC LIMIT {limit}")
+            }
+            Self::Put { table, replace, columns, rows } => {
+                let verb = if *replace { "REPLACE" } else { "INSERT" };
+                write!(f, "{verb} INTO {} ", Ident(table.as_str()))?;
+                documents::write(f, columns, rows)
             }
             Self::Truncate { table, group: Some(group) } => write!(f, "TRUNCATE TABLE {group}:{table}"),
             Self::Truncate { table, group: None } => write!(f, "TRUNCATE TABLE {table}"),

@@ -3,7 +3,7 @@
 //! Field names are fixed; times are Unix seconds.
 
 use crate::wire::RebalanceOrder;
-use crate::{NodeId, TableName};
+use crate::{BackupCause, BackupData, BackupId, BackupState, Content, NodeId, Schema, TableName};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -229,6 +229,156 @@ pub struct RfBody {
 #[serde(deny_unknown_fields)]
 pub struct RecoverBody {
     pub from: NodeId,
+}
+
+/// `POST /backups`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BackupBody {
+    /// `[cluster:]name`.
+    pub table: String,
+    /// An absolute path on the controller's machine, or `s3://BUCKET/PREFIX`: documents go there.
+    #[serde(default)]
+    pub with_data: Option<String>,
+    /// Records a checksum of every shard's documents.
+    #[serde(default)]
+    pub checksums: bool,
+    /// What copying may take of the network, 64 by default.
+    #[serde(default)]
+    pub mib_per_second: Option<u32>,
+}
+
+/// A backup that is recorded; its documents may still be on their way.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BackupReply {
+    pub success: bool,
+    pub backup_id: BackupId,
+    pub backup_data: BackupData,
+    pub operation: u64,
+    pub state: BackupState,
+}
+
+/// `GET /backups`: the oldest first.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BackupList {
+    pub backups: Vec<BackupSummary>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BackupSummary {
+    pub backup_id: BackupId,
+    pub timestamp: u64,
+    pub table: TableName,
+    pub cluster_hash: String,
+    pub backup_path: String,
+    /// That wrote it, by API address.
+    pub controller: String,
+    pub cause: BackupCause,
+    pub state: BackupState,
+    pub with_data: bool,
+    pub shards: u32,
+    pub rf: u32,
+    /// Null when a shard could not be counted.
+    pub rows: Option<u64>,
+    /// Of its documents, compressed.
+    pub bytes: u64,
+    pub operation: u64,
+    pub steps_done: u64,
+    pub steps_total: u64,
+    pub waits_for_or_error: Option<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BackupShow {
+    #[serde(flatten)]
+    pub summary: BackupSummary,
+    pub backup_data: BackupData,
+}
+
+/// `POST /backups/{id}/verify`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct VerifyBody {
+    /// Where its documents are, when the controller does not list it.
+    #[serde(default)]
+    pub from: Option<String>,
+    /// Compares the table as it is now.
+    #[serde(default)]
+    pub live: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VerifyReply {
+    pub ok: bool,
+    pub backup_id: BackupId,
+    /// Objects, documents and bytes that were read and found whole.
+    pub parts: u64,
+    pub rows: u64,
+    pub bytes: u64,
+    /// What is not as it should be.
+    pub damaged: Vec<String>,
+    /// Null when nobody asked.
+    pub live_differs: Option<Vec<LiveShard>>,
+}
+
+/// A shard that is not what was backed up.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LiveShard {
+    pub shard: u32,
+    pub recorded: Option<Content>,
+    pub found: Option<Content>,
+    pub why: String,
+}
+
+/// `POST /backups/{id}/restore`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RestoreBody {
+    #[serde(default)]
+    pub from: Option<String>,
+    /// Documents that differ become what they were.
+    #[serde(default)]
+    pub overwrite: bool,
+    /// Another number of copies than recorded, for a table that is not there.
+    #[serde(default)]
+    pub rf: Option<u32>,
+    #[serde(default)]
+    pub mib_per_second: Option<u32>,
+}
+
+/// A restore that has begun.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RestoreReply {
+    pub success: bool,
+    pub table: TableName,
+    pub restored_schema: Schema,
+    pub operation: u64,
+}
+
+/// `GET /restores/{operation}`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RestoreShow {
+    pub operation: u64,
+    pub state: BackupState,
+    pub steps_done: u64,
+    pub steps_total: u64,
+    pub waits_for_or_error: Option<String>,
+    /// Shards that are not what was recorded; null until it is over.
+    pub differing: Option<u64>,
+    pub shards: Option<Vec<RestoredShard>>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RestoredShard {
+    pub shard: u32,
+    pub recorded: Option<Content>,
+    pub found: Option<Content>,
+    /// Documents that were missing and are back; null without documents.
+    pub inserted: Option<u64>,
+    /// Documents that differed and were put back.
+    pub replaced: Option<u64>,
+    /// What differs; null when nothing does.
+    pub differs: Option<String>,
 }
 
 /// What an order is answered with: the rows that the same statement gives over SQL.

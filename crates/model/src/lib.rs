@@ -4,6 +4,7 @@
 
 pub mod action;
 pub mod api;
+pub mod backup;
 pub mod ids;
 pub mod observe;
 pub mod settings;
@@ -13,6 +14,7 @@ pub mod time;
 pub mod wire;
 
 pub use action::{Action, Command, CommandId, CommandResult, Content, Outcome, RouteSpec};
+pub use backup::{BackupCause, BackupData, BackupId, BackupOrder, BackupState, RestoreOrder, ShardRecord};
 pub use ids::{
     Epoch, GroupId, InvalidName, LogIndex, NodeId, OperationId, StepId, TableName, parse_shard_table,
 };

@@ -4,7 +4,8 @@
 //! to reach a sidecar's listener. A poll is registration, sign of life, report and request for orders in one.
 
 use crate::{
-    Command, CommandId, CommandResult, Epoch, GroupId, LogIndex, NodeId, Reach, TableName, TableSpec,
+    BackupOrder, Command, CommandId, CommandResult, Epoch, GroupId, LogIndex, NodeId, Reach, RestoreOrder,
+    TableName, TableSpec,
 };
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -172,6 +173,14 @@ pub enum ShardingStatement {
     ExplainShard {
         name: TableName,
         shard: u32,
+    },
+    /// A backup of a table, ordered over the API: it needs files of the controller.
+    Backup {
+        order: BackupOrder,
+    },
+    /// A table, and its documents, from a backup that the controller has read.
+    Restore {
+        order: Box<RestoreOrder>,
     },
     /// `REBALANCE TABLE t [DRY RUN | STATUS | PAUSE | RESUME | STOP [NOW] | RESET]`.
     Rebalance {

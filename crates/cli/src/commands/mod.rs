@@ -1,6 +1,7 @@
 //! What each command does; one file for each family.
 
 mod ask;
+mod backup;
 mod bench;
 mod config;
 mod gate;
@@ -47,6 +48,7 @@ pub async fn run(cli: Cli) -> Result<(), CommandError> {
         Command::Table(command) => ask::table(&common, command).await,
         Command::Rebalance(command) => orders::rebalance(&common, command).await,
         Command::Move(args) => orders::move_shard(&common, &args).await,
+        Command::Backup(command) => backup::run(&common, command).await,
         Command::Status => ask::status(&common).await,
         Command::Metrics => watch::metrics(&common).await,
         Command::Alerts(args) => watch::alerts(&common, args.command).await,

@@ -1,5 +1,6 @@
 //! The catalogue of operations: for each kind, the graph of steps that does it. Pure functions of the state.
 
+mod backup;
 mod create;
 mod drop;
 mod hand_over;
@@ -8,6 +9,7 @@ mod recover;
 mod remove;
 mod repair;
 
+pub use backup::{backup, restore, snapshot};
 pub use create::{Create, create_table};
 pub use drop::drop_table;
 pub use hand_over::{HandOver, hand_over};

@@ -60,7 +60,12 @@ pub fn donor<'a>(group: &'a Group, from: Option<&NodeId>) -> Option<&'a NodeId> 
 }
 
 /// An RF=1 shard gets a cluster of its own, of one node, while it moves.
-fn temporary_cluster(steps: &mut Steps, source: &NodeId, group: &GroupId, tables: &[String]) -> StepId {
+pub(super) fn temporary_cluster(
+    steps: &mut Steps,
+    source: &NodeId,
+    group: &GroupId,
+    tables: &[String],
+) -> StepId {
     let directory = make_directory(steps, source, group, &[]);
     let create = Action::CreateCluster { group: group.clone() };
     let delete = Action::DeleteCluster { group: group.clone() };

@@ -44,7 +44,9 @@ fn verdict(members: u16, looks: &[(u16, &[ClusterStatus])]) -> Result<NodeId, Ga
     let nodes: BTreeMap<NodeId, Node> = all().map(of_log).collect();
     let state = State { groups: [(group(), known)].into(), nodes, ..State::default() };
     let mut observed = Observed::default();
-    looks.iter().for_each(|(n, _)| observed.know(&node(*n)));
+    for (n, _) in looks {
+        observed.know(&node(*n));
+    }
     let most = looks.iter().map(|(_, shown)| shown.len()).max().unwrap_or(0);
     for round in 0..most {
         let now = Millis(10_000 + 500 * round as u64);

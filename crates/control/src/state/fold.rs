@@ -74,6 +74,11 @@ impl State {
             Record::AlertSilenced { silence } => self.alarms.silence(silence),
             Record::FailuresSeen { before } => self.failures_seen_before = *before,
             Record::MemberCutOff { group, node } => self.set_member(group, node, Member::Returning)?,
+            Record::BackupTaken { backup } => crate::backup::keep(&mut self.backups, backup),
+            Record::BackupSealed { backup, rows, bytes } => match self.backups.get_mut(backup) {
+                Some(known) => known.seal(*rows, *bytes),
+                None => return illegal(format!("{backup} is sealed but unknown")),
+            },
             Record::MemberServing { group, node } => self.set_member(group, node, Member::Serving)?,
             Record::HistoryKnown { group, state_uuid } => match self.groups.get_mut(group) {
                 Some(known) if known.history.is_none() => known.history = Some(state_uuid.clone()),
@@ -103,7 +108,9 @@ impl State {
                 operation.status = Status::Running;
                 operation.started_at = Some(*unix);
                 match operation.kind.clone() {
-                    Kind::Move { group, to, .. } => self.begin_gain(&group, &to)?,
+                    Kind::Move { group, to, .. } | Kind::Snapshot { group, to, .. } => {
+                        self.begin_gain(&group, &to)?;
+                    }
                     Kind::HandOver { new_groups, .. } => self.begin_groups(&new_groups)?,
                     _ => {}
                 }
@@ -507,7 +514,15 @@ impl State {
             }
             (Kind::RemoveNode { node }, Status::Done) => self.remove_node(&node.clone(), unix)?,
             (Kind::DropTable { table }, Status::Done) => self.forget_table(&table.clone()),
-            (Kind::Move { group, to, .. }, Status::Failed | Status::Cancelled) => {
+            (Kind::Backup { backup, .. }, Status::Failed | Status::Cancelled) => {
+                if let Some(known) = self.backups.get_mut(backup) {
+                    known.fail();
+                }
+            }
+            (
+                Kind::Move { group, to, .. } | Kind::Snapshot { group, to, .. },
+                Status::Failed | Status::Cancelled,
+            ) => {
                 if let Some(known) = self.groups.get_mut(group)
                     && known.members.get(to) == Some(&Member::Joining)
                 {

@@ -5,8 +5,9 @@ mod fold;
 pub use fold::Illegal;
 
 use crate::alarm::Alarms;
+use crate::backup::Backup;
 use crate::operation::Operation;
-use model::{Epoch, GroupId, LogIndex, NodeId, OperationId, TableName, TableSpec};
+use model::{BackupId, Epoch, GroupId, LogIndex, NodeId, OperationId, TableName, TableSpec};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -42,6 +43,9 @@ pub struct State {
     /// An operator's word on moves; `None`: they run as plans ask for them.
     #[serde(default)]
     pub hold: Option<Hold>,
+    /// The newest of each table, see [`crate::backup`].
+    #[serde(default)]
+    pub backups: BTreeMap<BackupId, Backup>,
     /// Unix seconds of the latest changes of membership, newest last; at most 1000.
     pub topology_changes: VecDeque<u64>,
     pub operations_completed: u64,

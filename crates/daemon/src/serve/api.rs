@@ -7,7 +7,8 @@ use super::history::{self, History};
 use super::problem::{ApiError, Kind};
 use super::standing::Seen;
 use super::watchers::Watchers;
-use super::{auth, board, forward, openapi, orders, prometheus, sidecars, silences, tables};
+use super::{auth, backups, board, forward, openapi, orders, prometheus, sidecars, silences, tables};
+use crate::backup::Tools;
 use crate::config::ConfigShow;
 use axum::body::to_bytes;
 use axum::extract::{FromRequest, Query, Request, State};
@@ -42,6 +43,7 @@ pub(super) struct Shared {
     pub(super) requests: Arc<Semaphore>,
     /// Whether this controller leads.
     pub(super) standing: Seen,
+    pub(super) backups: Tools,
     /// For what the leader answers in this one's place.
     pub(super) forwarding: reqwest::Client,
     pub(super) watchers: Watchers,
@@ -60,6 +62,11 @@ pub(super) fn routes() -> Vec<(&'static str, MethodRouter<Shared>)> {
         ("/api/v1/tables/{table}/move", post(orders::move_shard)),
         ("/api/v1/tables/{table}/rf", post(orders::set_rf)),
         ("/api/v1/tables/{table}/explain/{shard}", get(orders::explain)),
+        ("/api/v1/backups", get(backups::list).post(backups::create)),
+        ("/api/v1/backups/{id}", get(backups::show)),
+        ("/api/v1/backups/{id}/verify", post(backups::verify)),
+        ("/api/v1/backups/{id}/restore", post(backups::restore)),
+        ("/api/v1/restores/{operation}", get(backups::restored)),
         ("/api/v1/nodes/{node}", delete(orders::remove)),
         ("/api/v1/nodes/{node}/drain", post(orders::drain)),
         ("/api/v1/nodes/{node}/undrain", post(orders::undrain)),

@@ -11,7 +11,9 @@ use super::looks::Looks;
 use super::narrate::narrate;
 use super::standing::{Seen, Standing};
 use super::watchers::Watchers;
+use crate::backup::{Runner, Tools};
 use crate::shutdown::{Shutdown, Trigger};
+use control::backup::Job;
 use control::{Config, Controller, Effect, Input};
 use model::wire::SidecarPoll;
 use model::{LogIndex, Millis, Settings};
@@ -54,6 +56,8 @@ pub(super) struct Start {
     pub(super) settings: Settings,
     pub(super) seed: u64,
     pub(super) watchers: Watchers,
+    /// The controller's directory.
+    pub(super) dir: std::path::PathBuf,
 }
 
 /// Whether this controller acts. With a log of its own it always does.
@@ -74,6 +78,7 @@ pub(super) struct Driver {
     messages: mpsc::Receiver<Message>,
     handle: Handle,
     looks: Looks,
+    jobs: Runner,
     /// Time is counted from here.
     began: Instant,
     failures: u32,
@@ -111,12 +116,15 @@ impl Driver {
             contact: None,
             candidates: Arc::default(),
         };
+        let looks = Looks::new(handle.clone(), Arc::clone(&start.watchers.meters))?;
+        let jobs = Runner::new(Tools::new(looks.client().clone(), &start.dir));
         let driver = Self {
             role: if several.is_some() { Role::Follows } else { Role::Leads },
             several,
             standing: watch::Sender::new(nothing_yet),
             desk: Desk::new(start.settings.hold_statements_seconds),
-            looks: Looks::new(handle.clone(), Arc::clone(&start.watchers.meters))?,
+            looks,
+            jobs,
             start,
             log,
             controller,
@@ -137,6 +145,11 @@ impl Driver {
     /// What this controller is, whenever that changes.
     pub(super) fn seen(&self) -> Seen {
         self.standing.subscribe()
+    }
+
+    /// For what is asked about backups between two ticks.
+    pub(super) fn backup_tools(&self) -> Tools {
+        self.jobs.tools().clone()
     }
 
     pub(super) fn handle(&self) -> Handle {
@@ -267,6 +280,9 @@ impl Driver {
                 Message::Measured { node, token, measured } => {
                     sorted.inputs.push(Input::Measured { node, token, measured });
                 }
+                Message::JobOver { operation, step, attempt, end } => {
+                    sorted.inputs.push(Input::JobOver { operation, step, attempt, end });
+                }
                 Message::Read(read) => sorted.reads.push(read),
                 // The lookout asked before it could see that this controller leads already.
                 Message::Lead { .. } => {}
@@ -283,6 +299,17 @@ impl Driver {
             Effect::Measure { node, token, tables, deep } => {
                 self.looks.measure(runtime, node, token, tables, deep);
             }
+            Effect::Job { operation, step, attempt, job } => {
+                if let Job::Facts { data, .. } = &*job {
+                    let kept = self.controller.backups().map(|backup| backup.id.clone());
+                    self.jobs.tools().prune(&kept.chain([data.backup_id.clone()]).collect());
+                }
+                let handle = self.handle.clone();
+                self.jobs.begin(runtime, (operation, step), *job, move |end| async move {
+                    handle.seen(Message::JobOver { operation, step, attempt, end }).await;
+                });
+            }
+            Effect::EndJob { operation, step } => self.jobs.end((operation, step)),
             Effect::Command { node, command } => self.desk.queue(now, node, command),
             Effect::Answer { request, reply } => self.desk.answer(request, reply),
             // Held polls are looked through after every tick; the effect only says that the tick mattered.
@@ -341,6 +368,7 @@ impl Driver {
     ) -> Result<(), ServeError> {
         tracing::error!(%error, "the control log was not written: nothing is done, the state is read anew");
         self.desk.clear(CONTROLLER_BUSY);
+        self.jobs.end_all();
         let too_large = matches!(error, AppendError::TooLarge { .. });
         loop {
             self.failures += 1;

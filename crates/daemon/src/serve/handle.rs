@@ -1,9 +1,10 @@
 //! The way into the driver for everyone else: bounded, and never waiting for a place.
 
 use super::desk::Orders;
+use control::backup::JobEnd;
 use control::{Controller, PollAnswer, RequestId};
 use model::wire::{ShardingStatement, SidecarPoll, StatementReply};
-use model::{Epoch, Measurement, Millis, NodeId};
+use model::{Epoch, Measurement, Millis, NodeId, OperationId, StepId};
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -34,6 +35,12 @@ pub(super) enum Message {
         token: u64,
         measured: Result<Measurement, String>,
     },
+    JobOver {
+        operation: OperationId,
+        step: StepId,
+        attempt: u64,
+        end: JobEnd,
+    },
     Read(Read),
     /// The leader of epoch `after` is silent, and the lead is this controller's to take.
     Lead {
@@ -49,6 +56,7 @@ impl fmt::Debug for Message {
             Self::Abandoned(_) => "Abandoned",
             Self::Polled(_) => "Polled",
             Self::Measured { .. } => "Measured",
+            Self::JobOver { .. } => "JobOver",
             Self::Read(_) => "Read",
             Self::Lead { .. } => "Lead",
         })

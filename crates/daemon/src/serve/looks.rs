@@ -28,6 +28,10 @@ impl Looks {
         Ok(Self { client, driver, meters })
     }
 
+    pub(super) const fn client(&self) -> &Client {
+        &self.client
+    }
+
     pub(super) fn poll(&self, runtime: &Runtime, node: NodeId, token: u64, tables: bool, time_max: Duration) {
         let looks = self.clone();
         runtime.spawn(async move {

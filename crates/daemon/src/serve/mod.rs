@@ -9,6 +9,7 @@
 mod announce;
 mod api;
 mod auth;
+mod backups;
 mod board;
 mod census;
 mod desk;
@@ -133,6 +134,7 @@ impl Server {
             name: address.to_string(),
             settings: options.config.settings.clone(),
             seed: u64::from_str_radix(&seed, 16).unwrap_or_default(),
+            dir: options.dir.clone(),
         };
         // Both logs block while they are read, and the second one on the network.
         let store = options.store;
@@ -150,6 +152,7 @@ impl Server {
             token: Arc::from(token.as_str()),
             config: Arc::new(options.config.show()),
             requests: Arc::new(tokio::sync::Semaphore::new(api::REQUESTS_MAX)),
+            backups: driver.backup_tools(),
             standing: driver.seen(),
             forwarding: forward::client()?,
             watchers,

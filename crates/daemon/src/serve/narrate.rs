@@ -77,6 +77,16 @@ pub(super) fn narrate(state: &State, record: &Record) {
         Record::FailuresSeen { before } => {
             tracing::info!(%before, "an operator has seen the failures so far");
         }
+        Record::BackupTaken { backup } => tracing::info!(
+            operation = %backup.operation,
+            backup = %backup.id,
+            rows = backup.rows,
+            record = backup.record_path,
+            "a table is recorded"
+        ),
+        Record::BackupSealed { backup, rows, bytes } => {
+            tracing::info!(%backup, rows, bytes, "all documents of a backup are in their place");
+        }
         Record::MemberServing { group, node } => {
             tracing::warn!(%group, %node, "a copy that was to leave stays: what should replace it is lost");
         }

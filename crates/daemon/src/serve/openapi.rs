@@ -72,6 +72,27 @@ const ENDPOINTS: &[Endpoint] = &[
         "Why a shard is where it is, and what forbids each other node",
         Some("StatementRows"),
     ),
+    reads("/api/v1/backups", "Backups, and how far each is", Some("BackupList")),
+    changes(
+        "/api/v1/backups",
+        "Record a table, and with `with_data` copy its documents; answers once it is recorded",
+        Some("BackupBody"),
+        Some("BackupReply"),
+    ),
+    reads("/api/v1/backups/{id}", "One backup with all that it recorded", Some("BackupShow")),
+    changes(
+        "/api/v1/backups/{id}/verify",
+        "Read a backup's documents and check them; compare the live table on request",
+        Some("VerifyBody"),
+        Some("VerifyReply"),
+    ),
+    changes(
+        "/api/v1/backups/{id}/restore",
+        "Make a table as it was recorded, and bring its documents back; answers once that has begun",
+        Some("RestoreBody"),
+        Some("RestoreReply"),
+    ),
+    reads("/api/v1/restores/{operation}", "How far a restore is, and what it found", Some("RestoreShow")),
     Endpoint {
         method: "delete",
         path: "/api/v1/nodes/{node}",
@@ -196,9 +217,10 @@ fn operation(endpoint: &Endpoint) -> Value {
     if endpoint.method != "get" {
         operation["security"] = json!([{ "token": [] }]);
     }
-    if endpoint.path.contains("{table}") {
+    let named = ["table", "id"].into_iter().find(|name| endpoint.path.contains(&format!("{{{name}}}")));
+    if let Some(name) = named {
         operation["parameters"] =
-            json!([{ "name": "table", "in": "path", "required": true, "schema": { "type": "string" } }]);
+            json!([{ "name": name, "in": "path", "required": true, "schema": { "type": "string" } }]);
     }
     operation
 }

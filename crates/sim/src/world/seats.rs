@@ -6,7 +6,8 @@ use crate::looks;
 use crate::net::Place;
 use crate::seat::{Caller, CrashPoint, Leader, Message, Outbox, Process, Role, config};
 use crate::wire::{Answer, Owner, Task};
-use control::{Effect, Record};
+use control::backup::{Done, Job, JobEnd};
+use control::{Effect, Input, Record};
 
 impl World {
     pub fn start_controller(&mut self, at: usize) {
@@ -216,9 +217,21 @@ impl World {
                 Effect::Measure { node, token, tables, deep } => {
                     self.spawn(Task::new(owner, move |wire| looks::measure(wire, node, token, tables, deep)));
                 }
+                Effect::Job { operation, step, attempt, job } => {
+                    let end = match *job {
+                        Job::Facts { .. } => JobEnd::Done(Done::default()),
+                        _ => JobEnd::Failed {
+                            why: "documents are not kept in a simulation".to_owned(),
+                            last: true,
+                        },
+                    };
+                    let over = Input::JobOver { operation, step, attempt, end };
+                    self.message(at, Message::Seen(over));
+                }
                 Effect::Command { .. }
                 | Effect::Answer { .. }
                 | Effect::NamesChanged
+                | Effect::EndJob { .. }
                 | Effect::Announce(_) => {}
             }
         }

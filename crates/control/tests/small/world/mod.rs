@@ -6,6 +6,7 @@ mod nodes;
 
 pub use nodes::{Fault, Nodes};
 
+use control::backup::{Done, Job, JobEnd};
 use control::{Config, Controller, Effect, Input, PollAnswer, Record, RequestId};
 use model::wire::{ShardingStatement, SidecarPoll, StatementReply};
 use model::{
@@ -75,6 +76,11 @@ pub struct World {
     pub twice: bool,
     /// Commands of this step are refused: of an operation of this kind, on its way forward or back.
     pub refused: Option<Refused>,
+    /// Everything that backups and restores asked for.
+    pub jobs: Vec<Job>,
+    pub busy: bool,
+    /// Shards whose documents a backup has.
+    pub saved: BTreeSet<u32>,
     /// Ids acknowledged, by physical shard.
     pub acknowledged: BTreeMap<String, BTreeSet<i64>>,
     pub failed_writes: u64,
@@ -117,6 +123,9 @@ impl World {
             deaths: 0,
             twice: false,
             refused: None,
+            jobs: Vec::new(),
+            busy: false,
+            saved: BTreeSet::new(),
             acknowledged: BTreeMap::new(),
             failed_writes: 0,
             impostors: BTreeSet::new(),
@@ -298,14 +307,34 @@ impl World {
                 let measured = self.nodes.measure(&node, &tables, deep);
                 self.inputs.push(Input::Measured { node, token, measured });
             }
+            Effect::Job { operation, step, attempt, job } => {
+                let end = self.job_end(&job);
+                self.jobs.push(*job);
+                self.inputs.push(Input::JobOver { operation, step, attempt, end });
+            }
             Effect::Command { node, command } => {
                 self.sidecars.entry(node).or_default().orders.push_back(command);
             }
             Effect::Answer { request, reply } => {
                 assert!(self.answers.insert(request, reply).is_none(), "{request:?} is answered twice");
             }
-            Effect::NamesChanged | Effect::Announce(_) => {}
+            Effect::NamesChanged | Effect::Announce(_) | Effect::EndJob { .. } => {}
         }
+    }
+
+    /// Copies that serve are always written to while `busy`; all else is done at once.
+    fn job_end(&mut self, job: &Job) -> JobEnd {
+        if let Job::Save(save) = job {
+            let mut shards = save.sources.iter().map(|source| source.shard);
+            if save.frozen.is_none() && self.busy {
+                if let Some(shard) = shards.find(|shard| !self.saved.contains(shard)) {
+                    return JobEnd::Busy { shard, why: "it was written to".to_owned() };
+                }
+            } else {
+                self.saved.extend(shards);
+            }
+        }
+        JobEnd::Done(Done { rows: Some(7), bytes: 70, path: "/record".to_owned() })
     }
 
     fn append(&mut self, expected: LogIndex, records: &[Record]) {

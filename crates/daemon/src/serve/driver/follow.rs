@@ -165,6 +165,7 @@ impl Driver {
             several.stale = true;
         }
         self.desk.clear(CONTROLLER_BUSY);
+        self.jobs.end_all();
         self.show_standing();
     }
 
@@ -233,7 +234,8 @@ impl Driver {
                 Message::Poll { .. }
                 | Message::Abandoned(_)
                 | Message::Polled(_)
-                | Message::Measured { .. } => {}
+                | Message::Measured { .. }
+                | Message::JobOver { .. } => {}
             }
         }
         asked

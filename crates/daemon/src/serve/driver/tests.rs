@@ -20,6 +20,7 @@ fn start() -> Start {
         settings: Settings::development(),
         seed: 1,
         watchers: Watchers::default(),
+        dir: "/nonexistent".into(),
     }
 }
 

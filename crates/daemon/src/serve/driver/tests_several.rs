@@ -54,8 +54,13 @@ impl Bench {
 
     fn driver(&self, number: u64) -> Driver {
         let name = format!("127.0.0.1:{number}");
-        let start =
-            Start { name, settings: Settings::development(), seed: number, watchers: Watchers::default() };
+        let start = Start {
+            name,
+            settings: Settings::development(),
+            seed: number,
+            watchers: Watchers::default(),
+            dir: "/nonexistent".into(),
+        };
         let log = Box::new(self.store.handle(number));
         Driver::open(start, log, Some(Box::new(self.list.clone()))).expect("opens")
     }

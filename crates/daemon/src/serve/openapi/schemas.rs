@@ -5,8 +5,11 @@ use serde_json::{Value, json};
 
 pub(super) fn schemas() -> Value {
     let mut all = seen();
-    let (Some(all_fields), Value::Object(asked)) = (all.as_object_mut(), asked()) else { return all };
-    all_fields.extend(asked);
+    for more in [asked(), of_backups()] {
+        if let (Some(all_fields), Value::Object(more)) = (all.as_object_mut(), more) {
+            all_fields.extend(more);
+        }
+    }
     all
 }
 
@@ -84,6 +87,79 @@ fn seen() -> Value {
         "Document": { "type": "object", "description": "An OpenAPI 3.1 document" },
         "Problem": object(&[
             ("type", "string"), ("title", "string"), ("status", "integer"), ("detail", "string"), ("hint", "string"),
+        ]),
+    })
+}
+
+/// Backups and restores, both ways.
+fn of_backups() -> Value {
+    let backup = [
+        ("backup_id", "string"),
+        ("timestamp", "integer"),
+        ("table", "string"),
+        ("cluster_hash", "string"),
+        ("backup_path", "string"),
+        ("controller", "string"),
+        ("cause", "string"),
+        ("state", "string"),
+        ("with_data", "boolean"),
+        ("shards", "integer"),
+        ("rf", "integer"),
+        ("rows", "integer?"),
+        ("bytes", "integer"),
+        ("operation", "integer"),
+        ("steps_done", "integer"),
+        ("steps_total", "integer"),
+        ("waits_for_or_error", "string?"),
+    ];
+    let mut backup_shown = backup.to_vec();
+    backup_shown.push(("backup_data", "BackupData"));
+    json!({
+        "BackupBody": object(&[
+            ("table", "string"), ("with_data", "~string?"), ("checksums", "~boolean"),
+            ("mib_per_second", "~integer?"),
+        ]),
+        "VerifyBody": object(&[("from", "~string?"), ("live", "~boolean")]),
+        "RestoreBody": object(&[
+            ("from", "~string?"), ("overwrite", "~boolean"), ("rf", "~integer?"),
+            ("mib_per_second", "~integer?"),
+        ]),
+        "BackupList": object(&[("backups", "[BackupSummary]")]),
+        "BackupSummary": object(&backup),
+        "BackupShow": object(&backup_shown),
+        "BackupReply": object(&[
+            ("success", "boolean"), ("backup_id", "string"), ("backup_data", "BackupData"),
+            ("operation", "integer"), ("state", "string"),
+        ]),
+        "BackupData": object(&[
+            ("backup_id", "string"), ("timestamp", "integer"), ("table", "string"), ("schema", "Schema"),
+            ("cluster", "string?"), ("shards", "integer"), ("rf", "integer"), ("cluster_hash", "string"),
+            ("backup_path", "string"), ("cause", "string"), ("placement", "[ShardRecord]"),
+        ]),
+        "Schema": object(&[("columns", "any"), ("options", "any")]),
+        "ShardRecord": object(&[
+            ("shard", "integer"), ("group", "string?"), ("nodes", "[string]"), ("content", "Content?"),
+            ("last_committed", "integer?"), ("checksum", "string?"), ("measured_on", "string?"),
+            ("error", "string?"),
+        ]),
+        "VerifyReply": object(&[
+            ("ok", "boolean"), ("backup_id", "string"), ("parts", "integer"), ("rows", "integer"),
+            ("bytes", "integer"), ("damaged", "[string]"), ("live_differs", "[LiveShard]?"),
+        ]),
+        "LiveShard": object(&[
+            ("shard", "integer"), ("recorded", "Content?"), ("found", "Content?"), ("why", "string"),
+        ]),
+        "RestoreReply": object(&[
+            ("success", "boolean"), ("table", "string"), ("restored_schema", "Schema"), ("operation", "integer"),
+        ]),
+        "RestoreShow": object(&[
+            ("operation", "integer"), ("state", "string"), ("steps_done", "integer"),
+            ("steps_total", "integer"), ("waits_for_or_error", "string?"), ("differing", "integer?"),
+            ("shards", "[RestoredShard]?"),
+        ]),
+        "RestoredShard": object(&[
+            ("shard", "integer"), ("recorded", "Content?"), ("found", "Content?"), ("inserted", "integer?"),
+            ("replaced", "integer?"), ("differs", "string?"),
         ]),
     })
 }
