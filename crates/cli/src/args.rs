@@ -627,7 +627,8 @@ pub struct SimArgs {
     /// One seed alone
     #[arg(long, value_name = "N", conflicts_with = "seeds")]
     pub seed: Option<u64>,
-    /// all, quiet, crashes, partitions, controllers, total-loss, changes, or sweep-create, -failover, -growth, -drop
+    /// all, quiet, crashes, partitions, controllers, total-loss, changes, losses; sweeps, or one of them: sweep-OPERATION (the
+    /// controller dies at every step boundary) or nodes-OPERATION (a node dies at every statement)
     #[arg(long, value_name = "SCENARIO", default_value = "all")]
     pub scenario: ::sim::Scenario,
     /// Prints what happens, line by line: faults, statements that change something, records of the log

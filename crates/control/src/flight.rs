@@ -54,9 +54,9 @@ impl Flights {
         *self.ready_since.entry(key).or_insert(now)
     }
 
-    /// Nothing waits out a pause any more.
-    pub fn try_again_at(&mut self, now: Millis) {
-        for at in self.retry_at.values_mut() {
+    /// Nothing of these operations waits out a pause any more.
+    pub fn try_again_at(&mut self, now: Millis, of: impl Fn(&OperationId) -> bool) {
+        for (_, at) in self.retry_at.iter_mut().filter(|((operation, _), _)| of(operation)) {
             *at = (*at).min(now);
         }
     }

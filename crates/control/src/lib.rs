@@ -427,6 +427,15 @@ impl Controller {
         }
     }
 
+    /// Nothing of an operation that was made this many seconds ago waits out a pause between two tries. For simulations
+    /// of a program that counts them from there.
+    pub fn forget_pauses(&mut self, now: Millis, seconds: u64) {
+        let old = |id: &OperationId| {
+            self.state.operations.get(id).is_some_and(|of| of.created_at + seconds <= self.unix_now)
+        };
+        self.flights.try_again_at(now, old);
+    }
+
     /// When to tick again although nothing happens.
     pub fn next_wake(&self) -> Option<Millis> {
         let waiting = self.waiting.values().filter_map(|waiting| waiting.deadline);

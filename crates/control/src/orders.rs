@@ -243,7 +243,7 @@ impl Controller {
                 self.hold(None);
                 self.end_pins();
                 self.gains.forget();
-                self.flights.try_again_at(self.now);
+                self.flights.try_again_at(self.now, |_| true);
                 self.replan();
                 self.see_failures();
                 Ok(self.rebalance_state(name))

@@ -1,7 +1,7 @@
 //! What the kinds of steps do when their turn comes: conditions that are seen, routes, a group's quorum.
 
 use crate::Controller;
-use crate::operation::{Kind, Operation, Step, StepStatus, Work};
+use crate::operation::{Kind, Operation, Status, Step, StepStatus, Work};
 use crate::record::Record;
 use crate::route::{self, Desired};
 use crate::rules::{self, Case, Gate};
@@ -184,6 +184,14 @@ impl Controller {
         since: Millis,
     ) {
         let Some(node) = &step.node else { return };
+        // It has dropped its routes, and when it has left nobody drops one that it is given now.
+        let leaves = |other: &Operation| {
+            other.status == Status::Running
+                && matches!(&other.kind, Kind::RemoveNode { node: leaving } if leaving == node)
+        };
+        if self.state.active().any(leaves) {
+            return self.step_skipped((operation.id, id), "the node is being removed");
+        }
         let Some(seen) = self.observed.view(node).and_then(|view| view.tables_since(since)) else {
             return self.look(std::slice::from_ref(node), since);
         };

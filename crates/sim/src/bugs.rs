@@ -1,10 +1,14 @@
 //! Known bugs, each a switch of the simulated world alone: what goes into the operator or comes out of it is bent, or a
 //! sidecar leaves out one of its checks. No invariant knows of them, and every one must be found.
 
+use crate::play::schema;
+use crate::wire::{Finish, Owner, Task};
 use crate::world::World;
-use control::PollAnswer;
+use control::operation::Kind;
+use control::{PollAnswer, Record};
 use model::wire::StatementReply;
-use model::{Action, Command, NodeId};
+use model::{Action, Command, GroupId, NodeId, RouteSpec};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// A bug that was made once, here or in the program that this one replaces.
@@ -21,10 +25,17 @@ pub enum Bug {
     LeakedCluster,
     LeakedDirectory,
     TwoLeaders,
+    FilledAdd,
+    RetryFromCreation,
+    OneCopyAfterTwoLosses,
+    DeadNodeBlocks,
+    CommitAgain,
+    DropWhileWritten,
+    RejoinByIncrements,
 }
 
 impl Bug {
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 18] = [
         Self::ShedBeforeRoute,
         Self::StaleLeader,
         Self::LateCommand,
@@ -36,6 +47,13 @@ impl Bug {
         Self::LeakedCluster,
         Self::LeakedDirectory,
         Self::TwoLeaders,
+        Self::FilledAdd,
+        Self::RetryFromCreation,
+        Self::OneCopyAfterTwoLosses,
+        Self::DeadNodeBlocks,
+        Self::CommitAgain,
+        Self::DropWhileWritten,
+        Self::RejoinByIncrements,
     ];
 
     /// As the command line knows it.
@@ -52,6 +70,13 @@ impl Bug {
             Self::LeakedCluster => "leaked-cluster",
             Self::LeakedDirectory => "leaked-directory",
             Self::TwoLeaders => "two-leaders",
+            Self::FilledAdd => "filled-add",
+            Self::RetryFromCreation => "retry-from-creation",
+            Self::OneCopyAfterTwoLosses => "one-copy-after-two-losses",
+            Self::DeadNodeBlocks => "dead-node-blocks",
+            Self::CommitAgain => "commit-again",
+            Self::DropWhileWritten => "drop-while-written",
+            Self::RejoinByIncrements => "rejoin-by-increments",
         }
     }
 
@@ -68,6 +93,19 @@ impl Bug {
             Self::LeakedCluster => "DELETE CLUSTER is taken to be done without being sent",
             Self::LeakedDirectory => "a group's directory is taken to be removed without being removed",
             Self::TwoLeaders => "an append does not care who else has appended",
+            Self::FilledAdd => "a filled table is added to its group after others have joined it",
+            Self::RetryFromCreation => "pauses between tries are counted from an operation's creation",
+            Self::OneCopyAfterTwoLosses => "two copies lost at once are made good by one",
+            Self::DeadNodeBlocks => {
+                "a command for a dead node keeps those behind it waiting, whoever they are for"
+            }
+            Self::CommitAgain => "a COMMIT that failed is run again",
+            Self::DropWhileWritten => {
+                "a copy leaves and is dropped while statements of an old route still write to it"
+            }
+            Self::RejoinByIncrements => {
+                "a member that missed a change of its group's tables comes back as if it had not"
+            }
         }
     }
 
@@ -90,6 +128,13 @@ pub fn bend_look(world: &World, answer: &mut PollAnswer) {
                 };
             }
         }
+        (Some(Bug::FilledAdd), _) => {
+            for (group, tables) in &sidecar.late {
+                if let Some(cluster) = status.clusters.get_mut(group) {
+                    cluster.tables.extend(tables.iter().cloned());
+                }
+            }
+        }
         (Some(Bug::LeakedCluster), _) => status.clusters.retain(|group, _| !sidecar.hidden.contains(group)),
         _ => {}
     }
@@ -106,27 +151,102 @@ pub fn bend_command(world: &World, node: NodeId, command: Command, undo: bool) -
             let everyone = world.machines.iter().map(|machine| (machine.node.clone(), command.clone()));
             everyone.collect()
         }
-        (Some(Bug::UnsyncedRoute), Action::SetRoutes { .. }) => {
-            let mut command = command;
-            if let Action::SetRoutes { routes } = &mut command.action {
-                for spec in routes {
-                    name_everyone(world, spec);
-                }
-            }
-            vec![(node, command)]
+        (Some(Bug::UnsyncedRoute), Action::JoinCluster { group, .. }) => {
+            let mut all = routes_with(world, group, &node, &command);
+            all.push((node, command));
+            all
         }
         _ => vec![(node, command)],
     }
 }
 
-/// All members of a shard's group, whatever their copies are good for.
-fn name_everyone(world: &World, spec: &mut model::RouteSpec) {
-    let Some(leader) = world.leader() else { return };
-    let state = leader.controller.state();
-    let Some(table) = state.tables.get(&spec.route.table) else { return };
-    for (home, copies) in table.homes.iter().zip(&mut spec.route.shards) {
-        if let Some(group) = state.groups.get(home) {
-            *copies = group.members.keys().cloned().collect();
+/// Routes that name a node as a copy of the group's shards before it has joined, for all the other nodes.
+fn routes_with(world: &World, group: &GroupId, node: &NodeId, command: &Command) -> Vec<(NodeId, Command)> {
+    let Some(leader) = world.leader() else { return Vec::new() };
+    let Some(known) = leader.controller.state().groups.get(group) else { return Vec::new() };
+    let mut commands = Vec::new();
+    for machine in world.machines.iter().filter(|machine| machine.node != *node) {
+        let told = machine.sidecar.borrow().told.clone();
+        let mut routes = Vec::new();
+        for (table, route) in told {
+            let Some(mut route) = route else { continue };
+            let numbers = known.shards.iter().filter(|shard| shard.table == table).map(|shard| shard.number);
+            for number in numbers {
+                if let Some(copies) = route.shards.get_mut(number as usize) {
+                    copies.push(node.clone());
+                    copies.sort();
+                    copies.dedup();
+                }
+            }
+            routes.push(RouteSpec { route, schema: schema() });
+        }
+        let command = Command { action: Action::SetRoutes { routes }, ..command.clone() };
+        commands.push((machine.node.clone(), command));
+    }
+    commands
+}
+
+/// What a leader of such a program would have recorded; fewer records than it was given when they are bent.
+pub fn bend_records(world: &World, records: Vec<Record>) -> Vec<Record> {
+    match world.bug {
+        Some(Bug::OneCopyAfterTwoLosses) => one_copy_each(world, records),
+        Some(Bug::RejoinByIncrements) => {
+            let forgets = |record: &Record| matches!(record, Record::LeftBehind { group: Some(_), .. });
+            records.into_iter().filter(|record| !forgets(record)).collect()
+        }
+        _ => records,
+    }
+}
+
+/// Of a plan the first copy of each group that lost several, and none for it in any later plan.
+fn one_copy_each(world: &World, records: Vec<Record>) -> Vec<Record> {
+    let mut seen = BTreeSet::new();
+    let mut cut = world.watch.short.borrow_mut();
+    let mut without = BTreeSet::new();
+    let mut kept = Vec::new();
+    for record in records {
+        match record {
+            Record::OperationAdded { operation } => match &operation.kind {
+                Kind::Move { group, from: None, .. }
+                    if cut.contains(group) || !seen.insert(group.clone()) =>
+                {
+                    cut.insert(group.clone());
+                    without.insert(operation.id);
+                }
+                _ => kept.push(Record::OperationAdded { operation }),
+            },
+            Record::RebalancePlanned { reason, operations, copies, lower_bound, shard_copies, unix } => {
+                let operations = operations.into_iter().filter(|id| !without.contains(id)).collect();
+                let planned =
+                    Record::RebalancePlanned { reason, operations, copies, lower_bound, shard_copies, unix };
+                kept.push(planned);
+            }
+            other => kept.push(other),
+        }
+    }
+    kept
+}
+
+/// Tables that a sidecar has said to have added go in as soon as there is somebody to get it wrong with.
+pub fn add_late(world: &mut World) {
+    if world.bug != Some(Bug::FilledAdd) {
+        return;
+    }
+    for at in 0..world.machines.len() {
+        let late = world.machines[at].sidecar.borrow().late.clone();
+        for (group, tables) in late {
+            let seen = crate::invariants::clusters(world, at).remove(&group);
+            if seen.is_none_or(|cluster| cluster.size < 2) {
+                continue;
+            }
+            world.machines[at].sidecar.borrow_mut().late.remove(&group);
+            let node = world.machines[at].node.clone();
+            world.spawn(Task::new(Owner::Client, |wire| async move {
+                for table in tables {
+                    wire.sql(&node, format!("ALTER CLUSTER {group} ADD {table}"), 20_000).await;
+                }
+                Finish::Nothing
+            }));
         }
     }
 }

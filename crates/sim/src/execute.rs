@@ -242,6 +242,10 @@ impl Turn<'_> {
             }
         }
         let alone = self.is_alone(&cluster);
+        if self.bug == Some(Bug::FilledAdd) && !filled.is_empty() {
+            self.sidecar.borrow_mut().late.entry(group.clone()).or_default().extend(filled);
+            return done();
+        }
         if !alone && !filled.is_empty() {
             return refused(format!(
                 "{filled:?} have rows and cluster '{group}' has {} members",
@@ -368,6 +372,9 @@ impl Turn<'_> {
 
     /// Waits until no statement runs that may be older than the routes.
     async fn nothing_runs(&self) -> Result<(), Outcome> {
+        if self.bug == Some(Bug::DropWhileWritten) {
+            return Ok(());
+        }
         let begun = self.wire.now();
         loop {
             let reply = self.look("SHOW THREADS").await?;
@@ -438,7 +445,10 @@ impl Turn<'_> {
             other => return other,
         }
         let dropped = match self.look(&say::content(table)).await {
-            Ok(reply) if read::content(&reply).as_ref() == Some(left_with) => {
+            Ok(reply)
+                if read::content(&reply).as_ref() == Some(left_with)
+                    || self.bug == Some(Bug::DropWhileWritten) =>
+            {
                 self.say_on(Some(session), &say::drop_shard(table)).await
             }
             Ok(_) => refused(format!("the copy of '{table}' was written to after it left its group")),

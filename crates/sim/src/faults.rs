@@ -3,6 +3,7 @@
 
 use crate::invariants;
 use crate::net::Place;
+use crate::people;
 use crate::play::{self, Gate};
 use crate::wire::{Owner, Task};
 use crate::world::{Event, World};
@@ -13,6 +14,9 @@ use std::collections::BTreeSet;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Turn {
     Strike(Fault),
+    KillNode {
+        at: usize,
+    },
     StartNode {
         at: usize,
     },
@@ -42,6 +46,8 @@ pub enum Turn {
 pub enum Fault {
     NodeCrash,
     NodeLongGone,
+    NodeGone,
+    TwoNodesGone,
     SidecarCrash,
     ControllerCrash,
     ControllerCrashes,
@@ -63,12 +69,20 @@ pub enum Fault {
     TableDropped,
     /// Of the whole cluster, while nobody writes: what was acknowledged a moment ago is only where it was written.
     TotalLoss,
+    TableEmptied,
+    RfChanged,
+    ShardMoved,
+    MovesHeld,
+    NodeDrained,
+    NodeRemoved,
 }
 
 impl Fault {
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 29] = [
         Self::NodeCrash,
         Self::NodeLongGone,
+        Self::NodeGone,
+        Self::TwoNodesGone,
         Self::SidecarCrash,
         Self::ControllerCrash,
         Self::ControllerCrashes,
@@ -88,12 +102,20 @@ impl Fault {
         Self::NodeAdded,
         Self::TableCreated,
         Self::TableDropped,
+        Self::TableEmptied,
+        Self::RfChanged,
+        Self::ShardMoved,
+        Self::MovesHeld,
+        Self::NodeDrained,
+        Self::NodeRemoved,
     ];
 
     pub const fn name(self) -> &'static str {
         match self {
             Self::NodeCrash => "node crash",
             Self::NodeLongGone => "node long gone",
+            Self::NodeGone => "node gone for good",
+            Self::TwoNodesGone => "two nodes gone",
             Self::SidecarCrash => "sidecar crash",
             Self::ControllerCrash => "controller crash",
             Self::ControllerCrashes => "controller crashes between steps",
@@ -114,6 +136,12 @@ impl Fault {
             Self::NodeAdded => "node added",
             Self::TableCreated => "table created",
             Self::TableDropped => "table dropped",
+            Self::TableEmptied => "table emptied",
+            Self::RfChanged => "rf changed",
+            Self::ShardMoved => "shard moved by hand",
+            Self::MovesHeld => "moves held",
+            Self::NodeDrained => "node drained",
+            Self::NodeRemoved => "node removed",
         }
     }
 }
@@ -123,9 +151,10 @@ pub fn happen(world: &mut World, turn: Turn) {
     world.story.add(world.now, || format!("{turn:?}"));
     match turn {
         Turn::Strike(fault) => strike(world, fault),
+        Turn::KillNode { at } => world.kill_node(at),
         Turn::StartNode { at } => {
             let at_gate = world.play.borrow().gates.contains_key(&world.machines[at].node);
-            if !world.machines[at].is_up() && !at_gate {
+            if !world.machines[at].is_up() && !world.machines[at].gone && !at_gate {
                 world.start_node(at);
             }
         }
@@ -159,9 +188,10 @@ pub fn happen(world: &mut World, turn: Turn) {
 
 /// Tells the clients which nodes answer.
 pub fn refresh_live(world: &mut World) {
-    let live: Vec<NodeId> =
-        world.machines.iter().filter(|machine| machine.is_up()).map(|m| m.node.clone()).collect();
-    world.play.borrow_mut().live = live;
+    let mut play = world.play.borrow_mut();
+    let up = world.machines.iter().filter(|machine| machine.is_up()).map(|machine| machine.node.clone());
+    let live: Vec<NodeId> = up.filter(|node| !play.leaving.contains(node)).collect();
+    play.live = live;
 }
 
 /// Everything works again from now on.
@@ -175,7 +205,7 @@ pub fn end(world: &mut World) {
         world.machines[at].cut_off = false;
         world.machines[at].sidecar_frozen_until = world.now;
         let at_gate = world.play.borrow().gates.contains_key(&world.machines[at].node);
-        if !world.machines[at].is_up() && !at_gate {
+        if !world.machines[at].is_up() && !world.machines[at].gone && !at_gate {
             world.start_node(at);
         }
     }
@@ -273,6 +303,14 @@ fn happens(world: &mut World, fault: Fault) -> bool {
             };
             later(world, down, Turn::StartNode { at });
         }
+        Fault::NodeGone => return lose(world),
+        Fault::TwoNodesGone => {
+            if !lose(world) {
+                return false;
+            }
+            // The groups go on without the first, and nothing of it is made good yet.
+            later(world, 5_000, Turn::Strike(Fault::NodeGone));
+        }
         Fault::SidecarCrash => {
             let up: Vec<usize> = (0..world.machines.len()).filter(|at| world.machines[*at].is_up()).collect();
             let Some(at) = world.chance.pick(&up).copied() else { return false };
@@ -328,9 +366,16 @@ fn happens(world: &mut World, fault: Fault) -> bool {
             }
             later(world, 10_000, Turn::Calm);
         }
-        Fault::RouteDroppedByHand | Fault::NodeAdded | Fault::TableCreated | Fault::TableDropped => {
-            return people(world, fault);
-        }
+        Fault::RouteDroppedByHand
+        | Fault::NodeAdded
+        | Fault::TableCreated
+        | Fault::TableDropped
+        | Fault::TableEmptied
+        | Fault::RfChanged
+        | Fault::ShardMoved
+        | Fault::MovesHeld
+        | Fault::NodeDrained
+        | Fault::NodeRemoved => return people::act(world, fault),
     }
     true
 }
@@ -390,26 +435,58 @@ fn strike_controller(world: &mut World, fault: Fault) -> bool {
 /// A node whose loss the cluster is meant to survive: each of its groups has another whole member that can be reached,
 /// and its user's cluster keeps a majority. A shard of one copy is away with its node, and comes back with it.
 fn victim(world: &mut World) -> Option<usize> {
-    let nodes = world.machines.len();
-    let fine: Vec<usize> =
-        (0..nodes).filter(|at| world.machines[*at].is_up() && !world.machines[*at].cut_off).collect();
+    let members = world.members();
+    let nodes = members.len();
+    let fine: Vec<usize> = members
+        .into_iter()
+        .filter(|at| world.machines[*at].is_up() && !world.machines[*at].cut_off)
+        .collect();
     if fine.len() * 2 <= nodes + 1 {
         return None;
     }
     let at = world.chance.pick(&fine).copied()?;
+    leaves_others_whole(world, at, &fine).then_some(at)
+}
+
+/// Whether each group of the node has another whole member among `fine`, and the user's cluster a majority.
+fn leaves_others_whole(world: &mut World, at: usize, fine: &[usize]) -> bool {
     let own = invariants::clusters(world, at);
-    for (group, cluster) in own {
+    own.into_iter().all(|(group, cluster)| {
         let others = fine.iter().filter(|other| **other != at).filter(|other| {
             invariants::clusters(world, **other).get(&group).is_some_and(model::ClusterStatus::is_synced)
         });
         let others = others.count();
         // The user's own cluster is not ours to bootstrap.
-        let enough = if group.as_str() == "c" { others * 2 > cluster.nodes_view.len() } else { others > 0 };
-        if !enough {
-            return None;
+        if group.as_str() == "c" { others * 2 > cluster.nodes_view.len() } else { others > 0 }
+    })
+}
+
+/// Whether the cluster is meant to survive that this node dies for a while: while all others are there, any.
+pub fn may_be_killed(world: &mut World, at: usize) -> bool {
+    let up: Vec<usize> = world.members().into_iter().filter(|other| world.machines[*other].is_up()).collect();
+    let away = world.machines.iter().enumerate().any(|(other, machine)| other != at && !machine.is_up());
+    !away || leaves_others_whole(world, at, &up)
+}
+
+/// A node goes and never comes back. It holds no shard alone, and enough nodes stay for what it held.
+fn lose(world: &mut World) -> bool {
+    let Some(at) = victim(world) else { return false };
+    let members = world.members();
+    if members.len() < 4 || members.iter().any(|at| !world.machines[*at].is_up()) {
+        return false;
+    }
+    let node = world.machines[at].node.clone();
+    for name in people::tables(world) {
+        let route = invariants::routes::shown(world, at, &name);
+        let keeps = |copies: &Vec<NodeId>| copies.iter().any(|copy| *copy != node);
+        if route.is_none_or(|route| !route.shards.iter().all(keeps)) {
+            return false;
         }
     }
-    Some(at)
+    world.machines[at].disturbed = world.now;
+    world.machines[at].gone = true;
+    world.kill_node(at);
+    true
 }
 
 fn cut_off(world: &mut World, at: usize, fault: Fault) {
@@ -429,50 +506,6 @@ fn cut_off(world: &mut World, at: usize, fault: Fault) {
         }
         if hears || !one_way {
             world.net.cut(Place::Node(at), other);
-        }
-    }
-}
-
-fn people(world: &mut World, what: Fault) -> bool {
-    let play = world.play.clone();
-    let there: Vec<String> = play
-        .borrow()
-        .tables
-        .iter()
-        .filter(|(_, table)| table.is == play::TableIs::There)
-        .map(|(name, _)| name.clone())
-        .collect();
-    match what {
-        Fault::RouteDroppedByHand => {
-            let (Some(name), true) = (world.chance.pick(&there).cloned(), !world.machines.is_empty()) else {
-                return false;
-            };
-            let at = world.chance.index(world.machines.len());
-            world.peek(at, &format!("DROP TABLE {name} OPTION force=1")).is_some()
-        }
-        Fault::NodeAdded => {
-            if world.machines.len() >= 6 {
-                return false;
-            }
-            let at = world.add_node();
-            let node = world.machines[at].node.clone();
-            let up = (0..at).find(|other| world.machines[*other].is_up() && !world.machines[*other].cut_off);
-            let Some(first) = up.map(|first| world.machines[first].node.clone()) else { return true };
-            world.spawn(Task::new(Owner::Client, |wire| play::join_user_cluster(wire, play, node, first)));
-            true
-        }
-        Fault::TableCreated => {
-            let number = world.chance.below(4);
-            let (shards, rf) = (world.chance.between(1, 3) as u32, world.chance.between(1, 3) as u32);
-            world.spawn(Task::new(Owner::Client, |wire| {
-                play::create(wire, play, format!("t{number}"), shards, rf)
-            }));
-            true
-        }
-        _ => {
-            let Some(name) = world.chance.pick(&there).cloned() else { return false };
-            world.spawn(Task::new(Owner::Client, |wire| play::drop(wire, play, name)));
-            true
         }
     }
 }

@@ -30,6 +30,8 @@ pub struct Machine {
     pub started: u64,
     /// When it last was killed, started, cut off or reached again.
     pub disturbed: u64,
+    /// It will never be started again.
+    pub gone: bool,
     /// Whether a partition has it on the smaller side.
     pub cut_off: bool,
     /// Commands under way: whether each is in the lane of clusters.
@@ -59,6 +61,7 @@ impl Machine {
             wake: u64::MAX,
             started: 0,
             disturbed: 0,
+            gone: false,
             cut_off: false,
             lane_of: BTreeMap::new(),
             watched: BTreeSet::new(),

@@ -1,9 +1,14 @@
 //! The people: clients that write and remember what was acknowledged, and an operator who creates and drops tables.
 //! Each is a script with chance of its own.
 
+use crate::bugs::Bug;
 use crate::chance::Chance;
+use crate::looks;
+use crate::read;
+use crate::statements;
 use crate::wire::{Answer, Ask, Finish, Wire};
 use engine::Reply;
+use engine::routing::shard_of;
 use model::wire::{ShardingStatement, StatementReply};
 use model::{ColumnSpec, NodeId, Schema, TableName, TableSpec};
 use std::cell::RefCell;
@@ -14,6 +19,8 @@ use std::rc::Rc;
 const WRITE_TIME_MAX: u64 = 30_000;
 const STATEMENT_TIME_MAX: u64 = 120_000;
 const IDS: u64 = 40;
+/// Of a thousand writes so many are transactions.
+const TRANSACTIONS: u64 = 100;
 
 /// What a client may find under an id: a value, or nothing.
 pub type Found = Option<i64>;
@@ -45,7 +52,10 @@ pub enum TableIs {
 pub struct Table {
     pub is: TableIs,
     pub shards: u32,
-    pub rf: u32,
+    /// Numbers of copies that were ordered; more than one when it is not known which of them holds.
+    pub rf: BTreeSet<u32>,
+    /// Orders to empty it that may still be under way.
+    pub emptying: u32,
     pub documents: BTreeMap<i64, Document>,
 }
 
@@ -58,6 +68,7 @@ pub struct Play {
     /// Clients and operator stop.
     pub over: bool,
     pub controllers: usize,
+    pub bug: Option<Bug>,
     pub acknowledged: u64,
     pub refused: u64,
     pub unknown: u64,
@@ -69,6 +80,10 @@ pub struct Play {
     pub ending: bool,
     /// Nodes that are stopped and start through the gate.
     pub gates: BTreeMap<NodeId, Gate>,
+    /// Nodes that are to be empty for now.
+    pub draining: BTreeSet<NodeId>,
+    /// Nodes whose removal was asked for and not refused.
+    pub leaving: BTreeSet<NodeId>,
 }
 
 /// Where a stopped node stands with the controller's gate.
@@ -96,6 +111,7 @@ pub fn schema() -> Schema {
 pub async fn client(wire: Wire, play: SharedPlay, number: i64, seed: u64, pause_max: u64) -> Finish {
     let mut chance = Chance::new(seed);
     let mut value = number;
+    let (bug, mut sessions) = (play.borrow().bug, 0);
     loop {
         wire.sleep(chance.between(5, pause_max)).await;
         if play.borrow().over {
@@ -103,8 +119,14 @@ pub async fn client(wire: Wire, play: SharedPlay, number: i64, seed: u64, pause_
         }
         value += 16;
         let Some(write) = choose(&play, &mut chance, number, value) else { continue };
-        let ask = Ask::Sql { to: write.node, session: None, sql: write.sql, time_max: WRITE_TIME_MAX };
-        let answer = wire.ask(ask).await;
+        sessions += 1;
+        let answer = if chance.hits(TRANSACTIONS) {
+            let session = 1 << 45 | (number as u64) << 32 | sessions;
+            transaction(&wire, bug, &write, session).await
+        } else {
+            let Write { node, sql, table, .. } = &write;
+            statements::say(&wire, node, None, sql, table, WRITE_TIME_MAX, bug).await
+        };
         let mut play = play.borrow_mut();
         // A mirror that had not applied the last write yet finds nothing to delete, and says so.
         let missed = write.wants.is_none() && matches!(answer, Answer::Sql(Ok(Reply::Done { affected: 0 })));
@@ -115,12 +137,17 @@ pub async fn client(wire: Wire, play: SharedPlay, number: i64, seed: u64, pause_
             _ => play.unknown += 1,
         }
         let never_arrived = matches!(answer, Answer::Refused);
-        let table = play.tables.get_mut(&write.table);
-        let Some(document) = table.and_then(|table| table.documents.get_mut(&write.id)) else { continue };
+        let Some(table) = play.tables.get_mut(&write.table) else { continue };
+        let emptying = table.emptying > 0;
+        let Some(document) = table.documents.get_mut(&write.id) else { continue };
         if acknowledged {
             document.allowed = BTreeSet::from([write.wants]);
             document.settled = true;
             document.at = wire.now().0;
+            if emptying {
+                document.allowed.insert(None);
+                document.settled = false;
+            }
         } else if never_arrived {
             document.allowed.remove(&write.wants);
             document.allowed.insert(write.had);
@@ -129,8 +156,32 @@ pub async fn client(wire: Wire, play: SharedPlay, number: i64, seed: u64, pause_
     }
 }
 
+/// The same write as one who knows where the shard is makes it: in a transaction, on the shard's own table.
+async fn transaction(wire: &Wire, bug: Option<Bug>, write: &Write, session: u64) -> Answer {
+    let Write { node, sql, table, shard, .. } = write;
+    let Answer::Sql(Ok(reply)) = wire.sql(node, looks::SHOW_CLUSTERS, WRITE_TIME_MAX).await else {
+        return Answer::Refused;
+    };
+    let clusters = read::clusters(&reply);
+    let Some((group, _)) = clusters.iter().find(|(_, cluster)| cluster.tables.contains(shard)) else {
+        return statements::say(wire, node, None, sql, table, WRITE_TIME_MAX, bug).await;
+    };
+    let sql = sql.replacen(&format!(" {table} "), &format!(" {group}:{shard} "), 1);
+    let mut answer = Answer::Refused;
+    for sql in ["BEGIN", sql.as_str(), "COMMIT"] {
+        answer = statements::say(wire, node, Some(session), sql, table, WRITE_TIME_MAX, bug).await;
+        if !matches!(answer, Answer::Sql(Ok(_))) {
+            break;
+        }
+    }
+    wire.ask(Ask::Close { to: node.clone(), session }).await;
+    answer
+}
+
 struct Write {
     table: String,
+    /// The shard's own table.
+    shard: String,
     node: NodeId,
     id: i64,
     sql: String,
@@ -152,6 +203,7 @@ fn choose(play: &SharedPlay, chance: &mut Chance, number: i64, value: i64) -> Op
         .collect();
     let name = chance.pick(&there)?.clone();
     let table = play.tables.get_mut(&name)?;
+    let shards = table.shards as usize;
     // Ids of this client alone; new ones take the place of those left in doubt.
     let in_doubt = table.documents.values().filter(|document| !document.settled).count() as u64;
     let id = 1 + number + 16 * chance.below(IDS + in_doubt) as i64;
@@ -174,7 +226,8 @@ fn choose(play: &SharedPlay, chance: &mut Chance, number: i64, value: i64) -> Op
     };
     document.allowed.insert(wants);
     document.settled = false;
-    Some(Write { table: name, node, id, sql, had, wants })
+    let shard = format!("system.{name}_s{}", shard_of(id, shards));
+    Some(Write { table: name, shard, node, id, sql, had, wants })
 }
 
 /// Asks the controllers in turn until one leads; the reply, or `None` when the outcome is unknown.
@@ -207,7 +260,13 @@ pub async fn create(wire: Wire, play: SharedPlay, name: String, shards: u32, rf:
     if matches!(before, Some(TableIs::Maybe | TableIs::There | TableIs::Leaving)) {
         return Finish::Nothing;
     }
-    let entry = Table { is: TableIs::Maybe, shards, rf, documents: BTreeMap::new() };
+    let entry = Table {
+        is: TableIs::Maybe,
+        shards,
+        rf: BTreeSet::from([rf]),
+        emptying: 0,
+        documents: BTreeMap::new(),
+    };
     play.borrow_mut().tables.insert(name.clone(), entry);
     play.borrow_mut().asking += 1;
     let spec = TableSpec { name: table, cluster: Some("c".to_owned()), schema: schema(), shards, rf };

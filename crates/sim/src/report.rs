@@ -19,8 +19,10 @@ pub struct Violation {
 pub struct RunReport {
     pub seed: u64,
     pub violations: Vec<Violation>,
-    /// Step boundaries at which a controller can die.
+    /// Boundaries of a sweep that were passed: at each somebody can die.
     pub crash_points: u64,
+    /// Whether somebody died at one.
+    pub crashed: bool,
     pub faults: BTreeMap<&'static str, u64>,
     /// Faults that began while an operation of this kind ran: `fault / operation`.
     pub coverage: BTreeMap<(&'static str, &'static str), u64>,
@@ -46,6 +48,7 @@ pub struct Report {
     pub seeds: String,
     pub runs: u64,
     pub violations: Vec<ViolationShown>,
+    /// Boundaries at which somebody died.
     pub crash_points: u64,
     pub faults: BTreeMap<String, u64>,
     pub coverage: BTreeMap<String, BTreeMap<String, u64>>,
@@ -66,7 +69,7 @@ pub struct ViolationShown {
 impl Report {
     pub fn add(&mut self, run: &RunReport, replay: &str) {
         self.runs += 1;
-        self.crash_points += run.crash_points;
+        self.crash_points += u64::from(run.crashed);
         self.acknowledged_writes += run.acknowledged;
         self.virtual_seconds += run.virtual_ms as f64 / 1_000.0;
         for (kind, count) in &run.faults {

@@ -4,6 +4,7 @@ use crate::bugs::Bug;
 use crate::chance::Chance;
 use crate::faults::{self, Fault, Turn};
 use crate::invariants::convergence;
+use crate::people;
 use crate::play::{self, TableIs};
 use crate::report::RunReport;
 use crate::story::Story;
@@ -50,18 +51,23 @@ pub fn run(plan: &Plan) -> RunReport {
         faults::end(&mut world);
         world.run_to(world.now + 3_000);
         world.play.borrow_mut().over = true;
+        people::tidy(&mut world);
         convergence::reach(&mut world);
     }
     finish(plan.seed, world)
 }
 
 /// What a run came to.
-pub fn finish(seed: u64, world: World) -> RunReport {
+pub fn finish(seed: u64, mut world: World) -> RunReport {
+    if !world.violations.is_empty() {
+        crate::story::state(&mut world);
+    }
     let acknowledged = world.play.borrow().acknowledged;
     RunReport {
         seed,
         violations: world.violations,
         crash_points: world.sweep.passed,
+        crashed: world.sweep.crashed,
         faults: world.faults,
         coverage: world.coverage,
         virtual_ms: world.now,

@@ -4,7 +4,7 @@ use crate::bugs::Bug;
 use crate::faults::Fault;
 use crate::report::{Report, RunReport};
 use crate::run::{Plan, run};
-use crate::sweep::{self, Operation};
+use crate::sweep::{self, Operation, Victim};
 
 /// What a seed is run with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,30 +20,38 @@ pub enum Scenario {
     TotalLoss,
     /// Membership and tables change under faults of nodes.
     Changes,
-    /// The controller dies at every step boundary of one operation after the other; with a number only at that one.
-    Sweep(Operation, Option<u64>),
+    /// Copies are lost for good, one or several at once.
+    Losses,
+    /// Somebody dies at every boundary of one operation; with a number only at that one.
+    Sweep(Victim, Operation, Option<u64>),
+    /// All sweeps, one after the other.
+    Sweeps,
 }
 
 /// A name that no scenario has.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "there is no scenario '{0}': take all, quiet, crashes, partitions, controllers, total-loss, changes, sweep-create, \
-         sweep-failover, sweep-growth or sweep-drop, a sweep also with @POINT"
+    "there is no scenario '{name}': take all, quiet, crashes, partitions, controllers, total-loss, changes, losses, sweeps, \
+         sweep-OPERATION (the controller dies) or nodes-OPERATION (a node dies), those also with @POINT; operations are {operations}",
+    operations = Operation::ALL.map(Operation::name).join(", ")
 )]
-pub struct UnknownScenario(pub String);
+pub struct UnknownScenario {
+    pub name: String,
+}
 
 impl std::str::FromStr for Scenario {
     type Err = UnknownScenario;
 
     fn from_str(name: &str) -> Result<Self, UnknownScenario> {
-        let unknown = || UnknownScenario(name.to_owned());
-        if let Some(sweep) = name.strip_prefix("sweep-") {
+        let unknown = || UnknownScenario { name: name.to_owned() };
+        for victim in Victim::ALL {
+            let Some(sweep) = name.strip_prefix(victim.prefix()) else { continue };
             let (operation, point) = match sweep.split_once('@') {
                 Some((operation, point)) => (operation, Some(point.parse().map_err(|_| unknown())?)),
                 None => (sweep, None),
             };
             let operation = Operation::ALL.into_iter().find(|known| known.name() == operation);
-            return operation.map(|operation| Self::Sweep(operation, point)).ok_or_else(unknown);
+            return operation.map(|operation| Self::Sweep(victim, operation, point)).ok_or_else(unknown);
         }
         let plain = [
             Self::All,
@@ -53,6 +61,8 @@ impl std::str::FromStr for Scenario {
             Self::Controllers,
             Self::TotalLoss,
             Self::Changes,
+            Self::Losses,
+            Self::Sweeps,
         ];
         plain.into_iter().find(|known| known.name() == name).ok_or_else(unknown)
     }
@@ -68,8 +78,12 @@ impl Scenario {
             Self::Controllers => "controllers".to_owned(),
             Self::TotalLoss => "total-loss".to_owned(),
             Self::Changes => "changes".to_owned(),
-            Self::Sweep(operation, None) => format!("sweep-{}", operation.name()),
-            Self::Sweep(operation, Some(point)) => format!("sweep-{}@{point}", operation.name()),
+            Self::Losses => "losses".to_owned(),
+            Self::Sweeps => "sweeps".to_owned(),
+            Self::Sweep(victim, operation, point) => {
+                let point = point.map_or(String::new(), |point| format!("@{point}"));
+                format!("{}{}{point}", victim.prefix(), operation.name())
+            }
         }
     }
 
@@ -77,7 +91,10 @@ impl Scenario {
         use Fault as F;
         match self {
             Self::All => F::ALL.to_vec(),
-            Self::Quiet | Self::Sweep(..) => Vec::new(),
+            Self::Quiet | Self::Sweep(..) | Self::Sweeps => Vec::new(),
+            Self::Losses => {
+                vec![F::TwoNodesGone, F::TwoNodesGone, F::NodeGone, F::TableCreated, F::NodeAdded]
+            }
             Self::Crashes => {
                 vec![F::NodeCrash, F::NodeLongGone, F::SidecarCrash, F::ControllerCrash, F::LostReplies]
             }
@@ -100,26 +117,42 @@ impl Scenario {
             Self::TotalLoss => {
                 vec![F::TotalLoss, F::TotalLoss, F::ControllerCrash, F::NodeCrash, F::SidecarCrash]
             }
-            Self::Changes => {
-                vec![F::NodeAdded, F::TableCreated, F::TableDropped, F::NodeCrash, F::RouteDroppedByHand]
-            }
+            Self::Changes => vec![
+                F::NodeAdded,
+                F::NodeDrained,
+                F::NodeRemoved,
+                F::TableCreated,
+                F::TableDropped,
+                F::TableEmptied,
+                F::RfChanged,
+                F::ShardMoved,
+                F::MovesHeld,
+                F::NodeCrash,
+                F::RouteDroppedByHand,
+            ],
         }
     }
 
     /// Runs one seed, or the whole sweep under it.
     pub fn run(self, seed: u64, bug: Option<Bug>) -> Vec<(Self, RunReport)> {
         match self {
-            Self::Sweep(operation, None) => {
-                let whole = sweep::run(seed, operation, None, bug, false);
+            Self::Sweeps => {
+                let all = Victim::ALL.into_iter().flat_map(|victim| Operation::ALL.map(|of| (victim, of)));
+                all.flat_map(|(victim, of)| Self::Sweep(victim, of, None).run(seed, bug)).collect()
+            }
+            Self::Sweep(victim, operation, None) => {
+                let whole = sweep::run(seed, (victim, operation), None, bug, false);
                 let points = whole.crash_points;
                 let mut reports = vec![(self, whole)];
                 for point in 1..=points {
-                    let one = Self::Sweep(operation, Some(point));
+                    let one = Self::Sweep(victim, operation, Some(point));
                     reports.extend(one.run(seed, bug));
                 }
                 reports
             }
-            Self::Sweep(operation, point) => vec![(self, sweep::run(seed, operation, point, bug, false))],
+            Self::Sweep(victim, operation, point) => {
+                vec![(self, sweep::run(seed, (victim, operation), point, bug, false))]
+            }
             plain => vec![(plain, run(&Plan { seed, faults: plain.faults(), bug, story: false }))],
         }
     }
@@ -128,7 +161,7 @@ impl Scenario {
     /// its point.
     pub fn story(self, seed: u64, bug: Option<Bug>) -> Vec<String> {
         let report = match self {
-            Self::Sweep(operation, point) => sweep::run(seed, operation, point, bug, true),
+            Self::Sweep(victim, operation, point) => sweep::run(seed, (victim, operation), point, bug, true),
             plain => run(&Plan { seed, faults: plain.faults(), bug, story: true }),
         };
         report.story
@@ -175,8 +208,11 @@ mod tests {
             "controllers",
             "total-loss",
             "changes",
+            "losses",
+            "sweeps",
             "sweep-create",
             "sweep-drop@7",
+            "nodes-move-alone@12",
         ] {
             assert_eq!(name.parse::<Scenario>().expect(name).name(), name);
         }

@@ -20,6 +20,8 @@ const PAUSE: u64 = 200;
 /// A leader makes sure that often that nobody has appended after it.
 const CHECK_INTERVAL: u64 = 1_000;
 const SNAPSHOT_RECORDS: u64 = 200;
+/// By then all pauses are over that a program counts from an operation's creation.
+const PAUSES_KEPT: u64 = 10;
 
 /// Who waits for the answer to a message: a script and its ask.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,6 +52,8 @@ pub enum Message {
 #[derive(Debug)]
 struct Queued {
     number: u64,
+    /// Among the commands of all nodes.
+    place: u64,
     at: Millis,
     command: Command,
 }
@@ -77,6 +81,9 @@ pub struct Leader {
     clients: BTreeMap<RequestId, Caller>,
     next_request: u64,
     snapshot: u64,
+    places: u64,
+    /// A bug: commands of all nodes wait in one queue.
+    pub one_queue: bool,
 }
 
 #[derive(Debug)]
@@ -143,6 +150,8 @@ impl Leader {
             clients: BTreeMap::new(),
             next_request: 0,
             snapshot: at.0,
+            places: 0,
+            one_queue: false,
         })
     }
 
@@ -159,12 +168,25 @@ impl Leader {
     pub fn queue(&mut self, now: Millis, node: NodeId, command: Command) {
         let line = self.lines.entry(node).or_default();
         line.given += 1;
-        line.commands.push_back(Queued { number: line.given, at: now, command });
+        self.places += 1;
+        line.commands.push_back(Queued { number: line.given, place: self.places, at: now, command });
+    }
+
+    /// Whether a command for another node stands before all that this node has.
+    fn is_behind(&self, node: &NodeId) -> bool {
+        let first = |line: &Line| line.commands.front().map(|queued| queued.place);
+        let own = self.lines.get(node).and_then(first);
+        let others =
+            self.lines.iter().filter(|(other, _)| *other != node).filter_map(|(_, line)| first(line));
+        own.is_some_and(|own| others.min().is_some_and(|other| other < own))
     }
 
     fn orders(&mut self, now: Millis, node: &NodeId, names_version: u64) -> SidecarOrders {
         let standing = self.controller.standing_orders(names_version);
         let mut commands = Vec::new();
+        if self.one_queue && self.is_behind(node) {
+            return orders_of(standing, commands);
+        }
         if let Some(line) = self.lines.get_mut(node) {
             let left = |queued: &Queued| queued.command.remaining_ms.saturating_sub(now.since(queued.at).0);
             line.commands.retain(|queued| left(queued) > 0);
@@ -173,17 +195,7 @@ impl Leader {
                 command: Command { remaining_ms: left(queued), ..queued.command.clone() },
             }));
         }
-        SidecarOrders {
-            log_id: standing.log_id,
-            epoch: standing.epoch,
-            lead: standing.lead,
-            last: standing.last,
-            names_version: standing.names_version,
-            names: standing.names,
-            commands,
-            peers: standing.peers,
-            hold_statements_seconds: 10,
-        }
+        orders_of(standing, commands)
     }
 
     fn answer_held(&mut self, now: Millis, out: &mut Outbox) {
@@ -225,6 +237,20 @@ impl Leader {
     }
 }
 
+fn orders_of(standing: control::StandingOrders, commands: Vec<Order>) -> SidecarOrders {
+    SidecarOrders {
+        log_id: standing.log_id,
+        epoch: standing.epoch,
+        lead: standing.lead,
+        last: standing.last,
+        names_version: standing.names_version,
+        names: standing.names,
+        commands,
+        peers: standing.peers,
+        hold_statements_seconds: 10,
+    }
+}
+
 impl Process {
     pub fn new(log: Box<dyn Log>, now: u64) -> Self {
         Self { role: Role::Standby { heard: now }, inbox: VecDeque::new(), due: now, log, checked: now }
@@ -244,6 +270,7 @@ impl Process {
         now: u64,
         mut crash: impl FnMut(CrashPoint) -> bool,
         bend: impl Fn(NodeId, Command, bool) -> Vec<(NodeId, Command)>,
+        bend_records: impl Fn(Vec<Record>) -> Vec<Record>,
         bug: Option<Bug>,
         out: &mut Outbox,
     ) -> Result<(), ()> {
@@ -282,11 +309,17 @@ impl Process {
                 return Err(());
             }
         }
-        let decided = leader.controller.tick(clock, 1_700_000_000 + now / 1_000, inputs);
+        if bug == Some(Bug::RetryFromCreation) {
+            leader.controller.forget_pauses(clock, PAUSES_KEPT);
+        }
+        let mut decided = leader.controller.tick(clock, 1_700_000_000 + now / 1_000, inputs);
         if !decided.records.is_empty() {
             if crash(CrashPoint::BeforeTheRecord) {
                 return Err(());
             }
+            let meant = decided.records.len();
+            decided.records = bend_records(decided.records);
+            let bent = decided.records.len() < meant;
             let encoded: Result<Vec<_>, _> = decided.records.iter().map(serde_json::to_vec).collect();
             let records = encoded.map_err(|_| ())?;
             let mut appended = self.log.append(decided.expected, &records);
@@ -302,6 +335,12 @@ impl Process {
                 return Err(());
             }
             out.records = decided.records;
+            if bent {
+                // The operator knows what it meant to record: one that knows what it did takes its place.
+                out.answers.extend(broken(leader));
+                self.role = Role::Rereads { at: now };
+                return Err(());
+            }
             if crash(CrashPoint::AfterTheRecord) {
                 return Err(());
             }

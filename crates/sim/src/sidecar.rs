@@ -67,6 +67,8 @@ pub struct Sidecar {
     pub written: BTreeSet<TableName>,
     /// Clusters that a bug pretends to have deleted.
     pub hidden: BTreeSet<GroupId>,
+    /// Tables that a bug adds to their group later than it says.
+    pub late: BTreeMap<GroupId, BTreeSet<String>>,
 }
 
 /// A sidecar that scripts share with the world.
@@ -91,6 +93,7 @@ impl Sidecar {
             told: BTreeMap::new(),
             written: BTreeSet::new(),
             hidden: BTreeSet::new(),
+            late: BTreeMap::new(),
         }
     }
 
@@ -102,6 +105,7 @@ impl Sidecar {
         next.told = std::mem::take(&mut self.told);
         next.written = std::mem::take(&mut self.written);
         next.hidden = std::mem::take(&mut self.hidden);
+        next.late = std::mem::take(&mut self.late);
         next.run = self.run + 1;
         *self = next;
     }

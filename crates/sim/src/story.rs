@@ -34,6 +34,13 @@ pub fn records(world: &mut World, at: usize, records: &[Record]) {
     }
 }
 
+/// What the controller that leads knows.
+pub fn state(world: &mut World) {
+    let Some(leader) = world.leader() else { return };
+    let state = serde_json::to_string(leader.controller.state()).unwrap_or_default();
+    world.story.add(world.now, || format!("the leader's state: {state}"));
+}
+
 /// A statement that changes something arrives at a node.
 pub fn statement(world: &mut World, at: usize, from: &str, sql: &str) {
     if changes(sql) {
@@ -50,6 +57,7 @@ pub fn reply(world: &mut World, at: usize, sql: &str, reply: &Result<Reply, SqlE
     }
 }
 
-fn changes(sql: &str) -> bool {
+/// Whether it does more than look.
+pub fn changes(sql: &str) -> bool {
     !["SELECT", "SHOW", "DESC"].iter().any(|word| sql.starts_with(word))
 }

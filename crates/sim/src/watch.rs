@@ -1,7 +1,8 @@
 //! What the invariants remember between events.
 
-use model::{CommandId, Epoch, GroupId, OperationId};
-use std::collections::BTreeMap;
+use model::{CommandId, Epoch, GroupId, OperationId, StepId};
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 #[derive(Debug, Default)]
 pub struct Watch {
@@ -13,4 +14,8 @@ pub struct Watch {
     pub epochs: BTreeMap<usize, Epoch>,
     /// Operations that shed, with their group and the whole copies it had when they began.
     pub floors: BTreeMap<OperationId, (GroupId, usize)>,
+    /// When the tries of each step began, of late.
+    pub tries: BTreeMap<(OperationId, StepId), VecDeque<u64>>,
+    /// Groups of which a bug makes one copy good where several were lost.
+    pub short: RefCell<BTreeSet<GroupId>>,
 }

@@ -1,7 +1,11 @@
 //! Three controllers and three embedded nodes, each a process of the real binary, on one etcd.
 
+// Each test file is a program of its own and uses only a part of this.
+#![allow(dead_code)]
+
 use crate::common::{self, signal, sql, wait, wait_for};
 use crate::etcd::Etcd;
+use crate::net::{self, Net};
 use cli::dev::Ports;
 use cli::load::Endpoint;
 use model::NodeId;
@@ -16,6 +20,15 @@ const NODES: usize = 3;
 const OPTIONS: &str = "evs.suspect_timeout=PT1S;evs.inactive_timeout=PT2S;evs.keepalive_period=PT0.3S;\
                        evs.inactive_check_period=PT0.3S";
 
+/// Where a node runs when there is a network.
+pub const fn host_of_node(number: usize) -> usize {
+    number
+}
+
+pub const fn host_of_controller(number: usize) -> usize {
+    NODES + number
+}
+
 /// All processes; dropped, they are killed.
 pub struct Trio {
     dir: PathBuf,
@@ -23,12 +36,18 @@ pub struct Trio {
     apis: Vec<u16>,
     controllers: Vec<Child>,
     nodes: Vec<(Endpoint, Child)>,
+    net: Option<Net>,
     client: reqwest::Client,
 }
 
 impl Trio {
     /// Starts everything, and waits until a leader knows all nodes.
     pub async fn start(dir: &Path, etcd: &Etcd) -> Self {
+        Self::start_on(dir, etcd, None).await
+    }
+
+    /// The same, each process on a host of its own when there is a network.
+    pub async fn start_on(dir: &Path, etcd: &Etcd, net: Option<Net>) -> Self {
         std::fs::create_dir_all(dir.join("logs")).expect("a directory");
         let client = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(1)).build();
         // Not from those that systems give to outgoing connections: a controller must find its own free again.
@@ -40,8 +59,18 @@ impl Trio {
             apis: (0..CONTROLLERS).map(|_| port()).collect(),
             controllers: Vec::new(),
             nodes: Vec::new(),
+            net,
             client: client.expect("a client"),
         };
+        let ports: Vec<[u16; 3]> = (0..NODES).map(|_| [port(), port(), port()]).collect();
+        if let Some(net) = &mut trio.net {
+            let mut services = vec![(net::OWN, etcd.port())];
+            services.extend(trio.apis.iter().enumerate().map(|(at, port)| (host_of_controller(at), *port)));
+            for (at, ports) in ports.iter().enumerate() {
+                services.extend(ports.map(|port| (host_of_node(at), port)));
+            }
+            net.forward(&services);
+        }
         let token = trio.token_file();
         std::fs::write(&token, "0123456789abcdef0123456789abcdef\n").expect("written");
         std::fs::set_permissions(&token, std::fs::Permissions::from_mode(0o600)).expect("private");
@@ -53,8 +82,8 @@ impl Trio {
             let child = trio.spawn_controller(number);
             trio.controllers.push(child);
         }
-        for number in 0..NODES {
-            let node = trio.spawn_node(number, port(), port());
+        for (number, ports) in ports.into_iter().enumerate() {
+            let node = trio.spawn_node(number, ports);
             trio.nodes.push(node);
         }
         trio.form_cluster().await;
@@ -66,16 +95,24 @@ impl Trio {
         self.dir.join("token")
     }
 
-    fn spawn(&self, name: &str, arguments: &[String]) -> Child {
+    pub const fn net(&self) -> &Net {
+        self.net.as_ref().expect("it was started on one")
+    }
+
+    fn spawn(&self, host: usize, name: &str, arguments: &[String]) -> Child {
         let path = self.dir.join("logs").join(name);
         let log = std::fs::File::options().create(true).append(true).open(path).expect("a log");
         let mut command = common::shardwright();
+        if let Some(net) = &self.net {
+            command = net.on(host, command);
+        }
         command.args(arguments).stdin(Stdio::null()).stdout(log.try_clone().expect("a log")).stderr(log);
         command.spawn().expect("the binary runs")
     }
 
     fn spawn_controller(&self, number: usize) -> Child {
         self.spawn(
+            host_of_controller(number),
             &format!("controller{number}"),
             &[
                 "serve".to_owned(),
@@ -87,8 +124,11 @@ impl Trio {
         )
     }
 
-    fn spawn_node(&self, number: usize, mysql: u16, http: u16) -> (Endpoint, Child) {
+    fn spawn_node(&self, number: usize, [mysql, http, replication]: [u16; 3]) -> (Endpoint, Child) {
         let dir = self.dir.join(format!("node{number}"));
+        // It takes the port of its last start again.
+        std::fs::create_dir_all(&dir).expect("a directory");
+        std::fs::write(dir.join("replication-port"), replication.to_string()).expect("written");
         let urls: Vec<String> = self.apis.iter().map(|port| format!("http://127.0.0.1:{port}")).collect();
         let sidecar = [
             "sidecar".to_owned(),
@@ -106,7 +146,7 @@ impl Trio {
             format!("--sidecar={}", env!("CARGO_BIN_EXE_shardwright")),
         ];
         arguments.extend(sidecar.iter().map(|argument| format!("--sidecar-arg={argument}")));
-        let child = self.spawn(&format!("node{number}"), &arguments);
+        let child = self.spawn(host_of_node(number), &format!("node{number}"), &arguments);
         let node = NodeId::new(format!("127.0.0.1:{http}")).expect("a name");
         (Endpoint { node, mysql: format!("127.0.0.1:{mysql}").parse().expect("an address") }, child)
     }

@@ -6,7 +6,8 @@ use model::{Action, GroupId, NodeId, OperationId, StepId, TableName};
 
 pub fn drop_table(state: &State, id: OperationId, table: &TableName, unix: u64) -> Operation {
     let mut steps = Steps::default();
-    let nodes: Vec<NodeId> = state.live_nodes().cloned().collect();
+    // One that is lost may come back with its route: the step that is passed over for it leaves that to be cleaned.
+    let nodes: Vec<NodeId> = state.nodes.keys().cloned().collect();
     let unrouted: Vec<StepId> = nodes
         .iter()
         .map(|node| steps.command(node, Action::DropRoutes { tables: vec![table.clone()] }, &[], None))

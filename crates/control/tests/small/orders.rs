@@ -63,6 +63,27 @@ fn a_drained_node_is_emptied_removed_and_may_come_again() {
     assert!(unknown.contains("there is no node"), "{unknown}");
 }
 
+/// The failover begins while the removal runs, and writes routes on all nodes.
+#[test]
+fn a_node_that_is_being_removed_is_given_no_route_any_more() {
+    for wait in 0..8 {
+        let mut world = warmed_up(10 + wait, 4);
+        assert_eq!(told(&mut world, ShardingStatement::DrainNode { node: node(2) }), StatementReply::Ok);
+        settled_under_writes(&mut world);
+        world.kill(&node(1));
+        world.ask(ShardingStatement::RemoveNode { node: node(2) });
+        world.until("the removal", |world| {
+            world.state().active().any(|operation| operation.name() == "remove node")
+        });
+        for _ in 0..wait {
+            world.step();
+        }
+        world.until("the end of it", |world| !world.state().nodes.contains_key(&node(2)));
+        settled_under_writes(&mut world);
+        assert_eq!(world.nodes.route(&node(2), "t"), None, "after {wait} steps");
+    }
+}
+
 #[test]
 fn a_node_taken_back_is_filled_again() {
     let mut world = warmed_up(2, 3);

@@ -53,12 +53,15 @@ fn wrong(world: &mut World) -> Option<(&'static str, String)> {
     leftovers::converged(world).map(|detail| ("6 leftovers", detail))
 }
 
-/// What the controller itself says of its queue.
+/// What the controller itself says of its queue, and what people must know.
 fn open_operations(world: &World) -> String {
     let Some(leader) = world.leader() else { return "nobody leads".to_owned() };
-    let StatementReply::Rows { rows, .. } = leader.controller.show(&ShardingStatement::ShowQueue) else {
-        return "no queue is shown".to_owned();
+    let shown = |statement: &ShardingStatement| {
+        let StatementReply::Rows { rows, .. } = leader.controller.show(statement) else {
+            return "nothing is shown".to_owned();
+        };
+        let row = |row: Vec<Option<String>>| row.into_iter().flatten().collect::<Vec<_>>().join(" | ");
+        rows.into_iter().map(row).collect::<Vec<_>>().join("; ")
     };
-    let row = |row: Vec<Option<String>>| row.into_iter().flatten().collect::<Vec<_>>().join(" | ");
-    rows.into_iter().map(row).collect::<Vec<_>>().join("; ")
+    format!("{}; alerts: {}", shown(&ShardingStatement::ShowQueue), shown(&ShardingStatement::ShowAlerts))
 }

@@ -63,7 +63,8 @@ pub fn converged(world: &mut World) -> Option<String> {
         .map(|(name, table)| (name.clone(), table.shards))
         .collect();
     for (name, shards) in tables {
-        let route = routes::shown(world, 0, &name)?;
+        let first = *world.members().first()?;
+        let route = routes::shown(world, first, &name)?;
         for (number, copies) in route.shards.iter().enumerate() {
             let table = format!("system.{name}_s{number}");
             let found: Vec<(String, BTreeMap<i64, i64>)> = copies

@@ -31,7 +31,7 @@ pub fn check_exit(world: &mut World, at: usize, group: &str) {
         let (name, _) = parse_shard_table(table)?;
         let play = world.play.borrow();
         let known = play.tables.get(name.as_str())?;
-        (known.is == TableIs::There).then_some(known.rf as usize)
+        (known.is == TableIs::There).then_some(known.rf.first().copied()? as usize)
     });
     let Some(rf) = rf.max() else { return };
     // Only a move or a shed takes a trusted copy away; one that missed a change of tables is none.

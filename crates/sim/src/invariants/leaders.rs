@@ -35,6 +35,7 @@ pub fn orders_arrive(world: &mut World, at: usize, epoch: Epoch) {
 
 /// A sidecar has decided to carry a command out.
 pub fn command_begins(world: &mut World, at: usize, id: CommandId, epoch: Epoch) {
+    super::pace::command_begins(world, at, id);
     let known = world.watch.epochs.get(&at).copied().unwrap_or_default();
     let node = world.machines[at].node.clone();
     if epoch < known {

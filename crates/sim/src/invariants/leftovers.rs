@@ -9,21 +9,27 @@ use std::collections::{BTreeMap, BTreeSet};
 /// `None`: nothing is left over.
 pub fn converged(world: &mut World) -> Option<String> {
     let mut expected: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
-    let shown = names(world, 0, "SHOW TABLES");
+    let members = world.members();
+    let first = *members.first()?;
+    let shown = names(world, first, "SHOW TABLES");
     for name in shown {
-        let route = routes::shown(world, 0, &name)?;
+        let route = routes::shown(world, first, &name)?;
         for (number, copies) in route.shards.iter().enumerate() {
             for copy in copies {
                 expected.entry(copy.to_string()).or_default().insert(route.table.shard_table(number as u32));
             }
         }
     }
-    for at in 0..world.machines.len() {
+    for at in (0..world.machines.len()).filter(|at| !world.machines[*at].gone).collect::<Vec<_>>() {
         let node = world.machines[at].node.clone();
         let held = names(world, at, "SHOW TABLES FROM SYSTEM");
         let wanted = expected.remove(node.as_str()).unwrap_or_default();
         if held != wanted {
             return Some(format!("{node} holds {held:?}, the routes explain {wanted:?}"));
+        }
+        let routed = names(world, at, "SHOW TABLES");
+        if !members.contains(&at) && !routed.is_empty() {
+            return Some(format!("{node}, which has left, still routes {routed:?}"));
         }
         let member_of = clusters(world, at);
         for (group, cluster) in &member_of {

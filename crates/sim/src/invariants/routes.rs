@@ -7,6 +7,7 @@ use crate::read;
 use crate::world::World;
 use model::sql::Ident;
 use model::{NodeId, Route, parse_shard_table};
+use std::collections::BTreeSet;
 
 /// An acknowledgement is seen on every copy by then.
 const APPLIED_AFTER: u64 = 3_000;
@@ -79,20 +80,21 @@ pub fn shown(world: &mut World, at: usize, table: &str) -> Option<Route> {
 
 /// At convergence; `None`: all is as it should be.
 pub fn converged(world: &mut World) -> Option<String> {
-    let tables: Vec<(String, u32, u32)> = world
+    let tables: Vec<(String, u32, BTreeSet<u32>)> = world
         .play
         .borrow()
         .tables
         .iter()
         .filter(|(_, table)| table.is == TableIs::There)
-        .map(|(name, table)| (name.clone(), table.shards, table.rf))
+        .map(|(name, table)| (name.clone(), table.shards, table.rf.clone()))
         .collect();
-    let nodes = world.machines.len();
+    let members = world.members();
+    let nodes = members.len();
     for (name, shards, rf) in tables {
-        let Some(first) = shown(world, 0, &name) else {
-            return Some(format!("{} has no route of {name}", world.machines[0].node));
+        let Some(first) = shown(world, members[0], &name) else {
+            return Some(format!("{} has no route of {name}", world.machines[members[0]].node));
         };
-        for at in 1..nodes {
+        for at in members.iter().copied() {
             if shown(world, at, &name).is_none_or(|other| other.shards != first.shards) {
                 return Some(format!(
                     "{} routes {name} in another way than the first node",
@@ -105,9 +107,11 @@ pub fn converged(world: &mut World) -> Option<String> {
         }
         for (number, copies) in first.shards.iter().enumerate() {
             let table = format!("system.{name}_s{number}");
-            if copies.len() != (rf as usize).min(nodes) {
-                return Some(format!("{table} has {} copies, rf is {rf}", copies.len()));
+            if !rf.iter().any(|rf| copies.len() == (*rf as usize).min(nodes)) {
+                return Some(format!("{table} has {} copies, rf is {rf:?}", copies.len()));
             }
+            let alone = rf.contains(&1) && copies.len() == 1;
+            let many = rf.iter().any(|rf| *rf > 1);
             for copy in copies {
                 let Some(at) = world.machines.iter().position(|machine| machine.node == *copy) else {
                     return Some(format!("{table} is routed to {copy}, which is no node"));
@@ -117,8 +121,8 @@ pub fn converged(world: &mut World) -> Option<String> {
                     .filter(|(_, cluster)| cluster.tables.contains(&table))
                     .collect();
                 let whole = match of.as_slice() {
-                    [] => rf == 1,
-                    [(_, cluster)] => cluster.is_synced() && rf > 1,
+                    [] => alone,
+                    [(_, cluster)] => cluster.is_synced() && many,
                     _ => false,
                 };
                 if !whole {

@@ -11,6 +11,7 @@ use crate::report::Violation;
 use crate::seat::{Caller, Message, Process};
 use crate::sidecar;
 use crate::story::Story;
+use crate::sweep::Sweep;
 use crate::watch::Watch;
 use crate::wire::{Answer, Ask, Finish, Owner, Task, Turn};
 use control::Input;
@@ -61,18 +62,6 @@ struct Asked {
     /// Of a session of its own, which ends with the reply.
     own: bool,
     sql: String,
-}
-
-/// What dies at which step boundary, for the sweep.
-#[derive(Debug, Default)]
-pub struct Sweep {
-    /// Boundaries passed so far.
-    pub passed: u64,
-    /// The process dies at this one, counted from 1.
-    pub crash_at: Option<u64>,
-    pub crashed: bool,
-    /// Boundaries count only while this is set.
-    pub armed: bool,
 }
 
 pub struct World {
@@ -141,6 +130,7 @@ impl World {
             calls: BTreeMap::new(),
             peeked: None,
         };
+        world.play.borrow_mut().bug = bug;
         for at in 0..controllers {
             world.seats.push(Seat { process: None, life: 0, frozen: false, began: 0 });
             world.start_controller(at);
@@ -371,6 +361,7 @@ impl World {
                 if more {
                     self.spawn(Task::new(owner, |wire| sidecar::report(wire, shared)));
                 }
+                bugs::add_late(self);
             }
             (Owner::Controller { at, life }, finish) if self.seats[at].life == life => {
                 let input = match finish {

@@ -25,6 +25,9 @@ impl World {
             return;
         }
         crate::story::statement(self, at, &format!("{from:?}"), &sql);
+        if from == Place::Node(at) && crate::story::changes(&sql) && crate::sweep::node_passes(self, at) {
+            return;
+        }
         crate::invariants::before_statement(self, at, &sql);
         self.next_request += 1;
         let request = self.next_request;
@@ -67,6 +70,12 @@ impl World {
             self.push(self.now, Event::Close { at: asked.at, session });
         }
         let here = Place::Node(asked.at);
+        if here == asked.from
+            && crate::story::changes(&asked.sql)
+            && crate::sweep::node_passes(self, asked.at)
+        {
+            return;
+        }
         if !self.net.hears(here, asked.from) {
             return;
         }
@@ -111,6 +120,17 @@ impl World {
         self.machines[at].engine.as_ref()?;
         self.engine(at, EngineInput::Statement { request: PEEK, session: PEEK_SESSION, sql: sql.to_owned() });
         self.peeked.take()
+    }
+
+    /// Nodes that nobody has asked to leave, and those that were asked and are still in the user's cluster; not those
+    /// that are gone for good.
+    pub fn members(&mut self) -> Vec<usize> {
+        let leaving = self.play.borrow().leaving.clone();
+        let stays = |world: &mut Self, at: usize| {
+            !leaving.contains(&world.machines[at].node)
+                || crate::invariants::clusters(world, at).keys().any(|group| group.as_str() == "c")
+        };
+        (0..self.machines.len()).filter(|at| !self.machines[*at].gone && stays(self, *at)).collect()
     }
 
     pub fn add_node(&mut self) -> usize {

@@ -1,10 +1,11 @@
 //! The controllers of the world: who leads, turns, crashes, effects.
 
 use super::{Event, SIGN_INTERVAL, World};
-use crate::bugs;
+use crate::bugs::{self, Bug};
 use crate::looks;
 use crate::net::Place;
 use crate::seat::{Caller, CrashPoint, Leader, Message, Outbox, Process, Role, config};
+use crate::sweep::Victim;
 use crate::wire::{Answer, Owner, Task};
 use control::backup::{Done, Job, JobEnd};
 use control::{Effect, Input, Record};
@@ -80,13 +81,14 @@ impl World {
     }
 
     fn take_lead(&mut self, at: usize) {
-        let (settings, seed) = (self.settings.clone(), self.chance.draw());
+        let (settings, seed, bug) = (self.settings.clone(), self.chance.draw(), self.bug);
         let Some(process) = &mut self.seats[at].process else { return };
         if process.log.recover().is_err() {
             return;
         }
         match Leader::open(&*process.log, |log_id| config(at, log_id, &settings, seed)) {
-            Ok(leader) => {
+            Ok(mut leader) => {
+                leader.one_queue = bug == Some(Bug::DeadNodeBlocks);
                 process.role = Role::Leads(Box::new(leader));
                 process.due = self.now;
             }
@@ -162,17 +164,15 @@ impl World {
         let mut sweep = std::mem::take(&mut self.sweep);
         let mut chance = self.chance.clone();
         let crash = |_: CrashPoint| {
-            if sweep.armed {
-                sweep.passed += 1;
-                if sweep.crash_at == Some(sweep.passed) {
-                    sweep.crashed = true;
-                    return true;
-                }
+            if sweep.passes(Victim::Controller) {
+                sweep.crashed = true;
+                return true;
             }
             rate > 0 && chance.hits(rate)
         };
         let bend = |node, command, undo| bugs::bend_command(self, node, command, undo);
-        let ended = process.turn(now, crash, bend, self.bug, &mut out);
+        let bend_records = |records| bugs::bend_records(self, records);
+        let ended = process.turn(now, crash, bend, bend_records, self.bug, &mut out);
         (self.sweep, self.chance) = (sweep, chance);
         let deposed = !matches!(process.role, Role::Leads(_));
         if deposed {
@@ -192,6 +192,7 @@ impl World {
         let life = self.seats[at].life;
         crate::story::records(self, at, &out.records);
         crate::invariants::leaders::appended(self, at, &out.records);
+        crate::invariants::plans::appended(self, &out.records);
         self.freeze_for(&out.records);
         for (caller, answer) in out.answers {
             self.calls.remove(&(caller.task, caller.ask));

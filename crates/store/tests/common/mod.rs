@@ -82,6 +82,11 @@ impl Etcd {
         &self.endpoint
     }
 
+    /// Of clients.
+    pub fn port(&self) -> u16 {
+        self.endpoint.rsplit_once(':').and_then(|(_, port)| port.parse().ok()).expect("host:port")
+    }
+
     /// The address of a log under `prefix`.
     pub fn address(&self, prefix: &str) -> String {
         format!("etcd://{}/{prefix}", self.endpoint)

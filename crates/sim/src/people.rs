@@ -1,0 +1,326 @@
+//! What people do beside writing: tables and nodes come and go, shards are moved, moves are held back.
+//!
+//! Each order is a script. At the end they tidy up: marks and holds are taken back, or the cluster could not come to
+//! rest where it should.
+
+use crate::chance::Chance;
+use crate::faults::Fault;
+use crate::invariants::routes;
+use crate::play::{self, SharedPlay, TableIs, ask_leader};
+use crate::wire::{Finish, Owner, Task, Wire};
+use crate::world::World;
+use model::wire::{RebalanceOrder, ShardingStatement, StatementReply};
+use model::{NodeId, TableName};
+
+/// Nodes that a run may have, those that left included.
+const NODES_MAX: usize = 7;
+/// Between two tries of an order that is refused for now.
+const AGAIN: u64 = 1_000;
+const TRIES: usize = 60;
+
+/// Lets people do one of the things that a run draws; `false` when there is nothing to do it with.
+pub fn act(world: &mut World, what: Fault) -> bool {
+    match what {
+        Fault::RouteDroppedByHand => route_dropped(world),
+        Fault::NodeAdded => node_added(world),
+        Fault::TableCreated => table_created(world),
+        Fault::NodeDrained | Fault::NodeRemoved => node_drained(world, what == Fault::NodeRemoved),
+        _ => {
+            let there = tables(world);
+            let Some(name) = world.chance.pick(&there).cloned() else { return false };
+            of_table(world, what, name)
+        }
+    }
+}
+
+/// The tables that are there.
+pub fn tables(world: &World) -> Vec<String> {
+    let play = world.play.borrow();
+    let there = play.tables.iter().filter(|(_, table)| table.is == TableIs::There);
+    there.map(|(name, _)| name.clone()).collect()
+}
+
+fn of_table(world: &mut World, what: Fault, name: String) -> bool {
+    let play = world.play.clone();
+    let task = match what {
+        Fault::TableDropped => Task::new(Owner::Client, |wire| play::drop(wire, play, name)),
+        Fault::TableEmptied => Task::new(Owner::Client, |wire| empty(wire, play, name)),
+        Fault::RfChanged => {
+            let rf = world.chance.between(1, 3) as u32;
+            Task::new(Owner::Client, move |wire| change_rf(wire, play, name, rf))
+        }
+        Fault::MovesHeld => {
+            let seed = world.chance.draw();
+            Task::new(Owner::Client, move |wire| hold(wire, play, name, seed))
+        }
+        _ => match shard_to_move(world, &name) {
+            Some(order) => Task::new(Owner::Client, |wire| once(wire, play, order)),
+            None => return false,
+        },
+    };
+    world.spawn(task);
+    true
+}
+
+fn route_dropped(world: &mut World) -> bool {
+    let there = tables(world);
+    let (Some(name), true) = (world.chance.pick(&there).cloned(), !world.machines.is_empty()) else {
+        return false;
+    };
+    let at = world.chance.index(world.machines.len());
+    world.peek(at, &format!("DROP TABLE {name} OPTION force=1")).is_some()
+}
+
+fn node_added(world: &mut World) -> bool {
+    if world.machines.len() >= NODES_MAX {
+        return false;
+    }
+    let up =
+        world.members().into_iter().find(|at| world.machines[*at].is_up() && !world.machines[*at].cut_off);
+    let at = world.add_node();
+    let (node, play) = (world.machines[at].node.clone(), world.play.clone());
+    let Some(first) = up.map(|first| world.machines[first].node.clone()) else { return true };
+    world.spawn(Task::new(Owner::Client, |wire| play::join_user_cluster(wire, play, node, first)));
+    true
+}
+
+fn table_created(world: &mut World) -> bool {
+    let play = world.play.clone();
+    let number = world.chance.below(4);
+    let (shards, rf) = (world.chance.between(1, 3) as u32, world.chance.between(1, 3) as u32);
+    world.spawn(Task::new(Owner::Client, |wire| play::create(wire, play, format!("t{number}"), shards, rf)));
+    true
+}
+
+/// Marks and holds that are left over are taken back, and nodes that will not come back are given up.
+pub fn tidy(world: &mut World) {
+    let (draining, there) = (world.play.borrow().draining.clone(), tables(world));
+    let mut lost = Vec::new();
+    for node in draining {
+        let play = world.play.clone();
+        world.spawn(Task::new(Owner::Client, |wire| async move {
+            play.borrow_mut().asking += 1;
+            undrain(&wire, &play, node).await;
+            play.borrow_mut().asking -= 1;
+            Finish::Nothing
+        }));
+    }
+    for machine in world.machines.iter().filter(|machine| machine.gone) {
+        let (play, order) =
+            (world.play.clone(), ShardingStatement::RemoveNode { node: machine.node.clone() });
+        lost.push(Task::new(Owner::Client, |wire| async move {
+            play.borrow_mut().asking += 1;
+            insist(&wire, &play, &order).await;
+            play.borrow_mut().asking -= 1;
+            Finish::Nothing
+        }));
+    }
+    for task in lost {
+        world.spawn(task);
+    }
+    if let Some(name) = there.first().and_then(|name| TableName::new(name.clone()).ok()) {
+        let play = world.play.clone();
+        let order = ShardingStatement::Rebalance { name, order: RebalanceOrder::Start };
+        world.spawn(Task::new(Owner::Client, |wire| async move {
+            play.borrow_mut().asking += 1;
+            insist_while_there(&wire, &play, &order).await;
+            play.borrow_mut().asking -= 1;
+            Finish::Nothing
+        }));
+    }
+}
+
+/// A node that others can do without: three must stay that nobody wants to empty.
+fn node_drained(world: &mut World, remove: bool) -> bool {
+    let draining = world.play.borrow().draining.clone();
+    let members = world.members().into_iter().map(|at| world.machines[at].node.clone());
+    let others: Vec<NodeId> = members.filter(|node| !draining.contains(node)).collect();
+    if others.len() < 4 {
+        return false;
+    }
+    let Some(node) = world.chance.pick(&others).cloned() else { return false };
+    let (play, lasts) = (world.play.clone(), world.chance.between(1_000, 40_000));
+    world.spawn(Task::new(Owner::Client, move |wire| async move {
+        if remove {
+            drain_and_remove(wire, play, node).await
+        } else {
+            drain_for_a_while(wire, play, node, lasts).await
+        }
+    }));
+    true
+}
+
+/// A shard, a node that has it and one that has not, split from its group now and then.
+pub fn shard_to_move(world: &mut World, name: &str) -> Option<ShardingStatement> {
+    let members = world.members();
+    let asked = members.iter().copied().find(|at| world.machines[*at].is_up())?;
+    let route = routes::shown(world, asked, name)?;
+    let shard = world.chance.index(route.shards.len());
+    let from = world.chance.pick(route.shards.get(shard)?)?.clone();
+    let nodes = members.into_iter().map(|at| world.machines[at].node.clone());
+    let free: Vec<NodeId> = nodes.filter(|node| !route.shards[shard].contains(node)).collect();
+    let to = world.chance.pick(&free)?.clone();
+    let split = world.chance.hits(500);
+    Some(ShardingStatement::MoveShard { name: route.table, shard: shard as u32, from, to, split })
+}
+
+/// An order that is carried out later, or refused.
+pub async fn once(wire: Wire, play: SharedPlay, order: ShardingStatement) -> Finish {
+    play.borrow_mut().asking += 1;
+    let _refused_or_not = ask_leader(&wire, &play, &order).await;
+    play.borrow_mut().asking -= 1;
+    Finish::Nothing
+}
+
+/// The first of the orders that is not refused.
+pub async fn first_of(wire: Wire, play: SharedPlay, orders: Vec<ShardingStatement>) -> Finish {
+    play.borrow_mut().asking += 1;
+    for order in orders {
+        if !is_refused(ask_leader(&wire, &play, &order).await.as_ref()) {
+            break;
+        }
+    }
+    play.borrow_mut().asking -= 1;
+    Finish::Nothing
+}
+
+/// Whether nothing came of an order, for certain: a leader that could not write its log does not know.
+fn is_refused(reply: Option<&StatementReply>) -> bool {
+    matches!(reply, Some(StatementReply::Error { message }) if !message.contains("could not write its log"))
+}
+
+/// Asks until the order is accepted, or the play is over, or patience is.
+async fn insist(wire: &Wire, play: &SharedPlay, order: &ShardingStatement) -> bool {
+    for _ in 0..TRIES {
+        let reply = ask_leader(wire, play, order).await;
+        match reply {
+            Some(StatementReply::Ok | StatementReply::Rows { .. }) => return true,
+            // It has left meanwhile.
+            Some(StatementReply::Error { message }) if message.starts_with("there is no node") => {
+                return true;
+            }
+            _ => wire.sleep(AGAIN).await,
+        }
+    }
+    false
+}
+
+async fn drain_for_a_while(wire: Wire, play: SharedPlay, node: NodeId, lasts: u64) -> Finish {
+    play.borrow_mut().asking += 1;
+    play.borrow_mut().draining.insert(node.clone());
+    ask_leader(&wire, &play, &ShardingStatement::DrainNode { node: node.clone() }).await;
+    wire.sleep(lasts).await;
+    undrain(&wire, &play, node).await;
+    play.borrow_mut().asking -= 1;
+    Finish::Nothing
+}
+
+async fn undrain(wire: &Wire, play: &SharedPlay, node: NodeId) {
+    if insist(wire, play, &ShardingStatement::UndrainNode { node: node.clone() }).await {
+        play.borrow_mut().draining.remove(&node);
+    }
+}
+
+/// Drains a node and removes it when it is empty; one that does not come to be empty stays.
+pub async fn drain_and_remove(wire: Wire, play: SharedPlay, node: NodeId) -> Finish {
+    play.borrow_mut().asking += 1;
+    play.borrow_mut().draining.insert(node.clone());
+    ask_leader(&wire, &play, &ShardingStatement::DrainNode { node: node.clone() }).await;
+    let order = ShardingStatement::RemoveNode { node: node.clone() };
+    let mut leaves = false;
+    for _ in 0..TRIES {
+        wire.sleep(AGAIN).await;
+        if play.borrow().over {
+            break;
+        }
+        play.borrow_mut().leaving.insert(node.clone());
+        let reply = ask_leader(&wire, &play, &order).await;
+        leaves = !is_refused(reply.as_ref());
+        if leaves {
+            break;
+        }
+        play.borrow_mut().leaving.remove(&node);
+    }
+    if !leaves {
+        undrain(&wire, &play, node).await;
+    }
+    play.borrow_mut().asking -= 1;
+    Finish::Nothing
+}
+
+/// Another number of copies; until it is known that it was accepted, both may come to be.
+pub async fn change_rf(wire: Wire, play: SharedPlay, name: String, rf: u32) -> Finish {
+    let Ok(table) = TableName::new(name.clone()) else { return Finish::Nothing };
+    let had = play.borrow().tables.get(&name).map(|table| table.rf.clone());
+    let Some(had) = had else { return Finish::Nothing };
+    if let Some(table) = play.borrow_mut().tables.get_mut(&name) {
+        table.rf.insert(rf);
+    }
+    play.borrow_mut().asking += 1;
+    let order = ShardingStatement::SetRf { name: table, cluster: Some("c".to_owned()), rf };
+    let reply = ask_leader(&wire, &play, &order).await;
+    let mut play = play.borrow_mut();
+    play.asking -= 1;
+    if is_refused(reply.as_ref())
+        && let Some(table) = play.tables.get_mut(&name)
+        && table.rf.len() <= had.len() + 1
+    {
+        table.rf = had;
+    }
+    Finish::Nothing
+}
+
+/// Empties a table while others write to it: what is written meanwhile may be there or not.
+pub async fn empty(wire: Wire, play: SharedPlay, name: String) -> Finish {
+    let Ok(table) = TableName::new(name.clone()) else { return Finish::Nothing };
+    if let Some(table) = play.borrow_mut().tables.get_mut(&name) {
+        table.emptying += 1;
+        for document in table.documents.values_mut() {
+            document.allowed.insert(None);
+            document.settled = false;
+        }
+    }
+    play.borrow_mut().asking += 1;
+    let reply = ask_leader(&wire, &play, &ShardingStatement::TruncateTable { name: table }).await;
+    let mut play = play.borrow_mut();
+    play.asking -= 1;
+    if matches!(reply, Some(StatementReply::Ok))
+        && let Some(table) = play.tables.get_mut(&name)
+    {
+        table.emptying = table.emptying.saturating_sub(1);
+    }
+    Finish::Nothing
+}
+
+/// Holds moves back in one of the ways there are, and lets them go after a while.
+pub async fn hold(wire: Wire, play: SharedPlay, name: String, seed: u64) -> Finish {
+    let Ok(table) = TableName::new(name) else { return Finish::Nothing };
+    let mut chance = Chance::new(seed);
+    let ways = [RebalanceOrder::Pause, RebalanceOrder::Stop, RebalanceOrder::StopNow, RebalanceOrder::Reset];
+    let order = chance.pick(&ways).copied().unwrap_or(RebalanceOrder::Pause);
+    play.borrow_mut().asking += 1;
+    ask_leader(&wire, &play, &ShardingStatement::Rebalance { name: table.clone(), order }).await;
+    wire.sleep(chance.between(500, 20_000)).await;
+    let order = ShardingStatement::Rebalance { name: table, order: RebalanceOrder::Start };
+    insist_while_there(&wire, &play, &order).await;
+    play.borrow_mut().asking -= 1;
+    Finish::Nothing
+}
+
+/// Any table serves to let moves go: there is one hold for all.
+async fn insist_while_there(wire: &Wire, play: &SharedPlay, order: &ShardingStatement) {
+    let ShardingStatement::Rebalance { name, order } = order else { return };
+    let mut name = name.clone();
+    for _ in 0..TRIES {
+        let statement = ShardingStatement::Rebalance { name: name.clone(), order: *order };
+        let reply = ask_leader(wire, play, &statement).await;
+        if matches!(reply, Some(StatementReply::Rows { .. } | StatementReply::Ok)) {
+            return;
+        }
+        let there = |(_, table): &(&String, &play::Table)| table.is == TableIs::There;
+        let other =
+            play.borrow().tables.iter().find(there).and_then(|(name, _)| TableName::new(name.clone()).ok());
+        name = other.unwrap_or(name);
+        wire.sleep(AGAIN).await;
+    }
+}
