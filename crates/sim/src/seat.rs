@@ -319,13 +319,8 @@ impl Process {
             }
             let meant = decided.records.len();
             decided.records = bend_records(decided.records);
-            let bent = decided.records.len() < meant;
-            let encoded: Result<Vec<_>, _> = decided.records.iter().map(serde_json::to_vec).collect();
-            let records = encoded.map_err(|_| ())?;
-            let mut appended = self.log.append(decided.expected, &records);
-            if let (Some(Bug::TwoLeaders), Err(AppendError::Conflict { actual, .. })) = (bug, &appended) {
-                appended = self.log.append(*actual, &records);
-            }
+            let differs = decided.records.len() < meant;
+            let appended = append(&mut *self.log, decided.expected, &decided.records, bug)?;
             if let Err(error) = appended {
                 out.answers.extend(broken(leader));
                 self.role = match error {
@@ -335,7 +330,7 @@ impl Process {
                 return Err(());
             }
             out.records = decided.records;
-            if bent {
+            if differs {
                 // The operator knows what it meant to record: one that knows what it did takes its place.
                 out.answers.extend(broken(leader));
                 self.role = Role::Rereads { at: now };
@@ -381,6 +376,24 @@ impl Process {
         }
         Ok(())
     }
+}
+
+/// Appends what was decided; a bug does it whoever has appended since. The outer error: records that are no JSON.
+fn append(
+    log: &mut dyn Log,
+    expected: LogIndex,
+    records: &[Record],
+    bug: Option<Bug>,
+) -> Result<Result<(), AppendError>, ()> {
+    let encoded: Result<Vec<_>, _> = records.iter().map(serde_json::to_vec).collect();
+    let records = encoded.map_err(|_| ())?;
+    let appended = log.append(expected, &records);
+    Ok(match (bug, &appended) {
+        (Some(Bug::TwoLeaders), Err(AppendError::Conflict { actual, .. })) => {
+            log.append(*actual, &records).map(drop)
+        }
+        _ => appended.map(drop),
+    })
 }
 
 /// The clients and sidecars that waited lose their connection.

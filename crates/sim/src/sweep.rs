@@ -242,7 +242,7 @@ pub fn node_passes(world: &mut World, at: usize) -> bool {
     world.count_fault(Fault::NodeCrash.name());
     world.push(world.now, Event::Fault(Turn::KillNode { at }));
     // Back before it counts as lost, or after its copies were made good elsewhere.
-    let down = if world.sweep.passed % 2 == 0 { 3_000 } else { 20_000 };
+    let down = if world.sweep.passed.is_multiple_of(2) { 3_000 } else { 20_000 };
     world.push(world.now + down, Event::Fault(Turn::StartNode { at }));
     true
 }
