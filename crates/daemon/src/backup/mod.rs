@@ -28,6 +28,7 @@ use model::{BackupData, BackupId, OperationId, StepId};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::runtime::Handle as Runtime;
 use tokio::sync::Semaphore;
 use tokio::task::AbortHandle;
@@ -36,6 +37,8 @@ use tokio::task::AbortHandle;
 const LONG_MAX: usize = 2;
 /// Jobs that measure or write small files.
 const SHORT_MAX: usize = 4;
+/// A record that is not listed is removed when it is so old: longer than any record takes to be listed.
+const PRUNED_AFTER: Duration = Duration::from_hours(1);
 /// Under the controller's directory.
 const DIRECTORY: &str = "backups";
 /// Under [`DIRECTORY`]: what restores did.
@@ -107,7 +110,10 @@ impl Tools {
         for entry in std::fs::read_dir(&directory).into_iter().flatten().flatten() {
             let path = entry.path();
             let ours = path.extension().is_some_and(|extension| extension == "json");
-            if ours && !keep.contains(&path) && std::fs::remove_file(&path).is_ok() {
+            // One that was just written may not be listed yet.
+            let age = entry.metadata().and_then(|found| found.modified()).map(|at| at.elapsed());
+            let old = matches!(age, Ok(Ok(age)) if age > PRUNED_AFTER);
+            if ours && old && !keep.contains(&path) && std::fs::remove_file(&path).is_ok() {
                 tracing::debug!(file = %path.display(), "the record of a backup that is not listed any more");
             }
         }
