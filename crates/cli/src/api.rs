@@ -7,6 +7,10 @@ use model::api::{
     MoveBody, NodeList, OperationList, Problem, RebalanceBody, RecoverBody, RestoreBody, RestoreReply,
     RestoreShow, RfBody, SilenceBody, SilenceList, TableList, TableShow, Told, VerifyBody, VerifyReply,
 };
+use model::operate::{
+    CleanUpReport, Health, RebalancePlan, RebalanceProgress, RebalanceReply, RecoveryReport,
+};
+use model::wire::RebalanceOrder;
 use reqwest::{Method, StatusCode};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -131,13 +135,42 @@ impl Api {
         self.send(Method::POST, &path, Some(body), ANSWER_TIMEOUT).await.map(drop)
     }
 
-    pub async fn rebalance_status(&self, name: &str) -> Result<Told, CommandError> {
+    pub async fn rebalance_status(&self, name: &str) -> Result<RebalanceProgress, CommandError> {
         self.get(&format!("/api/v1/tables/{}/rebalance", segment(name))).await
     }
 
-    pub async fn rebalance(&self, name: &str, body: RebalanceBody) -> Result<Told, CommandError> {
+    /// What a start would do.
+    pub async fn rebalance_plan(&self, name: &str) -> Result<RebalancePlan, CommandError> {
+        let (status, bytes) = self.order(name, RebalanceOrder::DryRun).await?;
+        if status.is_success() { self.read(&bytes) } else { Err(self.refusal(status, &bytes)) }
+    }
+
+    /// Every other order; a refusal with its reason is an answer, too.
+    pub async fn rebalance(&self, name: &str, order: RebalanceOrder) -> Result<RebalanceReply, CommandError> {
+        let (status, bytes) = self.order(name, order).await?;
+        match serde_json::from_slice(&bytes) {
+            Ok(reply) => Ok(reply),
+            Err(_) if !status.is_success() => Err(self.refusal(status, &bytes)),
+            Err(_) => self.read(&bytes),
+        }
+    }
+
+    async fn order(&self, name: &str, order: RebalanceOrder) -> Result<(StatusCode, Vec<u8>), CommandError> {
         let path = format!("/api/v1/tables/{}/rebalance", segment(name));
-        let bytes = self.send(Method::POST, &path, Some(&body), ANSWER_TIMEOUT).await?;
+        self.ask(Method::POST, &path, Some(&RebalanceBody { order }), ANSWER_TIMEOUT).await
+    }
+
+    pub async fn health(&self) -> Result<Health, CommandError> {
+        self.get("/api/v1/health").await
+    }
+
+    pub async fn recover(&self) -> Result<RecoveryReport, CommandError> {
+        let bytes = self.send(Method::POST, "/api/v1/recover", None::<&()>, ANSWER_TIMEOUT).await?;
+        self.read(&bytes)
+    }
+
+    pub async fn clean_up(&self) -> Result<CleanUpReport, CommandError> {
+        let bytes = self.send(Method::POST, "/api/v1/cleanup", None::<&()>, ANSWER_TIMEOUT).await?;
         self.read(&bytes)
     }
 
@@ -204,6 +237,18 @@ impl Api {
         body: Option<&B>,
         patience: Duration,
     ) -> Result<Vec<u8>, CommandError> {
+        let (status, bytes) = self.ask(method, path, body, patience).await?;
+        if status.is_success() { Ok(bytes) } else { Err(self.refusal(status, &bytes)) }
+    }
+
+    /// Whatever is answered, with its status.
+    async fn ask<B: Serialize>(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&B>,
+        patience: Duration,
+    ) -> Result<(StatusCode, Vec<u8>), CommandError> {
         let mut request =
             self.client.request(method.clone(), format!("{}{path}", self.url)).timeout(patience);
         if method != Method::GET
@@ -217,7 +262,7 @@ impl Api {
         let response = request.send().await.map_err(|error| self.unreachable(&error))?;
         let status = response.status();
         let bytes = response.bytes().await.map_err(|error| self.unreachable(&error))?.to_vec();
-        if status.is_success() { Ok(bytes) } else { Err(self.refusal(status, &bytes)) }
+        Ok((status, bytes))
     }
 
     fn read<T: DeserializeOwned>(&self, bytes: &[u8]) -> Result<T, CommandError> {

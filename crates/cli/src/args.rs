@@ -83,6 +83,17 @@ pub enum Command {
     #[command(after_help = "Example: shardwright metrics --output json | jq .queue.total_queue_depth")]
     Metrics,
     Alerts(AlertsArgs),
+    /// A check-up: what is wrong, what may come to be, and what to type next
+    #[command(after_help = "Example: shardwright health --output json | jq -r '.recommendations[]'")]
+    Health,
+    /// Removes orphaned clusters, resets what is stuck, and tries again what failed
+    #[command(after_help = "A controller does this by itself, unless auto_recovery_enabled is false.")]
+    Recover,
+    /// Forgets what is older than its retention: failed operations (24 h), finished ones (7 d), old state (30 d)
+    #[command(
+        after_help = "A controller does this by itself, once in temp_cluster_cleanup_interval_seconds."
+    )]
+    Cleanup,
     #[command(subcommand)]
     Config(ConfigCommand),
     Plan(PlanArgs),

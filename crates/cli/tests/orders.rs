@@ -52,7 +52,7 @@ fn state_of(dev: &Dev, node: &str) -> String {
 }
 
 fn status(dev: &Dev) -> Value {
-    json(&dev.ask(&["rebalance", "status", "t"]))["rows"][0][1].clone()
+    json(&dev.ask(&["rebalance", "status", "t"]))["status"].clone()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -74,7 +74,7 @@ async fn a_node_is_drained_and_removed_while_moves_are_held_and_let_go() {
     assert_eq!(state_of(&dev, &leaving), "draining");
     assert_eq!(status(&dev), "paused");
     let plan = json(&dev.ask(&["rebalance", "plan", "t"]));
-    assert!(plan["rows"].as_array().is_some_and(|rows| !rows.is_empty()), "{plan}");
+    assert!(plan["moves"].as_array().is_some_and(|moves| !moves.is_empty()), "{plan}");
 
     assert!(dev.ask(&["rebalance", "resume", "t"]).status.success());
     common::wait("an empty node", || {

@@ -78,6 +78,7 @@ impl Idle {
             peers: others.map(|other| (other.clone(), Reach::Answered)).collect(),
             results: Vec::new(),
             running: Vec::new(),
+            machine: None,
         }
     }
 }

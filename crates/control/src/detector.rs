@@ -63,6 +63,7 @@ mod tests {
                     peers: [(node(1), *vote)].into(),
                     results: Vec::new(),
                     running: Vec::new(),
+                    machine: None,
                 },
             );
         }

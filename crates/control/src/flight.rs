@@ -14,6 +14,7 @@ pub struct Flight {
     pub attempt: u32,
     pub action: Action,
     pub undo: bool,
+    pub sent: Millis,
     pub deadline: Millis,
     /// With when it came.
     pub outcome: Option<(Outcome, Millis)>,

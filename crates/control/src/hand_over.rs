@@ -44,6 +44,7 @@ impl Controller {
         if table.spec.rf == rf {
             return Err(format!("table '{name}' has rf {rf} already"));
         }
+        self.check_queue()?;
         let nodes = self.state.placing_nodes().count();
         if nodes < rf as usize {
             return Err(format!("The node count ({nodes}) is lower than replication factor ({rf})"));

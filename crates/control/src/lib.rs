@@ -22,8 +22,11 @@
 //! | `rules` | what must be so before a command is sent |
 //! | `recover`, `gate` | groups that stopped as a whole, the choice of the newest copy, and who may start before |
 //! | `observed`, `detector`, `reconcile`, `moves`, `gains` | what is seen, and the work that follows from it |
-//! | `statements`, `orders`, `views`, `tables` | what clients ask, what operators order, what people see |
 //! | `alerts`, [`alarm`] | what people must know: the conditions, and since when, to whom and how often it is said |
+//! | `statements`, `orders`, `preflight` | what clients ask, what operators order, and what must be so before |
+//! | `views`, `tables` | what people see |
+//! | `pace`, `progress` | how much is done at once, and how far it is |
+//! | `recovery`, `health` | what went wrong is tried again, what is old goes, and what to do next |
 //! | [`bench`] | a cluster at rest, to measure a turn on |
 
 pub mod alarm;
@@ -38,16 +41,21 @@ mod gains;
 mod gate;
 mod hand_over;
 mod hash;
+mod health;
 pub mod io;
 mod moves;
 mod observed;
 pub mod operation;
 mod orders;
+mod pace;
+mod preflight;
 mod prelude;
+mod progress;
 mod proof;
 mod reconcile;
 pub mod record;
 mod recover;
+mod recovery;
 mod route;
 mod rules;
 mod saga;
@@ -70,7 +78,9 @@ use model::wire::{SidecarPoll, TableNameEntry};
 use model::{Action, Epoch, GroupId, LogIndex, Millis, NodeId, OperationId, Outcome, Settings, TableName};
 use observed::Observed;
 use operation::{StepStatus, Work};
+use pace::Pace;
 use recover::{Choice, Standing};
+use recovery::Recovery;
 use state::{State, TableStatus};
 use statements::Waiting;
 use std::collections::{BTreeMap, VecDeque};
@@ -174,6 +184,10 @@ pub struct Controller {
     plan_refused: Option<String>,
     alarm: alarm::Alarm,
     wrong: alerts::Wrong,
+    /// A move was left out of the last plan until then: it failed before.
+    plan_again_at: Option<Millis>,
+    pace: Pace,
+    recovery: Recovery,
     next_token: u64,
     random: u64,
     now: Millis,
@@ -239,6 +253,9 @@ impl Controller {
             plan_refused: None,
             alarm: alarm::Alarm::default(),
             wrong: alerts::Wrong::default(),
+            plan_again_at: None,
+            pace: Pace::default(),
+            recovery: Recovery::default(),
             next_token: 0,
             now: Millis::ZERO,
             unix_now: 0,
@@ -258,6 +275,11 @@ impl Controller {
     /// to lead it is built anew.
     pub fn read_on(&mut self, index: LogIndex, record: &[u8]) -> Result<Record, OpenError> {
         fold(&mut self.state, index, record)
+    }
+
+    /// Settings that hold from the next tick on.
+    pub fn set_settings(&mut self, settings: Settings) {
+        self.config.settings = settings;
     }
 
     /// The state, for invariants and views outside.
@@ -290,12 +312,14 @@ impl Controller {
                 }
             }
         }
+        self.pace.turn(now, pace::queue_interval(&self.config.settings, self.active_nodes()));
         self.watch_membership();
         for (request, statement) in statements {
             self.statement(request, statement);
         }
         self.run_operations();
         self.retire_replaced();
+        self.look_after_itself();
         self.reconcile();
         self.run_operations();
         self.answer_waiting();
@@ -317,6 +341,9 @@ impl Controller {
         for node in self.state.nodes.iter().filter(|(_, node)| node.lost).map(|(id, _)| id) {
             self.lost_since.insert(node.clone(), self.now);
         }
+        let running = self.state.active().filter(|operation| operation.status != operation::Status::Queued);
+        let running: Vec<OperationId> = running.map(|operation| operation.id).collect();
+        self.pace.inherit(running.into_iter(), self.now, self.unix_now);
         let mut inherited = Vec::new();
         for operation in self.state.operations.values() {
             for (id, step) in operation.numbered() {
@@ -342,6 +369,7 @@ impl Controller {
                         action,
                         undo,
                         // Longer than any deadline that can have been given.
+                        sent: self.now,
                         deadline: self.now + saga::DEADLINE_JOIN,
                         outcome: None,
                         inherited: true,
@@ -355,12 +383,25 @@ impl Controller {
 
     /// Records a fact: folds it in and hands it to the driver.
     fn record(&mut self, record: Record) {
+        let failed = self.failed_move(&record);
         let folded = self.state.apply(&record);
+        self.pace.note(&record, self.now, self.unix_now);
+        if let Some((group, repair)) = failed {
+            self.note_failed_move(&group, repair);
+        }
         assert!(folded.is_ok(), "a record of our own does not follow from the state: {record:?}: {folded:?}");
         if matches!(record, Record::OperationDone { .. } | Record::OperationFailed { .. }) {
             self.note_success();
         }
         self.out.records.push(record);
+    }
+
+    /// The group of the move that this record ends as failed, and whether the copy is missing.
+    fn failed_move(&self, record: &Record) -> Option<(GroupId, bool)> {
+        let Record::OperationFailed { operation, .. } = record else { return None };
+        let operation = self.state.operations.get(operation)?;
+        let operation::Kind::Move { group, .. } = &operation.kind else { return None };
+        Some((group.clone(), self.restores(operation)))
     }
 
     /// A sidecar's poll: sign of life, votes, outcomes.
@@ -448,6 +489,9 @@ impl Controller {
             self.gains.next_wake(self.now),
             self.cleanings.next_wake(self.now),
             Some(self.plan_not_before),
+            self.plan_again_at,
+            Some(self.pace.next_turn()),
+            Some(self.next_self_check()),
         ]
         .into_iter()
         .flatten()

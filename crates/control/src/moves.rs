@@ -5,6 +5,7 @@ use crate::catalogue;
 use crate::operation::{Kind, Operation, Status, Work};
 use crate::orders::node_state;
 use crate::record::Record;
+use crate::recovery::Retry;
 use crate::state::{Leftover, Member, State};
 use model::{GroupId, Millis, NodeId, OperationId};
 use planner::{Node, NodeState, Options, Plan, Problem, Unit};
@@ -21,8 +22,14 @@ impl Controller {
             self.plan_not_before = self.now + PAUSE_AFTER_FAILURE;
         }
         let probed = self.gains.next_wake(self.now);
-        let known = self.planned_at == Some((self.state.last, probed));
-        if self.state.groups.is_empty() || known || self.now < self.plan_not_before || !self.is_settled() {
+        let again = self.plan_again_at.is_some_and(|at| self.now >= at);
+        let known = self.planned_at == Some((self.state.last, probed)) && !again;
+        if self.state.groups.is_empty()
+            || known
+            || self.now < self.plan_not_before
+            || !self.pace.is_open()
+            || !self.is_settled()
+        {
             return;
         }
         self.out.planned = true;
@@ -78,7 +85,7 @@ impl Controller {
     }
 
     /// Nothing under way changes copies, every live node was seen, no loss is younger than its grace.
-    fn is_settled(&self) -> bool {
+    pub(crate) fn is_settled(&self) -> bool {
         let quiet = self.state.active().all(|operation| {
             matches!(
                 operation.kind,
@@ -133,7 +140,7 @@ impl Controller {
                 id: id.to_string(),
                 rf: group.rf,
                 weight: 1.0,
-                bytes: 0,
+                bytes: self.bytes_of(id),
                 replicas: group.members.keys().map(ToString::to_string).collect(),
             })
             .collect();
@@ -148,8 +155,9 @@ impl Controller {
         Some(Problem { nodes, units, options })
     }
 
-    fn carry_out(&mut self, plan: &Plan) {
+    pub(crate) fn carry_out(&mut self, plan: &Plan) {
         self.back_up_before(plan);
+        self.plan_again_at = None;
         let mut operations = Vec::new();
         let (mut copies, mut shard_copies) = (0, 0);
         let mut order: Vec<usize> = plan.rounds.iter().flatten().copied().collect();
@@ -166,6 +174,14 @@ impl Controller {
             let Ok(group) = GroupId::new(planned.unit.clone()) else { continue };
             if self.still_in_a_cluster(&group).is_some() {
                 continue;
+            }
+            match self.may_retry(&group, planned.from.is_none()) {
+                Retry::Now => {}
+                Retry::At(at) => {
+                    self.plan_again_at = Some(self.plan_again_at.map_or(at, |other| other.min(at)));
+                    continue;
+                }
+                Retry::GivenUp => continue,
             }
             let node = |id: &Option<String>| id.as_ref().and_then(|id| NodeId::new(id.clone()).ok());
             let (to, from) = (node(&planned.to), node(&planned.from));
@@ -292,7 +308,11 @@ impl Controller {
     }
 
     fn may_begin(&self, operation: &Operation) -> bool {
-        if operation.is_move() && self.state.hold.is_some() && !self.restores(operation) {
+        if operation.is_move()
+            && ((self.state.hold.is_some() && !self.restores(operation))
+                || !self.pace.is_open()
+                || self.is_held_back(operation).is_some())
+        {
             return false;
         }
         // While statements are held, nothing that can wait is to make them wait longer.

@@ -1,7 +1,7 @@
 //! What was seen of the nodes, and when. In memory only: a new controller looks again.
 
 use model::wire::SidecarPoll;
-use model::{ClusterState, ClusterStatus, GroupId, Millis, NodeId, NodeStatus, Reach, TablesStatus};
+use model::{ClusterState, ClusterStatus, GroupId, Machine, Millis, NodeId, NodeStatus, Reach, TablesStatus};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -63,6 +63,8 @@ pub struct NodeView {
     calm: BTreeMap<GroupId, u32>,
     /// Began when; from the last answered look at tables.
     pub tables: Option<(Millis, TablesStatus)>,
+    /// What the sidecar last said of the machine, and when.
+    pub machine: Option<(Millis, Machine)>,
     pending: Option<PendingLook>,
     /// Somebody needs a look at tables that begins at or after this.
     wanted: Option<Millis>,
@@ -125,8 +127,11 @@ impl Observed {
         self.next_token = token;
     }
 
-    pub fn hear(&mut self, now: Millis, poll: SidecarPoll) {
+    pub fn hear(&mut self, now: Millis, mut poll: SidecarPoll) {
         let view = self.nodes.entry(poll.node.clone()).or_default();
+        if let Some(machine) = poll.machine.take() {
+            view.machine = Some((now, *machine));
+        }
         view.sidecar = Some(SidecarView { at: now, poll });
     }
 

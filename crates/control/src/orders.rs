@@ -5,6 +5,8 @@ use crate::catalogue;
 use crate::operation::{Kind, Operation, Status};
 use crate::record::Record;
 use crate::state::{Hold, Member};
+use crate::statements::object;
+use model::operate::{OrderReply, RebalanceReply};
 use model::wire::{RebalanceOrder, StatementReply};
 use model::{GroupId, Millis, NodeId, OperationId, TableName};
 use planner::{Limits, NodeState, Plan, Problem};
@@ -56,6 +58,7 @@ impl Controller {
         if self.is_busy(|kind| matches!(kind, Kind::RemoveNode { .. })) {
             return Err("a node is being removed already: retry when that is done".to_owned());
         }
+        self.check_queue()?;
         let holds: Vec<GroupId> = self
             .state
             .groups
@@ -128,6 +131,7 @@ impl Controller {
                 return Err(format!("node {node} does not answer: a move needs both nodes"));
             }
         }
+        self.check_queue()?;
         // A shard that has its group for itself is split already.
         let split = split && self.state.groups[&group].shards.len() > 1;
         if split {
@@ -208,47 +212,46 @@ impl Controller {
         name: &TableName,
         order: RebalanceOrder,
     ) -> Result<StatementReply, Refusal> {
-        if !self.state.tables.contains_key(name) {
+        if !self.state.tables.contains_key(name) && order != RebalanceOrder::Start {
             return Err(no_table(name));
         }
-        match order {
-            RebalanceOrder::DryRun => Ok(self.dry_run()),
-            RebalanceOrder::Status => Ok(self.rebalance_state(name)),
-            RebalanceOrder::Start => {
-                self.hold(None);
-                self.end_pins();
-                self.gains.forget();
-                self.cleanings.forget();
-                self.replan();
-                Ok(self.rebalance_state(name))
+        let reply = match order {
+            RebalanceOrder::DryRun => OrderReply::Plan(self.dry_run(name)),
+            RebalanceOrder::Status => {
+                OrderReply::Progress(self.progress(name).ok_or_else(|| no_table(name))?)
             }
+            RebalanceOrder::Start => OrderReply::Rebalance(self.start_rebalance(name)),
             RebalanceOrder::Resume => {
                 self.hold(None);
-                Ok(self.rebalance_state(name))
+                self.held_now(name, "moves go on")
             }
             RebalanceOrder::Pause => {
                 self.hold(Some(Hold::Paused));
-                Ok(self.rebalance_state(name))
+                self.held_now(name, "moves under way go on to their end, no other begins")
             }
-            RebalanceOrder::Stop | RebalanceOrder::StopNow => {
+            RebalanceOrder::Stop => {
                 self.hold(Some(Hold::Stopped));
                 self.cancel_moves("stopped by an operator");
-                if order == RebalanceOrder::StopNow {
-                    self.take_moves_back();
-                }
-                Ok(self.rebalance_state(name))
+                self.held_now(name, "moves under way go on to their end, the queue is empty")
+            }
+            RebalanceOrder::StopNow => {
+                self.hold(Some(Hold::Stopped));
+                self.cancel_moves("stopped by an operator");
+                self.take_moves_back();
+                self.held_now(name, "moves under way are taken back where their new copy is not used yet")
             }
             RebalanceOrder::Reset => {
                 self.cancel_moves("reset by an operator");
                 self.hold(None);
                 self.end_pins();
-                self.gains.forget();
+                self.forgive();
                 self.flights.try_again_at(self.now, |_| true);
                 self.replan();
                 self.see_failures();
-                Ok(self.rebalance_state(name))
+                self.held_now(name, "failures and pauses are forgotten, moves are planned anew")
             }
-        }
+        };
+        Ok(object(reply))
     }
 
     /// What has failed until now is known, and no warning any more.
@@ -258,20 +261,25 @@ impl Controller {
         }
     }
 
-    fn hold(&mut self, hold: Option<Hold>) {
+    fn held_now(&self, name: &TableName, message: &str) -> OrderReply {
+        let first = self.state.active().find(|operation| operation.is_move()).map(|operation| operation.id.0);
+        OrderReply::Rebalance(RebalanceReply::done(message, first, self.rebalance_status(name)))
+    }
+
+    pub(crate) fn hold(&mut self, hold: Option<Hold>) {
         if self.state.hold != hold {
             self.record(Record::MovesHeld { hold, unix: self.unix_now });
         }
     }
 
-    fn end_pins(&mut self) {
+    pub(crate) fn end_pins(&mut self) {
         if self.state.groups.values().any(|group| group.pinned) {
             self.record(Record::PinsEnded { unix: self.unix_now });
         }
     }
 
     /// The next tick plans even if nothing has changed.
-    fn replan(&mut self) {
+    pub(crate) fn replan(&mut self) {
         self.planned_at = None;
         self.plan_not_before = Millis::ZERO;
     }
@@ -305,63 +313,11 @@ impl Controller {
         }
     }
 
-    fn dry_run(&self) -> StatementReply {
-        let columns = ["group", "tables", "from", "to", "reason"].map(str::to_owned).to_vec();
-        let Some((_, plan)) = self.planned() else {
-            return StatementReply::Rows { columns, rows: Vec::new() };
-        };
-        let found = plan
-            .moves
-            .iter()
-            .map(|planned| {
-                let group = GroupId::new(planned.unit.clone()).ok();
-                let known = group.and_then(|group| self.state.groups.get(&group));
-                let tables = known.map(|group| {
-                    let names: Vec<String> = group.table_names().iter().map(ToString::to_string).collect();
-                    names.join(",")
-                });
-                vec![
-                    Some(planned.unit.clone()),
-                    tables,
-                    planned.from.clone(),
-                    planned.to.clone(),
-                    Some(planned.reason.to_string()),
-                ]
-            })
-            .collect();
-        StatementReply::Rows { columns, rows: found }
-    }
-
     /// What a plan made now would be.
     pub(crate) fn planned(&self) -> Option<(Problem, Plan)> {
         let problem = self.problem()?;
         let plan = planner::plan(&problem, &Limits::default());
         Some((problem, plan))
-    }
-
-    fn rebalance_state(&self, name: &TableName) -> StatementReply {
-        let moves = |wanted: bool| {
-            let of_kind = self.state.active().filter(|operation| operation.is_move());
-            of_kind.filter(|operation| (operation.status == Status::Queued) == wanted).count().to_string()
-        };
-        row(&[
-            ("table", name.to_string()),
-            ("status", self.rebalance_status().to_owned()),
-            ("running", moves(false)),
-            ("queued", moves(true)),
-        ])
-    }
-
-    /// `paused`, `stopped`, `running`, `queued` or `idle`.
-    pub(crate) fn rebalance_status(&self) -> &'static str {
-        let mut moves = self.state.active().filter(|operation| operation.is_move()).peekable();
-        match self.state.hold {
-            Some(Hold::Paused) => "paused",
-            Some(Hold::Stopped) => "stopped",
-            None if moves.peek().is_none() => "idle",
-            None if moves.any(|operation| operation.status != Status::Queued) => "running",
-            None => "queued",
-        }
     }
 }
 
@@ -374,7 +330,7 @@ pub(crate) fn node_state(node: &crate::state::Node) -> NodeState {
     }
 }
 
-fn no_table(name: &TableName) -> String {
+pub(crate) fn no_table(name: &TableName) -> String {
     format!("table '{name}' is missing: there is no sharded table of this name")
 }
 

@@ -134,6 +134,7 @@ impl Controller {
         }
         self.record(Record::NodeLost { node: node.clone(), unix: self.unix_now });
         self.lost_since.insert(node.clone(), self.now);
+        self.pace.wake_at(self.now + Millis::from_secs(self.config.settings.node_loss_grace_seconds));
         let queued: Vec<OperationId> = self
             .state
             .active()

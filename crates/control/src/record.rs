@@ -208,6 +208,16 @@ pub enum Record {
         rows: u64,
         bytes: u64,
     },
+    /// An operator has moves that failed tried again, as if they had not.
+    FailuresForgiven {
+        unix: u64,
+    },
+    /// These finished operations, and what is older than the second `before`, are not shown any more.
+    Forgotten {
+        operations: Vec<OperationId>,
+        before: u64,
+        unix: u64,
+    },
     /// A copy that was to leave stays: what should have replaced it is lost.
     MemberServing {
         group: GroupId,

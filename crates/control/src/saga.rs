@@ -193,6 +193,7 @@ impl Controller {
                 attempt,
                 action,
                 undo,
+                sent: self.now,
                 deadline: self.now + limit,
                 outcome: None,
                 inherited: false,
@@ -225,6 +226,7 @@ impl Controller {
         match self.settle(key, &flight) {
             Settled::Open => {}
             Settled::Proven(contents) => {
+                self.measure(&flight);
                 let needs_contents = operation
                     .steps
                     .iter()

@@ -7,13 +7,14 @@ use crate::moves::touches;
 use crate::operation::{Kind, NewGroup, Status};
 use crate::record::Record;
 use crate::state::{Member, Node, TableStatus};
+use model::operate::OrderReply;
 use model::wire::{ShardingStatement, StatementReply};
 use model::{GroupId, Millis, NodeId, OperationId, ShardRecord, TableName, TableSpec};
 use planner::groups::{self, Place};
 use std::collections::BTreeSet;
 
-/// Replication ports are not shown by nodes: the range is taken to be as wide as searchd's default.
-const GROUPS_MAX_PER_NODE: u32 = 100;
+/// Where a node names no range of replication ports of its own: more clusters than this are too much for any node.
+pub(crate) const GROUPS_MAX_PER_NODE: u32 = 100;
 
 /// A client that waits for an operation.
 #[derive(Clone, Copy, Debug)]
@@ -24,6 +25,11 @@ pub struct Waiting {
 }
 
 type Refusal = String;
+
+/// As the answer to an order.
+pub(crate) fn object(reply: OrderReply) -> StatementReply {
+    StatementReply::Object(Box::new(reply))
+}
 
 impl Controller {
     pub(crate) fn statement(&mut self, request: RequestId, statement: ShardingStatement) {
@@ -84,6 +90,8 @@ impl Controller {
             ShardingStatement::Silence { kind, labels, seconds, comment } => {
                 self.silence(kind, labels, seconds, comment).map(|()| StatementReply::Ok)
             }
+            ShardingStatement::Recover => Ok(object(OrderReply::Recovery(self.recover_all()))),
+            ShardingStatement::CleanUp => Ok(object(OrderReply::CleanUp(self.clean_up_now()))),
             look => Ok(self.show(&look)),
         }
     }
@@ -175,12 +183,7 @@ impl Controller {
                 "table '{name}': CREATE TABLE failed: {node} may still hold shards of an earlier table '{name}'; bring the node back so that it can be cleaned, then retry"
             ));
         }
-        if self.state.active().count() as u64 >= self.config.settings.max_queue_depth {
-            return Err(format!(
-                "the queue is full ({} operations): retry when some are done",
-                self.config.settings.max_queue_depth
-            ));
-        }
+        self.check_queue()?;
         if let Some(node) = nodes.iter().find(|node| !self.state.is_live(node)) {
             return Err(format!(
                 "node {node} is lost: CREATE TABLE needs every node, bring it back or remove it"
@@ -201,6 +204,15 @@ impl Controller {
             .ok_or("the operation could not be made")?;
         self.out.effects.push(Effect::NamesChanged);
         Ok(id)
+    }
+
+    /// What clients ask for is refused when too much is under way; what the cluster needs is done all the same.
+    pub(crate) fn check_queue(&self) -> Result<(), Refusal> {
+        let limit = self.config.settings.max_queue_depth;
+        if (self.state.active().count() as u64) < limit {
+            return Ok(());
+        }
+        Err(format!("the queue is full ({limit} operations): retry when some are done"))
     }
 
     fn table_exists(&self, name: &TableName) -> bool {
@@ -292,7 +304,7 @@ impl Controller {
                     zone: None,
                     capacity: 1.0,
                     groups: count,
-                    free_ports: GROUPS_MAX_PER_NODE.saturating_sub(count),
+                    free_ports: self.free_replication_ports(node),
                 }
             })
             .collect();
@@ -391,6 +403,7 @@ impl Controller {
         if table.status != TableStatus::Active {
             return Err(format!("table '{name}' is being created or dropped: retry when that is done"));
         }
+        self.check_queue()?;
         if let Some(cluster) = table.spec.cluster.clone() {
             self.check_cluster_is_whole(&cluster)?;
         }
@@ -494,6 +507,7 @@ impl Controller {
         if table.status != TableStatus::Active {
             return Err(format!("table '{name}' is being created or dropped: retry when that is done"));
         }
+        self.check_queue()?;
         let id = self
             .add(|state, id, unix| Some(catalogue::every_shard(state, id, &table, what, unix)))
             .ok_or("the operation could not be made")?;

@@ -120,6 +120,22 @@ impl Client {
         Ok(found)
     }
 
+    /// How many ports the node's range for replication has; `None` where it names none and takes any.
+    pub async fn replication_ports(
+        &self,
+        node: &NodeId,
+        timeout: Duration,
+    ) -> Result<Option<u32>, CallError> {
+        let rows = self.rows(node, &Statement::ShowSettings, timeout).await?;
+        Ok(status::replication_ports(&rows))
+    }
+
+    /// The 99th percentile of the node's searches in the last minute, in ms; `None` when there were none.
+    pub async fn query_p99_ms(&self, node: &NodeId, timeout: Duration) -> Result<Option<u64>, CallError> {
+        let rows = self.rows(node, &Statement::ShowSearchStatistics, timeout).await?;
+        Ok(status::query_p99_ms(&rows))
+    }
+
     async fn route(
         &self,
         node: &NodeId,

@@ -49,6 +49,7 @@ const SHAPES: &[&str] = &[
     "SHOW CREATE TABLE T OPTION force = 1",
     "DESC S",
     "SHOW THREADS",
+    "SHOW SETTINGS",
 ];
 
 /// Whether `text` is exactly one statement of the closed set.

@@ -312,6 +312,8 @@ evs.keepalive_period=PT0.3S;evs.inactive_check_period=PT0.3S' as options";
             Statement::Page { table: table.clone(), behind: Some(i64::MIN), limit: 500 },
             Statement::Page { table: table.clone(), behind: Some(7), limit: 500 },
             Statement::ShowClusterStatus,
+            Statement::ShowSearchStatistics,
+            Statement::ShowSettings,
             Statement::ShowTables,
             Statement::ShowSystemTables,
             Statement::ShowRoute { table: TableName::new("order").expect("valid") },

@@ -149,6 +149,10 @@ pub enum Statement {
         table: ShardTable,
     },
     ShowClusterStatus,
+    /// How long searches took.
+    ShowSearchStatistics,
+    /// Where the node listens, among others.
+    ShowSettings,
     ShowTables,
     ShowSystemTables,
     ShowRoute {
@@ -169,6 +173,8 @@ impl Statement {
                 | Self::Count { .. }
                 | Self::Page { .. }
                 | Self::ShowClusterStatus
+                | Self::ShowSearchStatistics
+                | Self::ShowSettings
                 | Self::ShowTables
                 | Self::ShowSystemTables
                 | Self::ShowRoute { .. }
@@ -236,6 +242,8 @@ impl fmt::Display for Statement {
             Self::Optimize { table } => write!(f, "OPTIMIZE TABLE {table}"),
             Self::FlushRamchunk { table } => write!(f, "FLUSH RAMCHUNK {table}"),
             Self::ShowClusterStatus => f.write_str("SHOW STATUS LIKE 'cluster%'"),
+            Self::ShowSearchStatistics => f.write_str("SHOW STATUS LIKE 'search_stats_ms_pct99'"),
+            Self::ShowSettings => f.write_str("SHOW SETTINGS"),
             Self::ShowTables => f.write_str("SHOW TABLES"),
             Self::ShowSystemTables => f.write_str("SHOW TABLES FROM SYSTEM"),
             Self::ShowRoute { table } => {

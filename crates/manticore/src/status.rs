@@ -158,6 +158,31 @@ pub(crate) fn integer(text: &str) -> Option<i64> {
     text.parse::<i64>().ok().or_else(|| text.parse::<u64>().ok().map(u64::cast_signed))
 }
 
+/// The width of `searchd.listen = host:first-last:replication` in `SHOW SETTINGS`.
+pub fn replication_ports(rows: &Rows) -> Option<u32> {
+    let listens = rows
+        .rows
+        .iter()
+        .filter(|row| row.first().is_some_and(|name| name.as_deref() == Some("searchd.listen")));
+    let ranges = listens.filter_map(|row| {
+        let range = row.get(1)?.as_deref()?.strip_suffix(":replication")?;
+        let (first, last) = range.rsplit(':').next()?.split_once('-')?;
+        let (first, last): (u32, u32) = (first.parse().ok()?, last.parse().ok()?);
+        last.checked_sub(first).map(|width| width + 1)
+    });
+    ranges.max()
+}
+
+/// `search_stats_ms_pct99`: three figures, of the last 1, 5 and 15 minutes; `N/A` where there was no search.
+pub fn query_p99_ms(rows: &Rows) -> Option<u64> {
+    let value = rows.rows.iter().find_map(|row| match row.as_slice() {
+        [Some(name), Some(value)] if name == "search_stats_ms_pct99" => Some(value),
+        _ => None,
+    })?;
+    let minute: f64 = value.split_whitespace().next()?.parse().ok()?;
+    (minute.is_finite() && minute >= 0.0).then(|| minute.ceil() as u64)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

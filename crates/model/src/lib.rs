@@ -7,6 +7,7 @@ pub mod api;
 pub mod backup;
 pub mod ids;
 pub mod observe;
+pub mod operate;
 pub mod settings;
 pub mod sql;
 pub mod table;
@@ -19,7 +20,7 @@ pub use ids::{
     Epoch, GroupId, InvalidName, LogIndex, NodeId, OperationId, StepId, TableName, parse_shard_table,
 };
 pub use observe::{
-    ClusterState, ClusterStatus, Measurement, MemberState, NodeStatus, Reach, Routes, TablesStatus,
+    ClusterState, ClusterStatus, Machine, Measurement, MemberState, NodeStatus, Reach, Routes, TablesStatus,
 };
 pub use settings::Settings;
 pub use table::{ColumnSpec, Route, Schema, TableSpec};

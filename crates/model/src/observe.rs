@@ -87,6 +87,20 @@ impl ClusterStatus {
     }
 }
 
+/// What a node's machine has, as its sidecar sees it. `None`: not known.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Machine {
+    /// Of the file system with the node's data directory.
+    pub disk_free_bytes: Option<u64>,
+    pub memory_available_bytes: Option<u64>,
+    /// How many ports the node's replication range has; `None` where it takes any.
+    pub replication_ports: Option<u32>,
+    /// Of the node's searches in the last minute.
+    pub query_p99_ms: Option<u64>,
+    /// On disk, by physical shard.
+    pub shard_bytes: BTreeMap<String, u64>,
+}
+
 /// How a node answered a look from one vantage point.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

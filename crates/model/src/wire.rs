@@ -3,9 +3,10 @@
 //! A sidecar asks (`POST /api/v1/sidecar/poll`, held up to a second) and is answered; the controller never needs
 //! to reach a sidecar's listener. A poll is registration, sign of life, report and request for orders in one.
 
+use crate::operate::OrderReply;
 use crate::{
-    BackupOrder, Command, CommandId, CommandResult, Epoch, GroupId, LogIndex, NodeId, Reach, RestoreOrder,
-    TableName, TableSpec,
+    BackupOrder, Command, CommandId, CommandResult, Epoch, GroupId, LogIndex, Machine, NodeId, Reach,
+    RestoreOrder, TableName, TableSpec,
 };
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -35,6 +36,9 @@ pub struct SidecarPoll {
     /// nor among the results knows that it will not be run any more.
     #[serde(default)]
     pub running: Vec<CommandId>,
+    /// What the node's machine has; with the first poll after a new look at it.
+    #[serde(default)]
+    pub machine: Option<Box<Machine>>,
 }
 
 /// To a sidecar.
@@ -182,6 +186,10 @@ pub enum ShardingStatement {
     Restore {
         order: Box<RestoreOrder>,
     },
+    /// Orphans removed, what is stuck reset, what failed tried again. Over HTTP alone.
+    Recover,
+    /// What is older than its retention is forgotten. Over HTTP alone.
+    CleanUp,
     /// `REBALANCE TABLE t [DRY RUN | STATUS | PAUSE | RESUME | STOP [NOW] | RESET]`.
     Rebalance {
         name: TableName,
@@ -266,10 +274,28 @@ pub enum RebalanceOrder {
 }
 
 /// The answer to a statement: rows (all values as text, `None` for NULL), or an error text for the client.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum StatementReply {
     Ok,
-    Rows { columns: Vec<String>, rows: Vec<Vec<Option<String>>> },
-    Error { message: String },
+    /// For clients of the HTTP API; those of SQL get [`StatementReply::for_sql`] of it.
+    Object(Box<OrderReply>),
+    Rows {
+        columns: Vec<String>,
+        rows: Vec<Vec<Option<String>>>,
+    },
+    Error {
+        message: String,
+    },
+}
+
+impl StatementReply {
+    /// The same in rows or words.
+    #[must_use]
+    pub fn for_sql(self) -> Self {
+        match self {
+            Self::Object(object) => object.into_rows(),
+            other => other,
+        }
+    }
 }

@@ -4,6 +4,7 @@ use crate::api::Api;
 use crate::args::{Common, TableCommand};
 use crate::output::{self, CommandError, TextTable};
 use model::api::{CreateTableBody, Dashboard, NodeList, RfBody, TableList, TableShow, Told};
+use model::operate::Health;
 use serde_json::json;
 use std::fmt::Write;
 
@@ -17,6 +18,10 @@ pub async fn nodes(common: &Common) -> Result<(), CommandError> {
 
 pub async fn status(common: &Common) -> Result<(), CommandError> {
     output::print(common.output, &api(common)?.dashboard().await?, status_text)
+}
+
+pub async fn health(common: &Common) -> Result<(), CommandError> {
+    output::print(common.output, &api(common)?.health().await?, health_text)
 }
 
 pub async fn table(common: &Common, command: TableCommand) -> Result<(), CommandError> {
@@ -127,6 +132,22 @@ fn status_text(board: &Dashboard) -> String {
     let mut text = table.to_string().trim_start().to_owned();
     for alert in &board.alerts {
         let _ = write!(text, "\n{} {}: {}\n  {}", alert.level, alert.kind, alert.message, alert.action);
+    }
+    text
+}
+
+fn health_text(health: &Health) -> String {
+    let mut table = TextTable::new(["check", "status", "message"]);
+    for (name, check) in &health.checks {
+        table.row([name.clone(), check.status.clone(), check.message.clone()]);
+    }
+    let mut text = format!("{}\n\n{table}", health.overall_status);
+    for (what, lines) in
+        [("issue", &health.issues), ("warning", &health.warnings), ("do", &health.recommendations)]
+    {
+        for line in lines {
+            let _ = write!(text, "\n{what}: {line}");
+        }
     }
     text
 }

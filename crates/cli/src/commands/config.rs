@@ -15,23 +15,44 @@ const NO_SETTINGS: [&str; 4] = [
     manticore::handover::EXIT_WITH_STDIN_ENV,
 ];
 
-/// Reads file, variables and flags.
-pub fn loaded(file: Option<PathBuf>, args: SettingArgs) -> Result<Loaded, CommandError> {
+/// File, variables and flags.
+pub fn sources(file: Option<PathBuf>, args: SettingArgs) -> ConfigSources {
     let variables = std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
         .filter(|(name, _)| !NO_SETTINGS.contains(&name.as_str()))
         .collect();
     let mut flags: BTreeMap<String, String> = args.set.into_iter().collect();
     flags.extend(args.environment.map(|name| ("environment".to_owned(), name)));
-    load(&ConfigSources { file, variables, flags })
-        .map_err(|error| CommandError::complete(Failure::Usage, error))
+    ConfigSources { file, variables, flags }
+}
+
+/// What they say; of mistakes all in one message.
+pub fn read(sources: &ConfigSources) -> Result<Loaded, CommandError> {
+    load(sources).map_err(|errors| CommandError::complete(Failure::Usage, errors))
+}
+
+/// Every mistake on a line of its own.
+fn check(sources: &ConfigSources, output: Output) -> Result<Loaded, CommandError> {
+    load(sources).map_err(|errors| {
+        let mistakes: Vec<String> = errors.0.iter().map(ToString::to_string).collect();
+        let whole = CommandError::complete(Failure::Usage, &errors);
+        if let (Output::Table, Some((last, others))) = (output, mistakes.split_last()) {
+            for mistake in others {
+                output::line_err(&format!("error: {mistake}"));
+            }
+            return CommandError::complete(Failure::Usage, last);
+        }
+        let error = json!({ "code": "usage", "message": whole.message, "hint": "" });
+        let result = json!({ "ok": false, "mistakes": mistakes, "error": error });
+        CommandError { result: Some(Box::new(result)), ..whole }
+    })
 }
 
 pub fn run(command: ConfigCommand, file: Option<PathBuf>, output: Output) -> Result<(), CommandError> {
     match command {
-        ConfigCommand::Show(args) => output::print(output, &loaded(file, args)?.show(), text),
+        ConfigCommand::Show(args) => output::print(output, &read(&sources(file, args))?.show(), text),
         ConfigCommand::Check(args) => {
-            let checked = loaded(file, args)?;
+            let checked = check(&sources(file, args), output)?;
             let set = checked.sources.values().filter(|source| **source != Source::Default).count();
             let object = json!({ "ok": true, "environment": checked.environment, "not_default": set });
             output::print(output, &object, |_| {

@@ -4,7 +4,7 @@ use super::config;
 use crate::args::{NodeRun, ServeArgs, SidecarArgs};
 use crate::output::{CommandError, Failure};
 use crate::signals;
-use daemon::serve::{ServeError, ServeOptions};
+use daemon::serve::{Reloading, ServeError, ServeOptions};
 use daemon::shutdown::Shutdown;
 use daemon::sidecar::SidecarOptions;
 use node::NodeOptions;
@@ -21,7 +21,8 @@ pub async fn node(run: NodeRun) -> Result<(), CommandError> {
 }
 
 pub async fn serve(args: ServeArgs, file: Option<PathBuf>) -> Result<(), CommandError> {
-    let config = config::loaded(file, args.settings)?;
+    let sources = config::sources(file, args.settings);
+    let config = config::read(&sources)?;
     // Not by clap, whose error would repeat what may hold a password.
     let store = args.store.map(|text| text.parse::<EtcdAddress>()).transpose();
     let store = store.map_err(|error| {
@@ -29,7 +30,9 @@ pub async fn serve(args: ServeArgs, file: Option<PathBuf>) -> Result<(), Command
     })?;
     let options =
         ServeOptions { dir: args.dir, store, api: args.api, config, alert_webhook: args.alert_webhook };
-    daemon::serve::run(options, shutdown()?).await.map_err(|error| {
+    let read = move || daemon::config::load(&sources);
+    let reloading = Reloading { asked: signals::reload()?, read: Box::new(read) };
+    daemon::serve::run(options, reloading, shutdown(signals::terminate()?)).await.map_err(|error| {
         let failure = match &error {
             ServeError::BeyondLoopback(_) => Failure::Refused,
             _ => Failure::Failed,
@@ -53,18 +56,17 @@ pub async fn sidecar(args: SidecarArgs, token_file: Option<PathBuf>) -> Result<(
         searchd_token: std::env::var("BUDDY_TOKEN").ok(),
         exit_with_parent: true,
     };
-    daemon::sidecar::run(options, shutdown()?)
+    daemon::sidecar::run(options, shutdown(signals::stop()?))
         .await
         .map_err(|error| CommandError::complete(Failure::Failed, error))
 }
 
 /// The signal to end, as the crates below want it.
-fn shutdown() -> Result<Shutdown, CommandError> {
-    let mut stop = signals::stop()?;
+fn shutdown(mut stop: signals::Stop) -> Shutdown {
     let (trigger, shutdown) = Shutdown::new();
     tokio::spawn(async move {
         stop.wait().await;
         trigger.pull();
     });
-    Ok(shutdown)
+    shutdown
 }

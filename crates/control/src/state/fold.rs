@@ -42,7 +42,10 @@ impl State {
             Record::NodeLost { node, unix } => self.lose_node(node, *unix)?,
             Record::NodeReturned { node, unix } => self.return_node(node, *unix)?,
             Record::NodeDraining { node, draining, .. } => match self.nodes.get_mut(node) {
-                Some(known) => known.draining = *draining,
+                Some(known) => {
+                    known.draining = *draining;
+                    self.move_failures.clear();
+                }
                 None => return illegal(format!("unknown node {node} is drained")),
             },
             Record::MovesHeld { hold, .. } => self.hold = *hold,
@@ -73,6 +76,12 @@ impl State {
             }
             Record::AlertSilenced { silence } => self.alarms.silence(silence),
             Record::FailuresSeen { before } => self.failures_seen_before = *before,
+            Record::FailuresForgiven { .. } => self.move_failures.clear(),
+            Record::Forgotten { operations, before, .. } => {
+                self.finished.retain(|operation| !operations.contains(&operation.id));
+                self.topology_changes.retain(|at| at >= before);
+                self.rebalance.take_if(|last| last.unix < *before);
+            }
             Record::MemberCutOff { group, node } => self.set_member(group, node, Member::Returning)?,
             Record::BackupTaken { backup } => crate::backup::keep(&mut self.backups, backup),
             Record::BackupSealed { backup, rows, bytes } => match self.backups.get_mut(backup) {
@@ -243,6 +252,8 @@ impl State {
     }
 
     fn note_topology_change(&mut self, unix: u64) {
+        // What failed before failed among other nodes.
+        self.move_failures.clear();
         self.topology_changes.push_back(unix);
         if self.topology_changes.len() > TOPOLOGY_CHANGES_KEPT {
             self.topology_changes.pop_front();
@@ -514,6 +525,9 @@ impl State {
             }
             (Kind::RemoveNode { node }, Status::Done) => self.remove_node(&node.clone(), unix)?,
             (Kind::DropTable { table }, Status::Done) => self.forget_table(&table.clone()),
+            (Kind::Move { group, .. }, Status::Done) => {
+                self.move_failures.remove(group);
+            }
             (Kind::Backup { backup, .. }, Status::Failed | Status::Cancelled) => {
                 if let Some(known) = self.backups.get_mut(backup) {
                     known.fail();
@@ -523,6 +537,9 @@ impl State {
                 Kind::Move { group, to, .. } | Kind::Snapshot { group, to, .. },
                 Status::Failed | Status::Cancelled,
             ) => {
+                if status == Status::Failed && matches!(operation.kind, Kind::Move { .. }) {
+                    *self.move_failures.entry(group.clone()).or_default() += 1;
+                }
                 if let Some(known) = self.groups.get_mut(group)
                     && known.members.get(to) == Some(&Member::Joining)
                 {
@@ -553,6 +570,7 @@ impl State {
             // One that is empty for another reason is being filled or dissolved.
             held == 0 || !group.shards.is_empty()
         });
+        self.move_failures.retain(|group, _| self.groups.contains_key(group));
     }
 
     fn withhold(&mut self, table: &TableName, withheld: bool) -> Folded {

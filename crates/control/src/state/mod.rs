@@ -48,6 +48,9 @@ pub struct State {
     pub backups: BTreeMap<BackupId, Backup>,
     /// Unix seconds of the latest changes of membership, newest last; at most 1000.
     pub topology_changes: VecDeque<u64>,
+    /// Moves of a group that failed in a row since the nodes last changed.
+    #[serde(default)]
+    pub move_failures: BTreeMap<GroupId, u32>,
     pub operations_completed: u64,
     pub operations_failed: u64,
     /// Failures of operations before this one have been seen by an operator.
@@ -77,6 +80,15 @@ pub enum Hold {
     Paused,
     /// There is no queue, and none is made.
     Stopped,
+}
+
+impl Hold {
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Paused => "paused",
+            Self::Stopped => "stopped",
+        }
+    }
 }
 
 /// What is placed and moved as one: the shards whose copies live on the same nodes.

@@ -3,6 +3,7 @@
 mod backups;
 mod formats;
 mod hand_over;
+mod operate;
 mod operations;
 mod orders;
 mod rules;

@@ -3,6 +3,7 @@
 use super::world::{World, node, table};
 use control::operation::{Kind, Status};
 use control::state::Hold;
+use model::operate::{OrderReply, RebalanceReply};
 use model::wire::{RebalanceOrder, ShardingStatement, StatementReply};
 
 fn warmed_up(seed: u64, nodes: usize) -> World {
@@ -30,7 +31,8 @@ fn refused(world: &mut World, statement: ShardingStatement) -> String {
 
 fn order(world: &mut World, order: RebalanceOrder) {
     let reply = told(world, ShardingStatement::Rebalance { name: table("t"), order });
-    assert!(matches!(reply, StatementReply::Rows { .. }), "{reply:?}");
+    let StatementReply::Object(object) = reply else { panic!("{reply:?}") };
+    assert!(matches!(*object, OrderReply::Rebalance(RebalanceReply::Done { .. })), "{object:?}");
 }
 
 fn holds(world: &World, n: usize) -> usize {

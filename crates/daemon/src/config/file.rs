@@ -1,16 +1,32 @@
 //! The configuration file: flat TOML, each value with the line it stands on.
 
 use super::keys::Written;
-use super::{Assignment, ConfigError, Source, place};
+use super::{Assignment, ConfigError, Source, line, place};
+use std::collections::BTreeSet;
 use std::path::Path;
 use toml::de::{DeTable, DeValue};
 
-/// The assignments of a file in the order they stand there.
-pub(super) fn read(path: &Path, text: &str) -> Result<Vec<Assignment>, ConfigError> {
-    let table = DeTable::parse(text).map_err(|error| ConfigError::Syntax {
-        place: place(path, text, error.span().map_or(0, |span| span.start)),
-        reason: error.message().to_owned(),
-    })?;
+/// The assignments of a file in the order they stand there; what is no TOML goes to `errors`, and the rest is read on.
+pub(super) fn read(path: &Path, text: &str, errors: &mut Vec<ConfigError>) -> Vec<Assignment> {
+    let (table, faults) = DeTable::parse_recoverable(text);
+    // Of a line that cannot be read the first fault says why; those behind it follow from it.
+    let mut broken = BTreeSet::new();
+    for fault in &faults {
+        let at = fault.span().map_or(0, |span| span.start);
+        if broken.insert(line(text, at)) {
+            errors.push(ConfigError::Syntax {
+                place: place(path, text, at),
+                reason: fault.message().to_owned(),
+            });
+        }
+    }
+    let mut found = assignments(path, text, &table);
+    found.retain(|(at, _)| !broken.contains(&line(text, *at)));
+    found.into_iter().map(|(_, assignment)| assignment).collect()
+}
+
+/// Each with where it begins.
+fn assignments(path: &Path, text: &str, table: &toml::Spanned<DeTable<'_>>) -> Vec<(usize, Assignment)> {
     let mut assignments = Vec::with_capacity(table.get_ref().len());
     for (key, value) in table.get_ref() {
         let value_text = text.get(value.span()).unwrap_or_default();
@@ -32,5 +48,5 @@ pub(super) fn read(path: &Path, text: &str) -> Result<Vec<Assignment>, ConfigErr
         ));
     }
     assignments.sort_by_key(|(at, _)| *at);
-    Ok(assignments.into_iter().map(|(_, assignment)| assignment).collect())
+    assignments
 }

@@ -88,6 +88,19 @@ impl Key {
         Ok(())
     }
 
+    /// Whether a running controller takes a new value up. The others are shared with those who do not read them again.
+    pub fn reloads(&self) -> bool {
+        !ONLY_AT_START.contains(&self.name)
+    }
+
+    /// Puts the value that `from` has into `to`.
+    pub fn copy(&self, from: &Settings, to: &mut Settings) {
+        (self.set)(to, (self.get)(from));
+        if self.name == QUEUE_INTERVAL {
+            to.queue_interval_is_chosen = from.queue_interval_is_chosen;
+        }
+    }
+
     /// The value as `config show` prints it.
     pub fn show(&self, settings: &Settings) -> Value {
         match ((self.get)(settings), self.range) {
@@ -121,6 +134,12 @@ macro_rules! switch {
     };
 }
 
+const QUEUE_INTERVAL: &str = "queue_processing_interval_seconds";
+
+/// Read once: several controllers judge each other by the first, and the others belong to what was begun with them.
+const ONLY_AT_START: [&str; 4] =
+    ["leader_timeout_seconds", "metrics_retention_days", "alert_cooldown_seconds", "audit_retention_days"];
+
 const DAY_SECONDS: u64 = 24 * 3600;
 
 /// All keys, in the order of the handbook. Upper ends keep a typing error (an extra digit, milliseconds for
@@ -129,7 +148,7 @@ pub const KEYS: &[Key] = &[
     number!(max_concurrent_rebalances, 1, 100),
     number!(rebalance_timeout_seconds, 10, 7 * DAY_SECONDS),
     Key {
-        name: "queue_processing_interval_seconds",
+        name: QUEUE_INTERVAL,
         range: Range::Number { min: 1, max: 3600 },
         get: |settings| Some(settings.queue_processing_interval_seconds),
         set: |settings, value| {
@@ -160,7 +179,7 @@ pub const KEYS: &[Key] = &[
         set: |settings, value| settings.query_p99_budget_ms = value,
     },
     number!(hold_statements_seconds, 0, 300),
-    number!(leader_timeout_seconds, 1, 300),
+    number!(leader_timeout_seconds, 2, 300),
 ];
 
 #[cfg(test)]

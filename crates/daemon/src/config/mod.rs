@@ -89,6 +89,17 @@ pub enum ConfigError {
     Environment { place: String },
 }
 
+/// Every mistake that was found, in the order of the sources.
+#[derive(Debug, thiserror::Error)]
+#[error("{}", self.0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
+pub struct ConfigErrors(pub Vec<ConfigError>);
+
+impl From<ConfigError> for ConfigErrors {
+    fn from(error: ConfigError) -> Self {
+        Self(vec![error])
+    }
+}
+
 /// What to read; the caller hands in the process's environment and flags.
 #[derive(Clone, Debug, Default)]
 pub struct ConfigSources {
@@ -130,6 +141,21 @@ struct Assignment {
 }
 
 impl Loaded {
+    /// What holds after a new reading of the sources, given that `self` holds: of the settings that only a start takes up
+    /// the old values stay, and are named.
+    pub fn reloaded(&self, read: Self) -> (Self, Vec<&'static str>) {
+        let mut held = read;
+        let mut kept = Vec::new();
+        for key in KEYS.iter().filter(|key| !key.reloads()) {
+            if key.show(&held.settings) != key.show(&self.settings) {
+                key.copy(&self.settings, &mut held.settings);
+                held.sources.insert(key.name, self.sources[key.name]);
+                kept.push(key.name);
+            }
+        }
+        (held, kept)
+    }
+
     /// The defaults of `environment` alone.
     pub fn profile(environment: Environment) -> Self {
         let (base, settings) = (Settings::default(), environment.settings());
@@ -170,13 +196,13 @@ impl Loaded {
     }
 }
 
-/// Reads everything and says what holds.
-pub fn load(sources: &ConfigSources) -> Result<Loaded, ConfigError> {
-    let mut assignments = Vec::new();
-    if let Some(path) = &sources.file {
-        let text = std::fs::read_to_string(path)
-            .map_err(|error| ConfigError::Unreadable { path: path.clone(), error })?;
-        assignments.extend(file::read(path, &text)?);
+/// Reads everything and says what holds, or every mistake there is.
+pub fn load(sources: &ConfigSources) -> Result<Loaded, ConfigErrors> {
+    let (mut assignments, mut errors) = (Vec::new(), Vec::new());
+    match sources.file.as_ref().map(|path| (path, std::fs::read_to_string(path))) {
+        None => {}
+        Some((path, Ok(text))) => assignments.extend(file::read(path, &text, &mut errors)),
+        Some((path, Err(error))) => errors.push(ConfigError::Unreadable { path: path.clone(), error }),
     }
     assignments.extend(from_variables(&sources.variables));
     assignments.extend(sources.flags.iter().map(|(key, value)| Assignment {
@@ -185,14 +211,17 @@ pub fn load(sources: &ConfigSources) -> Result<Loaded, ConfigError> {
         value: Written::from_text(value),
         source: Source::Flag,
     }));
-    let environment = environment(&assignments)?;
+    let environment = environment(&assignments).unwrap_or_else(|error| {
+        errors.push(error);
+        Environment::default()
+    });
     let mut loaded = Loaded::profile(environment);
     for assignment in assignments {
         if assignment.key != "environment" {
-            loaded.assign(assignment)?;
+            errors.extend(loaded.assign(assignment).err());
         }
     }
-    Ok(loaded)
+    if errors.is_empty() { Ok(loaded) } else { Err(ConfigErrors(errors)) }
 }
 
 /// The last one that names it, since later sources win.
@@ -234,8 +263,12 @@ fn nearest(key: &str) -> String {
 
 /// The place of a byte in a file, for messages.
 fn place(path: &Path, text: &str, at: usize) -> String {
-    let line = text.as_bytes().iter().take(at).filter(|b| **b == b'\n').count() + 1;
-    format!("{}:{line}", path.display())
+    format!("{}:{}", path.display(), line(text, at))
+}
+
+/// The line of a byte, from 1.
+fn line(text: &str, at: usize) -> usize {
+    text.as_bytes().iter().take(at).filter(|b| **b == b'\n').count() + 1
 }
 
 #[cfg(test)]

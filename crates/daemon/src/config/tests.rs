@@ -8,7 +8,7 @@ fn file(text: &str) -> (tempfile::TempDir, PathBuf) {
     (dir, path)
 }
 
-fn of(text: &str) -> Result<Loaded, ConfigError> {
+fn of(text: &str) -> Result<Loaded, ConfigErrors> {
     let (_dir, path) = file(text);
     load(&ConfigSources { file: Some(path), ..ConfigSources::default() })
 }
@@ -96,4 +96,44 @@ fn unknown_variables_and_flags_are_refused_too() {
 fn only_a_chosen_queue_interval_overrides_the_number_of_nodes() {
     assert!(!of("").expect("valid").settings.queue_interval_is_chosen);
     assert!(of("queue_processing_interval_seconds = 2").expect("valid").settings.queue_interval_is_chosen);
+}
+
+#[test]
+fn every_mistake_is_named_at_once_with_its_line() {
+    let (_dir, path) =
+        file("foo = 1\nsilent_node_seconds = 0\nmax_queue_depth = = 3\nenvironment = 7\nbar = 2\n");
+    let error = load(&ConfigSources {
+        file: Some(path),
+        variables: map(&[("SHARDWRIGHT_MAX_QUEUE_DEPHT", "1")]),
+        flags: map(&[("node_poll_interval_ms", "1")]),
+    })
+    .expect_err("six mistakes");
+    let all = error.to_string();
+    for part in [
+        "toml:1: 'foo'",
+        "toml:2: silent_node_seconds = 0",
+        "toml:3: ",
+        "toml:4: environment must be",
+        "toml:5: 'bar'",
+        "variable SHARDWRIGHT_MAX_QUEUE_DEPHT",
+        "flag node_poll_interval_ms",
+    ] {
+        assert!(all.contains(part), "{part}: {all}");
+    }
+    assert_eq!(error.0.len(), 7, "{all}");
+}
+
+#[test]
+fn a_new_reading_leaves_what_only_a_start_takes_up() {
+    let held = of("leader_timeout_seconds = 8\nsilent_node_seconds = 7").expect("valid");
+    let read =
+        of("leader_timeout_seconds = 9\nsilent_node_seconds = 6\nqueue_processing_interval_seconds = 4");
+    let (now, kept) = held.reloaded(read.expect("valid"));
+    assert_eq!(kept, ["leader_timeout_seconds"]);
+    assert_eq!((now.settings.leader_timeout_seconds, now.settings.silent_node_seconds), (8, 6));
+    assert_eq!(now.settings.queue_processing_interval_seconds, 4);
+    assert!(now.settings.queue_interval_is_chosen);
+    let (back, kept) = now.reloaded(of("").expect("valid"));
+    assert_eq!((kept.len(), back.settings.silent_node_seconds), (1, 5));
+    assert!(!back.settings.queue_interval_is_chosen);
 }

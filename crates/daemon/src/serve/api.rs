@@ -5,11 +5,11 @@ use super::events::Events;
 use super::handle::Handle;
 use super::history::{self, History};
 use super::problem::{ApiError, Kind};
+use super::reload::Shown;
 use super::standing::Seen;
 use super::watchers::Watchers;
 use super::{auth, backups, board, forward, openapi, orders, prometheus, sidecars, silences, tables};
 use crate::backup::Tools;
-use crate::config::ConfigShow;
 use axum::body::to_bytes;
 use axum::extract::{FromRequest, Query, Request, State};
 use axum::middleware::{self, Next};
@@ -39,7 +39,7 @@ pub(super) struct Shared {
     /// How many documents tables hold.
     pub(super) census: Census,
     pub(super) token: Arc<str>,
-    pub(super) config: Arc<ConfigShow>,
+    pub(super) config: Shown,
     pub(super) requests: Arc<Semaphore>,
     /// Whether this controller leads.
     pub(super) standing: Seen,
@@ -92,7 +92,13 @@ pub(super) fn routes() -> Vec<(&'static str, MethodRouter<Shared>)> {
         ("/api/v1/alerts/silences", get(silences::list).post(silences::silence)),
         ("/api/v1/history", get(kept)),
         ("/api/v1/events", get(|State(shared): State<Shared>| async move { shared.events.listen() })),
-        ("/api/v1/config", get(|State(shared): State<Shared>| async move { Json((*shared.config).clone()) })),
+        (
+            "/api/v1/config",
+            get(|State(shared): State<Shared>| async move { Json(shared.config.borrow().as_ref().clone()) }),
+        ),
+        ("/api/v1/health", get(|shared| view(shared, |controller, _, unix| controller.health(unix)))),
+        ("/api/v1/recover", post(orders::recover)),
+        ("/api/v1/cleanup", post(orders::clean_up)),
         (
             "/api/v1/controller",
             get(|State(shared): State<Shared>| async move { Json(shared.standing.borrow().show()) }),

@@ -127,7 +127,9 @@ fn begun(reply: StatementReply) -> Result<(String, OperationId), ApiError> {
             let operation = operation.parse().map_err(|_| internal("an operation's id is no number"))?;
             Ok((name.clone(), OperationId(operation)))
         }
-        StatementReply::Ok => Err(internal("an order was answered without its operation")),
+        StatementReply::Ok | StatementReply::Object(_) => {
+            Err(internal("an order was answered without its operation"))
+        }
         StatementReply::Error { message } => Err(ApiError::of_statement(message)),
     }
 }

@@ -109,6 +109,7 @@ mod tests {
             epoch: Epoch(1),
             last: LogIndex(1),
             contact: None,
+            silence_max: std::time::Duration::from_secs(5),
             candidates: Arc::default(),
         };
         let why = leaderless(&standing).expect("it follows");

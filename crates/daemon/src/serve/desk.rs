@@ -52,6 +52,11 @@ impl Desk {
         Self { hold_statements_seconds, ..Self::default() }
     }
 
+    /// How long sidecars hold statements from their next orders on.
+    pub(super) fn hold_statements(&mut self, seconds: u64) {
+        self.hold_statements_seconds = seconds;
+    }
+
     /// A command for `node`, to go out with its next orders.
     pub(super) fn queue(&mut self, now: Millis, node: NodeId, command: Command) {
         let line = self.lines.entry(node).or_default();

@@ -60,6 +60,13 @@ pub(super) struct Start {
     pub(super) dir: std::path::PathBuf,
 }
 
+impl Start {
+    /// How long a leader may be silent.
+    pub(super) fn silence_max(&self) -> Duration {
+        Duration::from_secs(self.settings.leader_timeout_seconds)
+    }
+}
+
 /// Whether this controller acts. With a log of its own it always does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Role {
@@ -114,6 +121,7 @@ impl Driver {
             epoch: controller.epoch(),
             last: controller.state().last,
             contact: None,
+            silence_max: start.silence_max(),
             candidates: Arc::default(),
         };
         let looks = Looks::new(handle.clone(), Arc::clone(&start.watchers.meters))?;
@@ -284,11 +292,19 @@ impl Driver {
                     sorted.inputs.push(Input::JobOver { operation, step, attempt, end });
                 }
                 Message::Read(read) => sorted.reads.push(read),
+                Message::Settings(settings) => self.take_settings(*settings),
                 // The lookout asked before it could see that this controller leads already.
                 Message::Lead { .. } => {}
             }
         }
         sorted
+    }
+
+    /// They hold from the next decision on.
+    fn take_settings(&mut self, settings: Settings) {
+        self.desk.hold_statements(settings.hold_statements_seconds);
+        self.controller.set_settings(settings.clone());
+        self.start.settings = settings;
     }
 
     fn carry_out(&mut self, now: Millis, effect: Effect, runtime: &Runtime) {

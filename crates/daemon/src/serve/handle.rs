@@ -4,7 +4,7 @@ use super::desk::Orders;
 use control::backup::JobEnd;
 use control::{Controller, PollAnswer, RequestId};
 use model::wire::{ShardingStatement, SidecarPoll, StatementReply};
-use model::{Epoch, Measurement, Millis, NodeId, OperationId, StepId};
+use model::{Epoch, Measurement, Millis, NodeId, OperationId, Settings, StepId};
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -42,6 +42,8 @@ pub(super) enum Message {
         end: JobEnd,
     },
     Read(Read),
+    /// They hold from now on.
+    Settings(Box<Settings>),
     /// The leader of epoch `after` is silent, and the lead is this controller's to take.
     Lead {
         after: Epoch,
@@ -58,6 +60,7 @@ impl fmt::Debug for Message {
             Self::Measured { .. } => "Measured",
             Self::JobOver { .. } => "JobOver",
             Self::Read(_) => "Read",
+            Self::Settings(_) => "Settings",
             Self::Lead { .. } => "Lead",
         })
     }

@@ -4,7 +4,7 @@
 
 use super::ServeError;
 use super::handle::{Handle, Message};
-use super::standing::{SILENCE_MAX, Seen, Standing};
+use super::standing::{Seen, Standing};
 use crate::shutdown::Shutdown;
 use model::Epoch;
 use model::api::ControllerShow;
@@ -82,10 +82,10 @@ impl Lookout {
         };
         self.heard = Some((standing.epoch, at));
         let silence = now.duration_since(at);
-        if silence >= SILENCE_MAX {
+        if silence >= standing.silence_max {
             tracing::warn!(%leader, seconds = silence.as_secs(), "the leader shows no sign of life");
         }
-        silence >= SILENCE_MAX
+        silence >= standing.silence_max
     }
 
     /// A candidate with a lower name that could take the lead: it is the one to do so.

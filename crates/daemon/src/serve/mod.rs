@@ -27,13 +27,16 @@ mod openapi;
 mod orders;
 mod problem;
 mod prometheus;
+mod reload;
 mod sidecars;
 mod silences;
 mod standing;
 mod tables;
 mod watchers;
 
-use crate::config::Loaded;
+pub use reload::Reloading;
+
+use crate::config::{ConfigShow, Loaded};
 use crate::files::{self, FileError};
 use crate::http::{self, ConnectionLimits};
 use crate::shutdown::Shutdown;
@@ -46,6 +49,7 @@ use store::Log;
 use store::etcd::{Candidates, EtcdAddress, EtcdLog};
 use store::file::FileLog;
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 
 /// Where the control log lies under the directory.
 const LOG_DIRECTORY: &str = "log";
@@ -112,6 +116,9 @@ pub struct Server {
     shared: Shared,
     webhook: Option<announce::Webhook>,
     cooldown: Duration,
+    config: Loaded,
+    shown: watch::Sender<Arc<ConfigShow>>,
+    reloading: Option<Reloading>,
 }
 
 impl Server {
@@ -137,8 +144,7 @@ impl Server {
             dir: options.dir.clone(),
         };
         // Both logs block while they are read, and the second one on the network.
-        let store = options.store;
-        let dir = options.dir;
+        let (store, dir) = (options.store, options.dir);
         let opening = tokio::task::spawn_blocking(move || match &store {
             None => driver::Driver::open(start, open_file(&dir, address)?, None),
             Some(store) => {
@@ -146,11 +152,12 @@ impl Server {
             }
         });
         let driver = opening.await.map_err(|error| ServeError::Driver(error.to_string()))??;
+        let shown = watch::Sender::new(Arc::new(options.config.show()));
         let shared = Shared {
             census: census::Census::new(driver.handle())?,
             handle: driver.handle(),
             token: Arc::from(token.as_str()),
-            config: Arc::new(options.config.show()),
+            config: shown.subscribe(),
             requests: Arc::new(tokio::sync::Semaphore::new(api::REQUESTS_MAX)),
             backups: driver.backup_tools(),
             standing: driver.seen(),
@@ -170,6 +177,9 @@ impl Server {
             shared,
             webhook,
             cooldown: Duration::from_secs(cooldown),
+            config: options.config,
+            shown,
+            reloading: None,
         })
     }
 
@@ -183,12 +193,18 @@ impl Server {
         &self.token
     }
 
+    /// Reads its settings again when that is asked for.
+    #[must_use]
+    pub fn reloading(self, reloading: Reloading) -> Self {
+        Self { reloading: Some(reloading), ..self }
+    }
+
     /// Serves and acts until `shutdown`, or until the log can be neither written nor read.
     pub async fn run(mut self, shutdown: Shutdown) -> Result<(), ServeError> {
         let (failed, stop) = Shutdown::new();
         if self.driver.is_one_of_several() {
             let (client, seen) = (lookout::client()?, self.driver.seen());
-            let (sign, lives) = tokio::sync::watch::channel(true);
+            let (sign, lives) = watch::channel(true);
             tokio::spawn(lookout::run(client, seen.clone(), self.driver.handle(), sign, shutdown.clone()));
             let watchers = self.shared.watchers.clone();
             tokio::spawn(watchers::watch_the_lead(watchers, seen, lives, self.cooldown, shutdown.clone()));
@@ -196,6 +212,10 @@ impl Server {
         let census = self.shared.census.clone();
         tokio::spawn(census.run(self.driver.seen(), shutdown.clone()));
         self.watch(&shutdown);
+        if let Some(reloading) = self.reloading.take() {
+            let driver = self.driver.handle();
+            tokio::spawn(reload::run(reloading, self.config, self.shown, driver, shutdown.clone()));
+        }
         let driving = self.driver.spawn(shutdown.clone(), failed)?;
         http::serve(self.listener, api::router(self.shared), LIMITS, either(shutdown, stop)).await;
         match driving.await {
@@ -253,8 +273,8 @@ fn either(one: Shutdown, other: Shutdown) -> Shutdown {
 }
 
 /// A controller from start to `shutdown`.
-pub async fn run(options: ServeOptions, shutdown: Shutdown) -> Result<(), ServeError> {
-    Server::bind(options).await?.run(shutdown).await
+pub async fn run(options: ServeOptions, reloading: Reloading, shutdown: Shutdown) -> Result<(), ServeError> {
+    Server::bind(options).await?.reloading(reloading).run(shutdown).await
 }
 
 #[cfg(test)]

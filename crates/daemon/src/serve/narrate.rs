@@ -87,6 +87,10 @@ pub(super) fn narrate(state: &State, record: &Record) {
         Record::BackupSealed { backup, rows, bytes } => {
             tracing::info!(%backup, rows, bytes, "all documents of a backup are in their place");
         }
+        Record::FailuresForgiven { .. } => tracing::info!("moves that failed are planned again"),
+        Record::Forgotten { operations, .. } => {
+            tracing::info!(operations = operations.len(), "what is older than its retention is forgotten");
+        }
         Record::MemberServing { group, node } => {
             tracing::warn!(%group, %node, "a copy that was to leave stays: what should replace it is lost");
         }

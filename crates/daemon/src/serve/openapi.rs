@@ -48,12 +48,12 @@ const ENDPOINTS: &[Endpoint] = &[
         gives: None,
         status: 204,
     },
-    reads("/api/v1/tables/{table}/rebalance", "How far the moves are", Some("StatementRows")),
+    reads("/api/v1/tables/{table}/rebalance", "How far the table's moves are", Some("RebalanceProgress")),
     changes(
         "/api/v1/tables/{table}/rebalance",
         "Plan, begin, pause, resume, stop or reset the moves of the table's groups",
         Some("RebalanceBody"),
-        Some("StatementRows"),
+        Some("RebalanceAnswer"),
     ),
     changes(
         "/api/v1/tables/{table}/move",
@@ -136,6 +136,14 @@ const ENDPOINTS: &[Endpoint] = &[
         Some("History"),
     ),
     reads("/api/v1/events", "Server-sent events: dashboard, operations and alerts as they change", None),
+    reads("/api/v1/health", "A check-up: what is wrong, and what to do next", Some("Health")),
+    changes(
+        "/api/v1/recover",
+        "Remove orphaned clusters, reset what is stuck, try again what failed",
+        None,
+        Some("RecoveryReport"),
+    ),
+    changes("/api/v1/cleanup", "Forget what is older than its retention", None, Some("CleanUpReport")),
     reads("/api/v1/config", "The settings that hold, each with its source", Some("ConfigShow")),
     reads(
         "/api/v1/controller",

@@ -7,7 +7,9 @@ use super::tables::{accept, qualified};
 use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
 use model::api::{MoveBody, RebalanceBody, RecoverBody, RfBody, Told};
+use model::operate::{OrderReply, RebalanceReply, Refused};
 use model::wire::{RebalanceOrder, ShardingStatement, StatementReply};
 use model::{GroupId, NodeId};
 
@@ -36,17 +38,25 @@ pub(super) async fn rebalance(
     State(shared): State<Shared>,
     Path(table): Path<String>,
     JsonBody(body): JsonBody<RebalanceBody>,
-) -> Result<Json<Told>, ApiError> {
+) -> Result<Response, ApiError> {
     let (_, name) = qualified(&table)?;
-    told(&shared, ShardingStatement::Rebalance { name, order: body.order }).await
+    object(&shared, ShardingStatement::Rebalance { name, order: body.order }).await
 }
 
 pub(super) async fn rebalance_status(
     State(shared): State<Shared>,
     Path(table): Path<String>,
-) -> Result<Json<Told>, ApiError> {
+) -> Result<Response, ApiError> {
     let (_, name) = qualified(&table)?;
-    told(&shared, ShardingStatement::Rebalance { name, order: RebalanceOrder::Status }).await
+    object(&shared, ShardingStatement::Rebalance { name, order: RebalanceOrder::Status }).await
+}
+
+pub(super) async fn recover(State(shared): State<Shared>) -> Result<Response, ApiError> {
+    object(&shared, ShardingStatement::Recover).await
+}
+
+pub(super) async fn clean_up(State(shared): State<Shared>) -> Result<Response, ApiError> {
+    object(&shared, ShardingStatement::CleanUp).await
 }
 
 pub(super) async fn move_shard(
@@ -105,10 +115,27 @@ async fn done(shared: &Shared, statement: ShardingStatement) -> Result<StatusCod
     Ok(StatusCode::NO_CONTENT)
 }
 
+/// What the order is answered with, and a status that says whether it was taken.
+async fn object(shared: &Shared, statement: ShardingStatement) -> Result<Response, ApiError> {
+    let object = match ask(shared, statement).await? {
+        StatementReply::Object(object) => object,
+        StatementReply::Error { message } => return Err(ApiError::of_statement(message)),
+        StatementReply::Ok | StatementReply::Rows { .. } => return Ok(StatusCode::NO_CONTENT.into_response()),
+    };
+    let status = match &*object {
+        OrderReply::Rebalance(RebalanceReply::Refused { reason: Refused::Exception { .. }, .. }) => {
+            StatusCode::INTERNAL_SERVER_ERROR
+        }
+        OrderReply::Rebalance(RebalanceReply::Refused { .. }) => StatusCode::CONFLICT,
+        _ => StatusCode::OK,
+    };
+    Ok((status, Json(object)).into_response())
+}
+
 async fn told(shared: &Shared, statement: ShardingStatement) -> Result<Json<Told>, ApiError> {
     match ask(shared, statement).await? {
         StatementReply::Rows { columns, rows } => Ok(Json(Told { columns, rows })),
-        StatementReply::Ok => Ok(Json(Told::default())),
+        StatementReply::Ok | StatementReply::Object(_) => Ok(Json(Told::default())),
         StatementReply::Error { message } => Err(ApiError::of_statement(message)),
     }
 }

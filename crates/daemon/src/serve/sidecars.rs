@@ -24,7 +24,7 @@ pub(super) async fn statement(
     JsonBody(request): JsonBody<StatementRequest>,
 ) -> Result<Json<StatementReply>, ApiError> {
     tracing::info!(node = %request.node, statement = ?request.statement, "statement");
-    ask(&shared, request.statement).await.map(Json)
+    ask(&shared, request.statement).await.map(StatementReply::for_sql).map(Json)
 }
 
 /// Hands a statement to the operator and waits for its answer, as long as that may take.

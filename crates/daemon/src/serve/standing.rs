@@ -6,10 +6,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
-/// A leader that has shown no sign of life for this long is replaced; one that has not reached the log for this
-/// long shows none.
-pub(super) const SILENCE_MAX: Duration = Duration::from_secs(5);
-
 /// Set by the driver alone.
 #[derive(Clone, Debug)]
 pub(super) struct Standing {
@@ -23,6 +19,9 @@ pub(super) struct Standing {
     pub(super) last: LogIndex,
     /// When the log was last read or written. `None` with a log that no one else can have.
     pub(super) contact: Option<Instant>,
+    /// A leader that has shown no sign of life for this long is replaced; one that has not reached the log for this
+    /// long shows none.
+    pub(super) silence_max: Duration,
     /// All controllers that may lead, the lowest name first.
     pub(super) candidates: Arc<[String]>,
 }
@@ -33,7 +32,7 @@ pub(super) type Seen = watch::Receiver<Standing>;
 impl Standing {
     /// Whether the log was reached lately. A process that was frozen finds here that it was.
     fn in_contact(&self) -> bool {
-        self.contact.is_none_or(|contact| contact.elapsed() < SILENCE_MAX)
+        self.contact.is_none_or(|contact| contact.elapsed() < self.silence_max)
     }
 
     /// Whether it acts, as far as it can know.
@@ -77,6 +76,7 @@ mod tests {
             epoch: Epoch(3),
             last: LogIndex(4),
             contact: contact.map(|ago| Instant::now().checked_sub(ago).expect("a clock that has run")),
+            silence_max: Duration::from_secs(5),
             candidates: Arc::default(),
         }
     }

@@ -70,7 +70,7 @@ async fn find(shared: &Shared, name: TableName) -> Result<TableShow, ApiError> {
 pub(super) fn accept(reply: StatementReply) -> Result<(), ApiError> {
     match reply {
         StatementReply::Error { message } => Err(ApiError::of_statement(message)),
-        StatementReply::Ok | StatementReply::Rows { .. } => Ok(()),
+        StatementReply::Ok | StatementReply::Rows { .. } | StatementReply::Object(_) => Ok(()),
     }
 }
 

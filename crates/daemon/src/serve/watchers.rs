@@ -2,7 +2,7 @@
 
 use super::announce::Announcer;
 use super::meters::Meters;
-use super::standing::{SILENCE_MAX, Seen};
+use super::standing::Seen;
 use crate::shutdown::Shutdown;
 use control::Record;
 use control::state::State;
@@ -59,7 +59,8 @@ pub(super) async fn watch_the_lead(
         }
         let began = *since.get_or_insert_with(Instant::now);
         let due = told.is_none_or(|(at, _)| at.elapsed() >= cooldown);
-        if began.elapsed() < SILENCE_MAX + LEADERLESS_MAX || !due {
+        let silence_max = seen.borrow().silence_max;
+        if began.elapsed() < silence_max + LEADERLESS_MAX || !due {
             continue;
         }
         let unix = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());

@@ -11,6 +11,7 @@ mod execute;
 mod fence;
 mod hold;
 mod lanes;
+mod machine;
 mod names;
 mod parent;
 mod peers;
@@ -102,6 +103,7 @@ struct Sidecar {
     names: names::Names,
     fence: fence::Fence,
     peers: peers::Peers,
+    machine: machine::Report,
     ledger: poll::Ledger,
     lanes: lanes::Lanes,
     hold: hold::Hold,
@@ -218,6 +220,7 @@ impl Bound {
             names: names::Names::open(&options.dir)?,
             fence: fence::Fence::open(&options.dir)?,
             peers: peers::Peers::default(),
+            machine: machine::Report::default(),
             ledger: poll::Ledger::default(),
             hold: hold::Hold::default(),
             word: Mutex::new(Word { heard: None, hold_statements: HOLD_TIME_DEFAULT }),
@@ -242,6 +245,7 @@ impl Bound {
         if sidecar.controller.is_configured() {
             tasks.spawn(poll::run(Arc::clone(&sidecar), shutdown.clone()));
             tasks.spawn(peers::run(Arc::clone(&sidecar), shutdown.clone()));
+            tasks.spawn(machine::run(Arc::clone(&sidecar), shutdown.clone()));
         }
         if sidecar.upstream.is_some() {
             tasks.spawn(upstream::supervise(Arc::clone(&sidecar), shutdown.clone()));

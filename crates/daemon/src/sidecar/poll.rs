@@ -144,6 +144,7 @@ async fn ask(sidecar: Arc<Sidecar>) -> Asked {
         peers: sidecar.peers.seen(),
         results,
         running,
+        machine: sidecar.machine.take().map(Box::new),
     };
     let at = Instant::now();
     let answer = sidecar.controller.poll(&poll).await;

@@ -56,8 +56,8 @@ fn is_controllers(statement: &ShardingStatement, ours: &BTreeSet<TableName>, has
 
 async fn ask(sidecar: &Sidecar, request: &Request, statement: ShardingStatement) -> Response {
     let user = request.user.as_deref();
-    match sidecar.controller.statement(&sidecar.node, user, statement).await {
-        Ok(StatementReply::Ok) => Response::done(0),
+    match sidecar.controller.statement(&sidecar.node, user, statement).await.map(StatementReply::for_sql) {
+        Ok(StatementReply::Ok | StatementReply::Object(_)) => Response::done(0),
         Ok(StatementReply::Rows { columns, rows }) => Response::rows(&columns, &rows),
         Ok(StatementReply::Error { message }) => Response::error(&message),
         Err(error) => Response::error(&error.to_string()),

@@ -10,8 +10,8 @@ use control::backup::{Done, Job, JobEnd};
 use control::{Config, Controller, Effect, Input, PollAnswer, Record, RequestId};
 use model::wire::{ShardingStatement, SidecarPoll, StatementReply};
 use model::{
-    Command, CommandResult, Epoch, LogIndex, Millis, NodeId, Reach, Schema, Settings, StepId, TableName,
-    TableSpec,
+    Command, CommandResult, Epoch, LogIndex, Machine, Millis, NodeId, Reach, Schema, Settings, StepId,
+    TableName, TableSpec,
 };
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -81,11 +81,15 @@ pub struct World {
     pub busy: bool,
     /// Shards whose documents a backup has.
     pub saved: BTreeSet<u32>,
+    /// Those are lost on the way instead: nobody hears of them.
+    pub lost: bool,
     /// Ids acknowledged, by physical shard.
     pub acknowledged: BTreeMap<String, BTreeSet<i64>>,
     pub failed_writes: u64,
     /// Nodes whose disk is another one than before.
     pub impostors: BTreeSet<NodeId>,
+    /// What sidecars say of their machines.
+    pub machines: BTreeMap<NodeId, Machine>,
     log: Vec<Vec<u8>>,
     sidecars: BTreeMap<NodeId, Sidecar>,
     inputs: Vec<Input>,
@@ -126,9 +130,11 @@ impl World {
             jobs: Vec::new(),
             busy: false,
             saved: BTreeSet::new(),
+            lost: false,
             acknowledged: BTreeMap::new(),
             failed_writes: 0,
             impostors: BTreeSet::new(),
+            machines: BTreeMap::new(),
             log: Vec::new(),
             sidecars: BTreeMap::new(),
             inputs: Vec::new(),
@@ -142,6 +148,12 @@ impl World {
     }
 
     pub fn add_node(&mut self, n: usize) {
+        let machine = Machine {
+            disk_free_bytes: Some(1 << 40),
+            memory_available_bytes: Some(1 << 36),
+            ..Machine::default()
+        };
+        self.machines.insert(node(n), machine);
         self.nodes.add(&node(n));
         self.sidecars.insert(node(n), Sidecar::default());
     }
@@ -171,6 +183,13 @@ impl World {
                 && step.node.as_ref() == Some(id)
                 && step.work.class() == class
         })
+    }
+
+    /// The settings of [`config`] with a change, until the controller is restarted.
+    pub fn set(&mut self, change: impl FnOnce(&mut Settings)) {
+        let mut settings = config(0).settings;
+        change(&mut settings);
+        self.controller.set_settings(settings);
     }
 
     pub fn state(&self) -> &control::state::State {
@@ -250,6 +269,7 @@ impl World {
             peers,
             results: sidecar.results.clone(),
             running: Vec::new(),
+            machine: self.machines.get(id).cloned().map(Box::new),
         }
     }
 
@@ -266,7 +286,7 @@ impl World {
                 continue;
             }
             let fault = if self.is_refused(&command) {
-                Fault::Refused
+                if self.lost { Fault::Lost } else { Fault::Refused }
             } else if self.random.chance(self.command_faults) {
                 [Fault::Refused, Fault::Lost, Fault::ReplyLost][self.random.below(3)]
             } else {

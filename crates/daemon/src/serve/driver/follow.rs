@@ -94,6 +94,7 @@ impl Driver {
             epoch: state.epoch,
             last: state.last,
             contact: self.several.as_ref().map(|several| several.contact),
+            silence_max: self.start.silence_max(),
             candidates: self
                 .several
                 .as_ref()
@@ -230,6 +231,7 @@ impl Driver {
                 }
                 Message::Read(read) => read(&self.controller, now, unix),
                 Message::Lead { after } => asked = Some(after),
+                Message::Settings(settings) => self.take_settings(*settings),
                 // A poll that goes without an answer is sent again, to the leader; the rest was for the operator.
                 Message::Poll { .. }
                 | Message::Abandoned(_)

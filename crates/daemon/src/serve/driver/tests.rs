@@ -55,6 +55,7 @@ fn poll() -> (Message, oneshot::Receiver<super::super::desk::Orders>) {
         peers: BTreeMap::new(),
         results: Vec::new(),
         running: Vec::new(),
+        machine: None,
     };
     (Message::Poll { poll, reply }, orders)
 }

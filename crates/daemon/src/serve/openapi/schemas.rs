@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 pub(super) fn schemas() -> Value {
     let mut all = seen();
-    for more in [asked(), of_backups()] {
+    for more in [operated(), asked(), of_backups()] {
         if let (Some(all_fields), Value::Object(more)) = (all.as_object_mut(), more) {
             all_fields.extend(more);
         }
@@ -164,6 +164,58 @@ fn of_backups() -> Value {
     })
 }
 
+/// What orders and check-ups are answered with.
+fn operated() -> Value {
+    json!({
+        "RebalanceAnswer": {
+            "oneOf": [
+                { "$ref": "#/components/schemas/RebalanceDone" },
+                { "$ref": "#/components/schemas/RebalanceRefused" },
+                { "$ref": "#/components/schemas/RebalancePlan" },
+                { "$ref": "#/components/schemas/RebalanceProgress" },
+            ],
+            "description": "A dry run gives a plan, `status` the progress; a refusal has status 409, an exception 500",
+        },
+        "RebalanceDone": object(&[
+            ("success", "boolean"), ("message", "string"), ("operation", "integer?"), ("status", "string"),
+        ]),
+        "RebalanceRefused": object(&[
+            ("success", "boolean"), ("reason", "string"), ("details", "~Preflight"), ("status", "~string"),
+            ("error", "~string"),
+        ]),
+        "Preflight": object(&[("can_proceed", "boolean"), ("checks", "{boolean}"), ("reasons", "{string}")]),
+        "RebalancePlan": object(&[
+            ("table", "string"), ("moves", "[PlannedMove]"), ("tables", "[string]"), ("copies", "integer"),
+            ("lower_bound", "integer"), ("shard_copies", "integer"), ("bytes", "integer"), ("groups", "integer"),
+            ("expected_write_stall_ms", "integer?"), ("eta_seconds", "integer"), ("preflight", "Preflight"),
+        ]),
+        "PlannedMove": object(&[
+            ("group", "string"), ("tables", "[string]"), ("shards", "integer"), ("bytes", "integer"),
+            ("from", "string?"), ("to", "string?"), ("reason", "string"),
+        ]),
+        "RebalanceProgress": object(&[
+            ("table", "string"), ("status", "string"), ("queue_items_pending", "integer"),
+            ("transfers_total", "integer"), ("transfers_done", "integer"), ("bytes_total", "integer"),
+            ("bytes_done", "integer"), ("progress_percentage", "number"), ("estimated_completion", "integer?"),
+            ("last_activity", "integer?"), ("held", "string?"), ("waits_for", "string?"),
+        ]),
+        "RecoveryReport": object(&[
+            ("timestamp", "integer"), ("actions_taken", "[string]"), ("tables_recovered", "[string]"),
+            ("issues_remaining", "[string]"),
+        ]),
+        "CleanUpReport": object(&[
+            ("timestamp", "integer"), ("orphaned_temporary_clusters", "integer"),
+            ("failed_operation_groups", "integer"), ("finished_queue_items", "integer"),
+            ("stale_state", "integer"), ("actions_taken", "[string]"),
+        ]),
+        "Health": object(&[
+            ("overall_status", "string"), ("timestamp", "integer"), ("checks", "{HealthCheck}"),
+            ("issues", "[string]"), ("warnings", "[string]"), ("recommendations", "[string]"),
+        ]),
+        "HealthCheck": object(&[("status", "string"), ("message", "string")]),
+    })
+}
+
 /// What comes in, and what sidecars exchange.
 fn asked() -> Value {
     json!({
@@ -183,7 +235,11 @@ fn asked() -> Value {
         "SidecarPoll": object(&[
             ("node", "string"), ("uuid", "string"), ("run", "string"), ("taken", "integer"), ("log_id", "string?"), ("epoch", "integer"),
             ("names_version", "integer"), ("peers", "{string}"), ("results", "[CommandResult]"),
-            ("running", "~[CommandId]"),
+            ("running", "~[CommandId]"), ("machine", "~Machine?"),
+        ]),
+        "Machine": object(&[
+            ("disk_free_bytes", "integer?"), ("memory_available_bytes", "integer?"),
+            ("replication_ports", "integer?"), ("query_p99_ms", "integer?"), ("shard_bytes", "{integer}"),
         ]),
         "SidecarOrders": object(&[
             ("log_id", "string"), ("epoch", "integer"), ("lead", "string"), ("last", "integer"), ("names_version", "integer"),

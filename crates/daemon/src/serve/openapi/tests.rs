@@ -6,10 +6,14 @@ use model::api::{
     OperationSummary, Problem, QueueMetrics, RebalancingMetrics, ShardPlacement, Silence, SilenceList,
     TableList, TableShow, TableSummary,
 };
+use model::operate::{
+    CleanUpReport, Health, HealthCheck, PlannedMove, Preflight, RebalancePlan, RebalanceProgress,
+    RebalanceReply, RecoveryReport, Refused,
+};
 use model::wire::{Order, SidecarOrders, SidecarPoll, StatementReply, StatementRequest, TableNameEntry};
 use model::{
-    Action, Command, CommandId, CommandResult, Content, Epoch, GroupId, NodeId, OperationId, Outcome, Reach,
-    StepId, TableName,
+    Action, Command, CommandId, CommandResult, Content, Epoch, GroupId, Machine, NodeId, OperationId,
+    Outcome, Reach, StepId, TableName,
 };
 use serde::Serialize;
 use std::collections::BTreeSet;
@@ -153,9 +157,98 @@ fn what_people_read_is_as_described() {
         "Dashboard",
         &Dashboard { timestamp: 0, overall_status: status, rebalancing, queue, cluster, alerts: vec![alert] },
     );
-    fits("ConfigShow", &Loaded::profile(Environment::Development).show());
     let text = String::new;
+    fits("ConfigShow", &Loaded::profile(Environment::Development).show());
+    let check = HealthCheck { status: text(), message: text() };
+    let health = Health {
+        overall_status: text(),
+        timestamp: 0,
+        checks: [("nodes".to_owned(), check)].into(),
+        issues: vec![text()],
+        warnings: vec![text()],
+        recommendations: vec![text()],
+    };
+    fits("Health", &health);
     fits("Problem", &Problem { kind: text(), title: text(), status: 400, detail: text(), hint: text() });
+}
+
+#[test]
+fn what_orders_are_answered_with_is_as_described() {
+    let (node, table) = (NodeId::new("h:1").ok(), TableName::new("t").expect("valid"));
+    let text = String::new;
+    let details = Preflight {
+        can_proceed: false,
+        checks: [("table_exists".to_owned(), false)].into(),
+        reasons: [("table_exists".to_owned(), text())].into(),
+    };
+    fits("RebalanceDone", &RebalanceReply::done("m", Some(1), "queued"));
+    for reason in [
+        Refused::PreflightFailed { details: details.clone() },
+        Refused::AlreadyRunning { status: text() },
+        Refused::Exception { error: text() },
+    ] {
+        fits("RebalanceRefused", &RebalanceReply::refused(reason));
+    }
+    let planned = PlannedMove {
+        group: text(),
+        tables: vec![table.clone()],
+        shards: 1,
+        bytes: 1,
+        from: None,
+        to: node,
+        reason: text(),
+    };
+    let plan = RebalancePlan {
+        table: table.clone(),
+        moves: vec![planned],
+        tables: vec![table.clone()],
+        copies: 1,
+        lower_bound: 1,
+        shard_copies: 1,
+        bytes: 1,
+        groups: 1,
+        expected_write_stall_ms: Some(1),
+        eta_seconds: 1,
+        preflight: details,
+    };
+    fits("RebalancePlan", &plan);
+    let progress = RebalanceProgress {
+        table: table.clone(),
+        status: text(),
+        queue_items_pending: 0,
+        transfers_total: 0,
+        transfers_done: 0,
+        bytes_total: 0,
+        bytes_done: 0,
+        progress_percentage: 100.0,
+        estimated_completion: None,
+        last_activity: Some(1),
+        held: None,
+        waits_for: Some(text()),
+    };
+    fits("RebalanceProgress", &progress);
+    let report = RecoveryReport { tables_recovered: vec![table], ..RecoveryReport::default() };
+    fits("RecoveryReport", &report);
+    fits("CleanUpReport", &CleanUpReport { actions_taken: vec![text()], ..CleanUpReport::default() });
+}
+
+#[test]
+fn replies_have_the_fields_that_scripts_read() {
+    let json = |reply: RebalanceReply| serde_json::to_value(reply).expect("JSON");
+    assert_eq!(
+        json(RebalanceReply::done("2 groups move", Some(7), "queued")),
+        json!({ "success": true, "message": "2 groups move", "operation": 7, "status": "queued" })
+    );
+    let running = Refused::AlreadyRunning { status: "running".to_owned() };
+    assert_eq!(
+        json(RebalanceReply::refused(running)),
+        json!({ "success": false, "reason": "already_running", "status": "running" })
+    );
+    let failed = Refused::Exception { error: "no".to_owned() };
+    let refused = json(RebalanceReply::refused(failed.clone()));
+    assert_eq!(refused, json!({ "success": false, "reason": "exception", "error": "no" }));
+    let back: RebalanceReply = serde_json::from_value(refused).expect("read");
+    assert_eq!(back, RebalanceReply::refused(failed));
 }
 
 #[test]
@@ -176,6 +269,10 @@ fn what_sidecars_exchange_is_as_described() {
         peers: [(node.clone(), Reach::Silent)].into(),
         results: vec![done, refused],
         running: vec![id],
+        machine: Some(Box::new(Machine {
+            shard_bytes: [("system.t_s0".to_owned(), 1)].into(),
+            ..Machine::default()
+        })),
     };
     fits("SidecarPoll", &poll);
     let action = Action::JoinCluster { group: GroupId::new("g").expect("valid"), at: node.clone() };
