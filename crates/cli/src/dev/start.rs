@@ -9,6 +9,7 @@ use crate::load::{Client, Fault, clusters_of};
 use crate::output::CommandError;
 use crate::story::Story;
 use model::NodeId;
+use model::api::Alert;
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
@@ -133,9 +134,7 @@ impl Cluster {
         let deadline = Instant::now() + SETTLE_TIMEOUT;
         loop {
             let alerts = self.api().dashboard().await?.alerts;
-            let Some(open) = alerts.into_iter().find(|alert| WITHHELD.contains(&alert.kind.as_str())) else {
-                return Ok(None);
-            };
+            let Some(open) = alerts.into_iter().find(withholds) else { return Ok(None) };
             if Instant::now() > deadline {
                 return Ok(Some(format!("{}; {}", open.message, open.action)));
             }
@@ -315,4 +314,33 @@ async fn wait_or_fail(process: &mut Process, deadline: Instant) -> Result<(), Co
     }
     tokio::time::sleep(LOOK_EVERY).await;
     Ok(())
+}
+
+/// Whether a table is not routed now. What is over is still listed for a while.
+fn withholds(alert: &Alert) -> bool {
+    alert.state == "firing" && WITHHELD.contains(&alert.kind.as_str())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeMap;
+
+    #[test]
+    fn an_alert_that_is_over_keeps_nobody_waiting() {
+        let alert = |kind: &str, state: &str| Alert {
+            level: "critical".to_owned(),
+            kind: kind.to_owned(),
+            message: String::new(),
+            action: String::new(),
+            since: 0,
+            labels: BTreeMap::new(),
+            state: state.to_owned(),
+            silenced_until: None,
+        };
+        for kind in WITHHELD {
+            assert!(withholds(&alert(kind, "firing")) && !withholds(&alert(kind, "resolved")), "{kind}");
+        }
+        assert!(!withholds(&alert("under_replicated", "firing")));
+    }
 }
