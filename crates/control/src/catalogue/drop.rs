@@ -58,3 +58,27 @@ fn dissolve(steps: &mut Steps, id: &GroupId, group: &Group, tables: &[String], a
         before = vec![left];
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::Record;
+
+    /// One that was only cut off has its route still when it is back, and the copies' EXIT waits until it has not.
+    #[test]
+    fn a_lost_node_is_to_lose_its_route_too() {
+        let node = |n: u16| NodeId::new(format!("127.0.0.1:{n}")).expect("valid");
+        let mut state = State::default();
+        for record in [
+            Record::NodeAdded { node: node(1), uuid: "1".to_owned(), unix: 0 },
+            Record::NodeAdded { node: node(2), uuid: "2".to_owned(), unix: 0 },
+            Record::NodeLost { node: node(2), unix: 0 },
+        ] {
+            state.apply(&record).expect("it follows");
+        }
+        let table = TableName::new("t").expect("valid");
+        let operation = drop_table(&state, OperationId(1), &table, 0);
+        let unrouted: Vec<Option<NodeId>> = operation.steps.iter().map(|step| step.node.clone()).collect();
+        assert_eq!(unrouted, [Some(node(1)), Some(node(2))]);
+    }
+}

@@ -74,24 +74,6 @@ fn a_node_that_returns_in_time_costs_nothing_and_later_is_cleaned() {
     world.settle();
 }
 
-/// It still has its route, and nobody else would take it away: the drop would wait for that for ever.
-#[test]
-fn a_drop_that_began_while_a_node_was_cut_off_takes_its_route_away_when_it_is_back() {
-    let mut world = warmed_up(8, 4);
-    made(&mut world, "t", 12, 2);
-    world.settle();
-    world.kill(&node(4));
-    world.until("the loss", |world| world.state().nodes[&node(4)].lost);
-    let request = world.drop("t");
-    world.until("the drop's beginning", |world| {
-        world.state().operations.values().any(|operation| operation.name() == "drop")
-    });
-    world.nodes.reconnect(&node(4));
-    world.until("the drop", |world| world.answers.contains_key(&request));
-    world.settle();
-    assert_eq!(world.nodes.route(&node(4), "t"), None);
-}
-
 /// The command is known to nobody any more, and its deadline is minutes away.
 #[test]
 fn a_join_that_dies_with_its_node_holds_nothing_up() {

@@ -170,15 +170,6 @@ impl Nodes {
         }
     }
 
-    /// The node can be reached again after it could not: it has never stopped, and still has its routes.
-    pub fn reconnect(&mut self, id: &NodeId) {
-        let rejoins_at = self.now + Millis(6_000);
-        if let Some(node) = self.by_id.get_mut(id) {
-            node.live = true;
-            node.rejoins_at = Some(rejoins_at);
-        }
-    }
-
     /// Time passes: nodes that came back rejoin what has a primary elsewhere, with the donor's content.
     pub fn catch_up(&mut self, now: Millis) {
         self.now = now;
