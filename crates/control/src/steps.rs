@@ -266,7 +266,10 @@ impl Controller {
                 self.send_checked(operation, id, &step, action, false, since);
             }
             Err(Gate::Look(nodes)) => self.look(&nodes, since),
-            Err(_) => {}
+            Err(Gate::Wait(why) | Gate::Refuse(why)) => {
+                self.flights.waits.insert(key, why);
+            }
+            Err(Gate::Go) => {}
         }
     }
 

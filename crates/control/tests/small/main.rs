@@ -7,6 +7,7 @@ mod operate;
 mod operations;
 mod orders;
 mod rules;
+mod sagas;
 mod total_loss;
 mod world;
 

@@ -438,7 +438,10 @@ impl World {
         self.until("rest", |world| world.state().operations.is_empty());
         let mut quiet = 0;
         self.until("lasting rest", |world| {
-            quiet = if world.state().operations.is_empty() { quiet + 1 } else { 0 };
+            // A cleaning that failed is tried again after a pause.
+            let left = |node: &NodeId| world.nodes.is_live(node) && world.state().nodes.contains_key(node);
+            let clean = !world.state().leftovers.keys().any(left);
+            quiet = if clean && world.state().operations.is_empty() { quiet + 1 } else { 0 };
             quiet > 240
         });
         self.check();
