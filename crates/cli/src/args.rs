@@ -63,6 +63,8 @@ pub struct Common {
 pub enum Command {
     Demo(DemoArgs),
     Dev(DevArgs),
+    #[command(hide = true)]
+    RunSearchd(RunSearchdArgs),
     Node(NodeArgs),
     Serve(ServeArgs),
     Sidecar(SidecarArgs),
@@ -165,7 +167,7 @@ pub struct DemoArgs {
     pub seed: u64,
 }
 
-/// Runs a cluster of embedded engines with a controller until Ctrl-C.
+/// Runs a cluster of embedded engines, or of real searchd nodes, with a controller until Ctrl-C.
 ///
 /// For trying, developing and testing. The directory keeps everything: started again, `dev` finds its cluster and
 /// data. While it runs, DIR/cluster.json says where everything listens.
@@ -197,6 +199,19 @@ pub struct DevRun {
     /// HTTP port of node 1; the others follow. Default: free ports
     #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
     pub http_base: Option<u16>,
+    /// A searchd binary: the nodes of a new cluster are real ones, with this program as their sidecar
+    #[arg(long, value_name = "PATH")]
+    pub searchd: Option<PathBuf>,
+}
+
+/// Becomes a searchd; `dev` starts its real nodes by it.
+#[derive(Clone, Debug, Args)]
+pub struct RunSearchdArgs {
+    #[arg(long)]
+    pub program: PathBuf,
+    /// Its configuration
+    #[arg(long)]
+    pub file: PathBuf,
 }
 
 #[derive(Clone, Debug, Subcommand)]
@@ -356,8 +371,8 @@ pub struct SidecarArgs {
     /// The command of another sidecar that gets whatever is not about sharded tables
     #[arg(long, value_name = "COMMAND")]
     pub upstream: Option<String>,
-    /// Where replication groups listen (`gmcast.listen_addr`); by default Galera listens on every address
-    #[arg(long, value_name = "ADDRESS")]
+    /// Where replication groups listen, without a port (`gmcast.listen_addr`); by default on every address
+    #[arg(long, value_name = "tcp://ADDRESS")]
     pub galera_listen: Option<String>,
     /// How many threads, as searchd gives it
     #[arg(long, hide = true)]

@@ -15,7 +15,6 @@ use std::process::Stdio;
 
 #[test]
 fn mistakes_in_the_command_line_exit_with_2_in_one_line() {
-    common::no_searchd();
     for line in [
         "gate",
         "rebalance begin t",
@@ -23,6 +22,7 @@ fn mistakes_in_the_command_line_exit_with_2_in_one_line() {
         "demo --nodes 2 --rf 3",
         "demo --docs /nonexistent/file.jsonl",
         "dev --mysql-base 70000",
+        "dev --searchd /nonexistent/searchd",
         "serve",
         "serve --dir /nonexistent/dir --store http://127.0.0.1:2379/p",
         "serve --dir /nonexistent/dir --store etcd://127.0.0.1:2379",

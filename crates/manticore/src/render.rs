@@ -9,7 +9,7 @@ use model::{Action, NodeId, Route, RouteSpec, Schema};
 pub struct RenderContext {
     /// The node the statements are for: its own shards of RF=1 tables become `local=`.
     pub own: NodeId,
-    /// `gmcast.listen_addr` (`tcp://10.0.0.1:0`), when configured; otherwise Galera binds to all addresses.
+    /// `gmcast.listen_addr` (`tcp://10.0.0.1`), when configured; otherwise Galera binds to all addresses.
     pub galera_listen: Option<String>,
     /// Whether the action's group was seen to have this node as its only member: then ADD takes all tables in one
     /// statement, else one each.
@@ -290,14 +290,14 @@ evs.keepalive_period=PT0.3S;evs.inactive_check_period=PT0.3S' as options";
         let group = GroupId::new("ab000000000000000000000000000000").expect("valid");
         let tables = vec!["system.t_s0".to_owned(), "system.t_s1".to_owned()];
         let alone =
-            RenderContext { only_member: true, galera_listen: Some("tcp://10.0.0.1:0".into()), ..context() };
+            RenderContext { only_member: true, galera_listen: Some("tcp://10.0.0.1".into()), ..context() };
         let add = Action::AddTables { group: group.clone(), tables };
         assert_eq!(
             texts(&add, &alone),
             ["ALTER CLUSTER ab000000000000000000000000000000 ADD system.t_s0,system.t_s1"]
         );
         let create = texts(&Action::CreateCluster { group }, &alone);
-        assert!(create[0].contains(";gmcast.listen_addr=tcp://10.0.0.1:0' as options"), "{create:?}");
+        assert!(create[0].contains(";gmcast.listen_addr=tcp://10.0.0.1' as options"), "{create:?}");
     }
 
     #[test]

@@ -31,10 +31,12 @@ pub async fn run(cli: Cli) -> Result<(), CommandError> {
                 api: run.api,
                 mysql_base: run.mysql_base,
                 http_base: run.http_base,
+                searchd: run.searchd,
                 config: common.config,
             };
             dev::run(&run.dir, options, common.output).await
         }
+        Command::RunSearchd(args) => Err(dev::become_searchd(&args.program, &args.file)),
         Command::Node(NodeArgs { command: Some(NodeCommand::List), .. }) => ask::nodes(&common).await,
         Command::Node(NodeArgs { command: Some(order), .. }) => orders::node(&common, order).await,
         Command::Node(NodeArgs { command: None, run: Some(run) }) => processes::node(run).await,

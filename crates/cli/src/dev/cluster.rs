@@ -3,7 +3,8 @@
 use super::layout::{ClusterFile, ClusterNode, Layout, Member, State};
 use super::ports::{Ports, check, loopback};
 use super::process::Process;
-use super::start::new_state;
+use super::searchd::{self, REPLICATION_PORTS};
+use super::start::{CLUSTER_OPTIONS, new_state};
 use crate::api::Api;
 use crate::load::Endpoint;
 use crate::output::{CommandError, Failure};
@@ -22,6 +23,8 @@ pub struct ClusterOptions {
     /// Node n listens for MySQL on this port plus n − 1.
     pub mysql_base: Option<u16>,
     pub http_base: Option<u16>,
+    /// The searchd that the nodes are; without one they are embedded engines.
+    pub searchd: Option<PathBuf>,
     /// Settings of the controller.
     pub config: Option<PathBuf>,
 }
@@ -42,16 +45,17 @@ pub struct Cluster {
 
 impl Cluster {
     /// Takes `dir` with the cluster that is there, or lays out a new one; nothing runs yet.
-    pub fn open(dir: &Path, options: ClusterOptions) -> Result<Self, CommandError> {
+    pub fn open(dir: &Path, mut options: ClusterOptions) -> Result<Self, CommandError> {
+        options.searchd = options.searchd.as_deref().map(searchd::program).transpose()?;
         let layout = Layout::take(dir)?;
         layout.remove_cluster_file();
         let found = layout.read_state()?;
         let seed = u64::from(std::process::id()) << 32 ^ layout.dir().as_os_str().len() as u64;
-        let known = found.iter().flat_map(|state| state.members.iter().flat_map(|one| [one.mysql, one.http]));
+        let known = found.iter().flat_map(|state| state.members.iter().flat_map(Member::ports));
         let mut ports = Ports::new(seed, known);
         let is_new = found.is_none();
         let mut state = match found {
-            Some(state) => state,
+            Some(state) => state.with_searchd(options.searchd.as_deref())?,
             None => new_state(&options, &mut ports)?,
         };
         if let Some(api) = options.api {
@@ -121,6 +125,12 @@ impl Cluster {
             number,
             mysql: self.ports.free()?,
             http: self.ports.free()?,
+            replication: self
+                .state
+                .searchd
+                .as_ref()
+                .map(|_| self.ports.row(REPLICATION_PORTS))
+                .transpose()?,
             joined: false,
             down: false,
             stopped: None,
@@ -268,20 +278,19 @@ impl Cluster {
     pub(super) fn spawn_node(&mut self, number: u32) -> Result<(), CommandError> {
         let dir = self.layout.node(number);
         let log = self.layout.log(&format!("node{number}"));
-        let sidecar = self.sidecar_arguments(number)?;
+        let sidecar = self.sidecar_command(number)?;
         let member = self.member_mut(number)?;
         member.down = false;
         member.stopped = None;
         let (mysql, http) = (loopback(member.mysql), loopback(member.http));
         check(mysql, &format!("node {number}"), "--mysql-base")?;
         check(http, &format!("node {number}"), "--http-base")?;
-        let mut arguments = vec![
-            "node".to_owned(),
-            format!("--dir={}", dir.display()),
-            format!("--mysql={mysql}"),
-            format!("--http={http}"),
-        ];
-        arguments.extend(sidecar);
+        let arguments = match &self.state.searchd {
+            Some(program) => {
+                searchd::prepare(&self.layout, program, self.find(&number.to_string())?, &sidecar)?
+            }
+            None => embedded(&dir, mysql, http, &sidecar),
+        };
         // Before the process: a node that may have written since is not the one that was stopped cleanly.
         self.write_state()?;
         let process = Process::start(&format!("node {number}"), &arguments, &log)?;
@@ -289,24 +298,29 @@ impl Cluster {
         Ok(())
     }
 
-    /// What a node is told of its sidecar: this very program, as searchd's `buddy_path` names it.
-    fn sidecar_arguments(&self, number: u32) -> Result<Vec<String>, CommandError> {
+    /// The command of a node's sidecar: this very program, as searchd's `buddy_path` names it.
+    fn sidecar_command(&self, number: u32) -> Result<Vec<String>, CommandError> {
         let program = std::env::current_exe().map_err(|error| {
             CommandError::failed(format!("this program cannot find itself: {error}"), "start it by its path")
         })?;
         let dir = self.layout.node(number);
         let member = self.find(&number.to_string())?;
-        let arguments = [
+        let mut command = vec![
+            program.display().to_string(),
             "sidecar".to_owned(),
-            format!("--dir={}", dir.join("sidecar").display()),
+            format!("--dir={}", searchd::sidecar_dir(&dir).display()),
             format!("--data-dir={}", node::data_dir(&dir).display()),
             format!("--mysql={}", loopback(member.mysql)),
             format!("--controller={}", self.api.url()),
             format!("--token-file={}", self.layout.token_file().display()),
         ];
-        let mut told = vec![format!("--sidecar={}", program.display())];
-        told.extend(arguments.iter().map(|argument| format!("--sidecar-arg={argument}")));
-        Ok(told)
+        command.extend(self.state.searchd.iter().map(|_| searchd::sidecar_flag()));
+        Ok(command)
+    }
+
+    /// Options with which nodes enter the user's cluster.
+    pub(super) fn cluster_options(&self) -> String {
+        self.state.searchd.as_ref().map_or_else(|| CLUSTER_OPTIONS.to_owned(), |_| searchd::cluster_options())
     }
 
     fn write_cluster_file(&self) -> Result<(), CommandError> {
@@ -363,4 +377,18 @@ impl Cluster {
             .find(|member| member.number == number)
             .ok_or_else(|| CommandError::failed(format!("there is no node {number}"), "report this"))
     }
+}
+
+/// The arguments of an embedded node.
+fn embedded(dir: &Path, mysql: SocketAddr, http: SocketAddr, sidecar: &[String]) -> Vec<String> {
+    let mut arguments = vec![
+        "node".to_owned(),
+        format!("--dir={}", dir.display()),
+        format!("--mysql={mysql}"),
+        format!("--http={http}"),
+    ];
+    let (program, rest) = sidecar.split_at(sidecar.len().min(1));
+    arguments.extend(program.iter().map(|program| format!("--sidecar={program}")));
+    arguments.extend(rest.iter().map(|argument| format!("--sidecar-arg={argument}")));
+    arguments
 }

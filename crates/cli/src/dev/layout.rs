@@ -1,6 +1,7 @@
 //! The directory of a development cluster: who is in it, on which ports, and in which order it was stopped.
 
 use super::ports::loopback;
+use super::searchd::REPLICATION_PORTS;
 use crate::load::Endpoint;
 use crate::output::{CommandError, Failure};
 use model::NodeId;
@@ -16,6 +17,9 @@ pub struct Member {
     pub number: u32,
     pub mysql: u16,
     pub http: u16,
+    /// The first of the ports for replication; only a real searchd has them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replication: Option<u16>,
     /// Whether it has been made a member of the cluster `c`.
     pub joined: bool,
     /// Killed or stopped by hand: it stays down until it is started by hand.
@@ -31,6 +35,12 @@ impl Member {
         NodeId::new(loopback(self.http).to_string()).unwrap_or_else(|error| unreachable!("{error}"))
     }
 
+    /// Every port that it listens on.
+    pub fn ports(&self) -> impl Iterator<Item = u16> {
+        let replication = self.replication.map(|first| first..first + REPLICATION_PORTS);
+        [self.mysql, self.http].into_iter().chain(replication.into_iter().flatten())
+    }
+
     pub fn endpoint(&self) -> Endpoint {
         Endpoint { node: self.id(), mysql: loopback(self.mysql) }
     }
@@ -41,10 +51,25 @@ impl Member {
 pub struct State {
     /// `HOST:PORT` of the controller's API.
     pub api: String,
+    /// The searchd that the nodes are; without one they are embedded engines.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub searchd: Option<PathBuf>,
     pub members: Vec<Member>,
 }
 
 impl State {
+    /// The same cluster with another searchd, or with the one it has. A cluster's nodes do not change their kind.
+    pub fn with_searchd(self, program: Option<&Path>) -> Result<Self, CommandError> {
+        match program {
+            None => Ok(self),
+            Some(_) if self.searchd.is_none() && !self.members.is_empty() => Err(CommandError::usage(
+                "the cluster of this directory has embedded nodes, and --searchd names another kind",
+                "leave --searchd out, or choose another --dir",
+            )),
+            Some(program) => Ok(Self { searchd: Some(program.to_owned()), ..self }),
+        }
+    }
+
     /// The member that a person names by id or by number.
     pub fn find(&self, name: &str) -> Option<&Member> {
         let number = name.parse::<u32>().ok();
@@ -203,7 +228,7 @@ mod tests {
 
     fn member(number: u32, stopped: Option<u64>, down: bool) -> Member {
         let port = 20_000 + number as u16;
-        Member { number, mysql: port, http: port + 100, joined: true, down, stopped }
+        Member { number, mysql: port, http: port + 100, replication: None, joined: true, down, stopped }
     }
 
     #[test]
@@ -214,17 +239,33 @@ mod tests {
             member(3, None, false),
             member(4, Some(9), true),
         ];
-        let state = State { api: "127.0.0.1:1".into(), members };
+        let state = State { api: "127.0.0.1:1".into(), searchd: None, members };
         assert_eq!(state.start_order(), [2, 1, 3]);
     }
 
     #[test]
     fn a_node_is_found_by_number_or_id() {
-        let state =
-            State { api: String::new(), members: vec![member(1, None, false), member(2, None, false)] };
+        let state = State {
+            api: String::new(),
+            searchd: None,
+            members: vec![member(1, None, false), member(2, None, false)],
+        };
         assert_eq!(state.find("2").map(|member| member.number), Some(2));
         assert_eq!(state.find("127.0.0.1:20101").map(|member| member.number), Some(1));
         assert_eq!(state.find("3"), None);
+    }
+
+    #[test]
+    fn a_cluster_keeps_its_kind_of_nodes() {
+        let program = Path::new("/new/searchd");
+        let embedded = State { members: vec![member(1, None, false)], ..State::default() };
+        assert_eq!(embedded.clone().with_searchd(None).expect("the same"), embedded);
+        let refused = embedded.clone().with_searchd(Some(program)).expect_err("another kind");
+        assert_eq!(refused.failure, Failure::Usage);
+        let real = State { searchd: Some("/old/searchd".into()), ..embedded };
+        assert_eq!(real.clone().with_searchd(None).expect("the same"), real);
+        let newer = real.with_searchd(Some(program)).expect("another program");
+        assert_eq!(newer.searchd.as_deref(), Some(program));
     }
 
     #[test]
@@ -236,7 +277,8 @@ mod tests {
         drop(held);
         let again = Layout::take(dir.path()).expect("free again");
         assert_eq!(again.read_state().expect("readable"), None);
-        let state = State { api: "127.0.0.1:1".into(), members: vec![member(1, Some(1), false)] };
+        let state =
+            State { api: "127.0.0.1:1".into(), searchd: None, members: vec![member(1, Some(1), false)] };
         again.write_state(&state).expect("written");
         assert_eq!(again.read_state().expect("readable"), Some(state));
     }

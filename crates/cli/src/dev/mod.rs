@@ -1,4 +1,4 @@
-//! A whole cluster of embedded engines as child processes: `dev`, and the ground that `demo` stands on.
+//! A whole cluster as child processes, of embedded engines or of real searchd: `dev`, and the ground that `demo` stands on.
 
 mod cluster;
 mod layout;
@@ -6,6 +6,7 @@ mod ports;
 mod process;
 mod remote;
 mod run;
+mod searchd;
 mod start;
 
 pub use cluster::{Cluster, ClusterOptions};
@@ -14,6 +15,7 @@ pub use ports::Ports;
 pub use process::{die_with_parent, resident_bytes};
 pub use remote::{Request, ask};
 pub use run::run;
+pub use searchd::become_searchd;
 
 /// Where `dev` keeps its cluster when nothing else is said.
 pub const DEFAULT_DIR: &str = ".shardwright";

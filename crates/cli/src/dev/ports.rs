@@ -43,6 +43,20 @@ impl Ports {
         ))
     }
 
+    /// The first of so many free ports in a row.
+    pub fn row(&mut self, count: u16) -> Result<u16, CommandError> {
+        for _ in 0..TRIES {
+            let first = (LOWEST + self.random.below(HIGHEST - LOWEST - u64::from(count))) as u16;
+            let mut row = first..first + count;
+            if row.all(|port| !self.given.contains(&port) && is_free(loopback(port)).is_ok()) {
+                self.given.extend(first..first + count);
+                return Ok(first);
+            }
+        }
+        let message = format!("no {count} free ports in a row between {LOWEST} and {HIGHEST} on 127.0.0.1");
+        Err(CommandError::failed(message, "stop something that listens there"))
+    }
+
     /// A port that was asked for.
     pub fn take(&mut self, port: u16, what: &str, option: &str) -> Result<u16, CommandError> {
         check(loopback(port), what, option)?;
@@ -76,6 +90,10 @@ mod tests {
         let first = ports.free().expect("a port");
         assert_ne!(first, ports.free().expect("a port"));
         assert!(ports.take(first, "node 1", "--mysql-base").is_err());
+        let row = ports.row(64).expect("a row");
+        assert!(ports.take(row + 63, "node 1", "--mysql-base").is_err());
+        let other = ports.row(64).expect("another");
+        assert!(other.abs_diff(row) >= 64, "{row} and {other} overlap");
         let listener = TcpListener::bind(loopback(0)).expect("a port");
         let taken = listener.local_addr().expect("an address").port();
         let error = ports.take(taken, "node 2", "--http-base").expect_err("taken");

@@ -8,8 +8,8 @@ use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 use tokio::process::{Child, Command};
 
-/// How long a process may take to stop cleanly before it is killed.
-const STOP_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a process may take to stop cleanly before it is killed; a searchd with many clusters takes longest.
+const STOP_TIMEOUT: Duration = Duration::from_secs(30);
 const LOOK_EVERY: Duration = Duration::from_millis(10);
 /// The end of a log that an error quotes.
 const LOG_TAIL_BYTES: u64 = 600;

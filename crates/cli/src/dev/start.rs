@@ -5,6 +5,7 @@ use super::cluster::{Cluster, ClusterOptions};
 use super::layout::{Member, State};
 use super::ports::{Ports, check, loopback};
 use super::process::Process;
+use super::searchd::REPLICATION_PORTS;
 use crate::load::{Client, Fault, clusters_of};
 use crate::output::CommandError;
 use crate::story::Story;
@@ -167,7 +168,7 @@ impl Cluster {
 
     /// Makes a node a member of the cluster `c`, which the first one makes.
     pub(super) async fn join(&mut self, number: u32) -> Result<(), CommandError> {
-        let options = format!("'{CLUSTER_OPTIONS}' AS options");
+        let options = format!("'{}' AS options", self.cluster_options());
         let member = self.running_members().into_iter().find(|member| member.joined).map(Member::id);
         if member.is_some() {
             self.make_primary().await?;
@@ -282,6 +283,7 @@ fn is_hasty(message: &str) -> bool {
 
 /// The members of a new cluster, on the ports that were asked for or on free ones.
 pub(super) fn new_state(options: &ClusterOptions, ports: &mut Ports) -> Result<State, CommandError> {
+    let searchd = options.searchd.clone();
     let mut members = Vec::new();
     for number in 1..=options.nodes {
         let mut port = |base: Option<u16>, option: &str| match base {
@@ -297,10 +299,11 @@ pub(super) fn new_state(options: &ClusterOptions, ports: &mut Ports) -> Result<S
         };
         let mysql = port(options.mysql_base, "--mysql-base")?;
         let http = port(options.http_base, "--http-base")?;
-        members.push(Member { number, mysql, http, joined: false, down: false, stopped: None });
+        let replication = searchd.as_ref().map(|_| ports.row(REPLICATION_PORTS)).transpose()?;
+        members.push(Member { number, mysql, http, replication, joined: false, down: false, stopped: None });
     }
     let api = loopback(ports.free()?).to_string();
-    Ok(State { api, members })
+    Ok(State { api, searchd, members })
 }
 
 /// One look further at a process that does not answer yet.

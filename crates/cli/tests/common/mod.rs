@@ -100,6 +100,7 @@ impl Dev {
         let child = shardwright()
             .args(["dev", "--nodes", &nodes.to_string(), "--dir"])
             .arg(dir)
+            .args(searchd().map(|path| format!("--searchd={path}")))
             .stdin(Stdio::null())
             .stdout(log.try_clone().expect("a log"))
             .stderr(log)
@@ -196,7 +197,8 @@ pub fn processes_of(dir: &Path) -> Vec<String> {
         };
         let line = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
         let line = String::from_utf8_lossy(&line).replace('\0', " ");
-        if pid != own && line.contains(&name) && line.contains("shardwright") {
+        let is_ours = line.contains("shardwright") || line.contains("searchd");
+        if pid != own && line.contains(&name) && is_ours {
             found.push(format!("{pid} {line}"));
         }
     }
@@ -252,12 +254,15 @@ pub fn real_documents() -> Option<PathBuf> {
     None
 }
 
-/// Says loudly that real nodes are not part of this run.
-pub fn no_searchd() {
-    if let Some(path) = std::env::var_os("SHARDWRIGHT_SEARCHD") {
-        eprintln!(
-            "SKIPPED: SHARDWRIGHT_SEARCHD={} is not used yet: these tests run on embedded engines",
-            path.display()
-        );
+/// The searchd that `SHARDWRIGHT_SEARCHD` names: clusters of [`Dev`] are then real nodes.
+pub fn searchd() -> Option<String> {
+    std::env::var("SHARDWRIGHT_SEARCHD").ok().filter(|path| !path.is_empty())
+}
+
+/// Whether a test does not run because the nodes would be real ones; says loudly why.
+pub fn skipped_on_searchd(why: &str) -> bool {
+    if let Some(path) = searchd() {
+        eprintln!("SKIPPED: SHARDWRIGHT_SEARCHD={path}: {why}");
     }
+    searchd().is_some()
 }

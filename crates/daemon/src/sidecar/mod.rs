@@ -59,7 +59,7 @@ pub struct SidecarOptions {
     pub upstream: Option<String>,
     /// The flags that searchd gave, for the upstream sidecar.
     pub upstream_flags: Vec<String>,
-    /// `gmcast.listen_addr` of groups; otherwise Galera binds to all addresses.
+    /// `gmcast.listen_addr` of groups, `tcp://ADDRESS` without a port; otherwise Galera binds to all addresses.
     pub galera_listen: Option<String>,
     /// `BUDDY_TOKEN`: authenticates the sidecar's own requests to searchd.
     pub searchd_token: Option<String>,
@@ -72,6 +72,10 @@ pub struct SidecarOptions {
 pub enum SidecarError {
     #[error("--listen={listen} is not http://HOST:PORT of this node's own HTTP listener: {reason}")]
     Listen { listen: String, reason: String },
+    #[error(
+        "--galera-listen={0} is not tcp://ADDRESS without a port: each group listens at the port that searchd gives it"
+    )]
+    GaleraListen(String),
     #[error("--data-dir {} is not a directory: give the data_dir of searchd's configuration", .0.display())]
     NoDataDir(PathBuf),
     #[error("cannot listen on {address}: {error}; give --bind an address of this machine")]
@@ -190,6 +194,9 @@ struct Bound {
 impl Bound {
     async fn new(options: SidecarOptions) -> Result<Self, SidecarError> {
         let node = node_id(&options.listen)?;
+        if let Some(address) = options.galera_listen.as_ref().filter(|address| !is_portless(address)) {
+            return Err(SidecarError::GaleraListen(address.clone()));
+        }
         if !options.data_dir.is_dir() {
             return Err(SidecarError::NoDataDir(options.data_dir));
         }
@@ -256,6 +263,15 @@ impl Bound {
     }
 }
 
+/// Whether it is `tcp://ADDRESS`. With a port in it, Galera would listen there and the other members would look for it at
+/// the port that searchd chose; port 0 likewise.
+fn is_portless(address: &str) -> bool {
+    let host = address.strip_prefix("tcp://").unwrap_or_default();
+    let inner = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+    inner.unwrap_or(host).parse::<IpAddr>().is_ok()
+        || (!host.is_empty() && !host.contains([':', '/', '[', ';']))
+}
+
 /// The node's name from searchd's `--listen`.
 fn node_id(listen: &str) -> Result<NodeId, SidecarError> {
     let fail = |reason: &str| SidecarError::Listen { listen: listen.to_owned(), reason: reason.to_owned() };
@@ -265,6 +281,23 @@ fn node_id(listen: &str) -> Result<NodeId, SidecarError> {
         return Err(fail("other nodes cannot reach this address: give searchd's `listen` the host's own"));
     }
     Ok(node)
+}
+
+#[cfg(test)]
+mod listen_tests {
+    use super::is_portless;
+
+    #[test]
+    fn galera_listens_at_an_address_without_a_port() {
+        for good in ["tcp://127.0.0.1", "tcp://node1.example", "tcp://[::1]"] {
+            assert!(is_portless(good), "{good}");
+        }
+        for bad in
+            ["tcp://127.0.0.1:0", "tcp://127.0.0.1:4567", "tcp://[::1]:0", "127.0.0.1", "tcp://", "tcp://h:1"]
+        {
+            assert!(!is_portless(bad), "{bad}");
+        }
+    }
 }
 
 #[cfg(test)]
