@@ -43,6 +43,7 @@ mod hand_over;
 mod hash;
 mod health;
 pub mod io;
+mod map;
 mod moves;
 mod observed;
 pub mod operation;

@@ -101,7 +101,7 @@ impl Controller {
         rows(&columns, found)
     }
 
-    fn copy_status(&self, table: &Table, node: &NodeId, member: Member) -> &'static str {
+    pub(crate) fn copy_status(&self, table: &Table, node: &NodeId, member: Member) -> &'static str {
         match member {
             _ if !self.state.is_live(node) => "inactive",
             Member::Serving if table.status == TableStatus::Active => "active",

@@ -46,6 +46,38 @@ pub struct CopyStatus {
     pub status: String,
 }
 
+/// `GET /map`: how many copies of each table each node holds.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ShardMap {
+    /// The columns, by name.
+    pub nodes: Vec<NodeId>,
+    /// The rows, by name.
+    pub tables: Vec<MapRow>,
+}
+
+/// One table of the map.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MapRow {
+    pub name: TableName,
+    pub cluster: Option<String>,
+    pub shards: u32,
+    pub rf: u32,
+    /// That of its worst shard: `ok`, `degraded` or `broken`.
+    pub rf_status: String,
+    /// Only of nodes that hold copies.
+    pub cells: Vec<MapCell>,
+}
+
+/// A table's copies on one node, counted by status.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MapCell {
+    /// Position in `nodes`, from 0.
+    pub node: u32,
+    pub active: u64,
+    pub pending: u64,
+    pub inactive: u64,
+}
+
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct NodeList {
     pub nodes: Vec<NodeSummary>,

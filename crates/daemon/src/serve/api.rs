@@ -8,7 +8,7 @@ use super::problem::{ApiError, Kind};
 use super::reload::Shown;
 use super::standing::Seen;
 use super::watchers::Watchers;
-use super::{auth, backups, board, forward, openapi, orders, prometheus, sidecars, silences, tables};
+use super::{auth, backups, board, forward, openapi, orders, prometheus, sidecars, silences, tables, web};
 use crate::backup::Tools;
 use axum::body::to_bytes;
 use axum::extract::{FromRequest, Query, Request, State};
@@ -103,7 +103,10 @@ pub(super) fn routes() -> Vec<(&'static str, MethodRouter<Shared>)> {
             "/api/v1/controller",
             get(|State(shared): State<Shared>| async move { Json(shared.standing.borrow().show()) }),
         ),
+        ("/api/v1/map", get(|shared| view(shared, |controller, _, _| controller.shard_map()))),
         ("/api/v1/openapi.json", get(|| async { Json(openapi::document()) })),
+        ("/", get(web::page)),
+        ("/assets/{file}", get(web::asset)),
         ("/metrics", get(prometheus::metrics)),
         ("/healthz", get(|| async { "ok\n" })),
         ("/readyz", get(ready)),

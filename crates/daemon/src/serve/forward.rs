@@ -19,8 +19,8 @@ const CONNECT_TIME_MAX: Duration = Duration::from_secs(2);
 /// leader, for a moment, must not send a request to and fro.
 const FORWARDED: HeaderName = HeaderName::from_static("shardwright-forwarded");
 /// What every controller answers for itself.
-const OWN: [&str; 5] =
-    ["/api/v1/controller", "/api/v1/config", "/api/v1/openapi.json", "/healthz", "/readyz"];
+const OWN: [&str; 6] =
+    ["/", "/api/v1/controller", "/api/v1/config", "/api/v1/openapi.json", "/healthz", "/readyz"];
 
 /// What a controller shows of a cluster without a leader: that it has none.
 const SHOWN_WITHOUT_LEADER: [&str; 3] = ["/api/v1/dashboard", "/api/v1/alerts", "/metrics"];
@@ -39,7 +39,7 @@ pub(super) fn client() -> Result<reqwest::Client, ServeError> {
 pub(super) async fn unless_leading(shared: &Shared, request: Request) -> Result<Request, Box<Response>> {
     let path = request.uri().path();
     let standing = shared.standing.borrow().clone();
-    if standing.leads_now() || OWN.contains(&path) {
+    if standing.leads_now() || OWN.contains(&path) || path.starts_with("/assets/") {
         return Ok(request);
     }
     let Some(leader) = standing.leader_elsewhere() else {

@@ -33,6 +33,7 @@ mod silences;
 mod standing;
 mod tables;
 mod watchers;
+mod web;
 
 pub use reload::Reloading;
 

@@ -150,6 +150,7 @@ const ENDPOINTS: &[Endpoint] = &[
         "This controller's sign of life, and who leads; every controller answers for itself",
         Some("ControllerShow"),
     ),
+    reads("/api/v1/map", "How many copies of each table each node holds", Some("ShardMap")),
     reads("/api/v1/openapi.json", "This document", Some("Document")),
     Endpoint {
         method: "post",
@@ -172,6 +173,8 @@ const ENDPOINTS: &[Endpoint] = &[
         "The figures in the Prometheus text format, or OpenMetrics when that is asked for",
         None,
     ),
+    reads("/", "The dashboard, for a browser", None),
+    reads("/assets/{file}", "A file of the dashboard", None),
     reads("/healthz", "Answers while the process lives", None),
     reads("/readyz", "Answers once the log is read and the controller ticks", None),
 ];
@@ -225,12 +228,18 @@ fn operation(endpoint: &Endpoint) -> Value {
     if endpoint.method != "get" {
         operation["security"] = json!([{ "token": [] }]);
     }
-    let named = ["table", "id"].into_iter().find(|name| endpoint.path.contains(&format!("{{{name}}}")));
-    if let Some(name) = named {
-        operation["parameters"] =
-            json!([{ "name": name, "in": "path", "required": true, "schema": { "type": "string" } }]);
+    let parameters: Vec<Value> = parameters(endpoint.path)
+        .map(|name| json!({ "name": name, "in": "path", "required": true, "schema": { "type": "string" } }))
+        .collect();
+    if !parameters.is_empty() {
+        operation["parameters"] = Value::Array(parameters);
     }
     operation
+}
+
+/// The names in braces of a path.
+fn parameters(path: &str) -> impl Iterator<Item = &str> {
+    path.split('{').skip(1).filter_map(|part| part.split_once('}')).map(|(name, _)| name)
 }
 
 /// An object whose fields are all there; a type ending in `?` may be null, one starting with `~` may be left out.

@@ -31,6 +31,14 @@ fn seen() -> Value {
         "TableShow": object(&shown),
         "ShardPlacement": object(&[("shard", "integer"), ("group", "string?"), ("nodes", "[CopyStatus]")]),
         "CopyStatus": object(&[("id", "string"), ("status", "string")]),
+        "ShardMap": object(&[("nodes", "[string]"), ("tables", "[MapRow]")]),
+        "MapRow": object(&[
+            ("name", "string"), ("cluster", "string?"), ("shards", "integer"), ("rf", "integer"),
+            ("rf_status", "string"), ("cells", "[MapCell]"),
+        ]),
+        "MapCell": object(&[
+            ("node", "integer"), ("active", "integer"), ("pending", "integer"), ("inactive", "integer"),
+        ]),
         "NodeList": object(&[("nodes", "[NodeSummary]")]),
         "NodeSummary": object(&[
             ("id", "string"), ("state", "string"), ("zone", "string?"), ("capacity", "number"),

@@ -39,6 +39,16 @@ fn every_schema_that_is_named_is_there_and_used() {
     }
 }
 
+#[test]
+fn every_part_of_a_path_that_varies_is_a_parameter() {
+    let document = document();
+    let explain = &document["paths"]["/api/v1/tables/{table}/explain/{shard}"]["get"]["parameters"];
+    let names: Vec<&str> =
+        explain.as_array().expect("a list").iter().filter_map(|one| one["name"].as_str()).collect();
+    assert_eq!(names, ["table", "shard"]);
+    assert!(document["paths"]["/api/v1/nodes"]["get"]["parameters"].is_null());
+}
+
 /// Every value fits its schema, and has no field that the schema lacks.
 fn check(schemas: &Value, schema: &Value, value: &Value, at: &str) {
     if let Some(name) = schema["$ref"].as_str() {
