@@ -9,10 +9,12 @@ const CHARTS = [
   ["running_operations", "Operations running"],
   ["failed_operations", "Operations failed"],
   ["average_wait_time", "Wait of queued steps, s"],
-  ["alerts_firing", "Alerts firing"],
+  ["shards_degraded", "Shards with too few copies"],
+  ["alerts_critical", "Critical alerts"],
+  ["alerts_warning", "Warnings"],
 ];
-/** More than a chart has pixels on most screens. */
-const POINTS = 400;
+/** So many points without a sample are chance; more are a time in which nobody kept any, and the line breaks. */
+const GAP_MAX = 3;
 const SVG = "http://www.w3.org/2000/svg";
 const [WIDTH, HEIGHT] = [1000, 200];
 
@@ -22,13 +24,15 @@ export async function draw() {
   const body = at("history-body");
   let told;
   try {
-    told = await get(`history?seconds=${span}&points=${POINTS}`);
+    const to = Math.ceil(Date.now() / 1000);
+    const figures = CHARTS.map(([name]) => name).join(",");
+    told = await get(`history?from=${to - span}&to=${to}&figures=${figures}`);
   } catch (error) {
     body.replaceChildren(h("p", { class: "none" }, `No history: ${error.message}`));
     return;
   }
   if (!body.querySelector("figure")) body.replaceChildren(...CHARTS.map(([name, title]) => figure(name, title)));
-  for (const [name] of CHARTS) fill(body.querySelector(`[data-series="${name}"]`), told.times, told.series[name] ?? [], span);
+  for (const [name] of CHARTS) fill(body.querySelector(`[data-series="${name}"]`), told.times, told.figures[name] ?? [], span);
 }
 
 function figure(name, title) {
@@ -58,15 +62,15 @@ function fill(figure, times, values, span) {
   const x = (time) => (((time - (end - span)) / span) * WIDTH).toFixed(1);
   const y = (value) => (HEIGHT - 4 - (value / top) * (HEIGHT - 8)).toFixed(1);
   let d = "";
-  let pen = "M";
+  let gap = GAP_MAX + 1;
   times.forEach((time, index) => {
     const value = values[index];
     if (value === null || value === undefined) {
-      pen = "M";
+      gap += 1;
       return;
     }
-    d += `${pen}${x(time)} ${y(value)}`;
-    pen = "L";
+    d += `${gap > GAP_MAX ? "M" : "L"}${x(time)} ${y(value)}`;
+    gap = 0;
   });
   svg.replaceChildren(path("grid", `M0 4H${WIDTH}M0 ${HEIGHT / 2}H${WIDTH}M0 ${HEIGHT - 4}H${WIDTH}`), path("line", d));
   setText(axis.firstChild, `${duration(span)} ago`);

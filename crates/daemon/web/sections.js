@@ -37,8 +37,9 @@ export function alerts(board) {
   const body = at("alerts-body");
   const list = body.querySelector(".list") ?? body.appendChild(h("div", { class: "list" }));
   const firing = board.alerts.filter((alert) => alert.state === "firing");
-  const make = () =>
-    h("div", { class: "alert" }, h("b"), h("span", { class: "what" }), h("span", { class: "dim" }), h("span", { class: "todo" }));
+  const make = (alert) =>
+    h("div", { class: "alert" }, h("b"), h("span", { class: "what" }), h("span", { class: "dim" }), h("span", { class: "todo" }),
+      h("button", { type: "button", class: "small", onclick: () => silence(alert) }, "Silence"));
   const key = (alert) => `${alert.type} ${JSON.stringify(alert.labels)}`;
   keyed(list, firing, key, make, (element, alert) => {
     element.dataset.level = alert.level;
@@ -50,6 +51,16 @@ export function alerts(board) {
     setText(todo, alert.action);
   });
   orNone(body, firing.length, "No alert fires.");
+}
+
+const SILENCE_SECONDS = 3600;
+
+async function silence(alert) {
+  const text = `It is shown here all the same, but nobody is told of it for ${duration(SILENCE_SECONDS)}.`;
+  if (await ask({ title: `Silence ${alert.type}?`, text, yes: "Silence it" })) {
+    const body = { type: alert.type, labels: alert.labels, seconds: SILENCE_SECONDS, comment: "from the page" };
+    order("POST", "alerts/silences", body, `${alert.type} is silent for ${duration(SILENCE_SECONDS)}`);
+  }
 }
 
 function grid(body, heads, className) {
