@@ -39,6 +39,10 @@ export function draw(map, nodeStates) {
 const row = (table) => h("tr", { "data-table": table.name }, h("th", { scope: "row", tabindex: -1, role: "rowheader" }));
 
 function update(element, table) {
+  // Most rows stay as they are, and a large map has ten thousand cells.
+  const fingerprint = JSON.stringify([table, shown.nodes]);
+  if (element.fingerprint === fingerprint) return;
+  element.fingerprint = fingerprint;
   const head = element.firstChild;
   const text = `${table.rf_status === "ok" ? "" : table.rf_status === "degraded" ? "▲ " : "■ "}${table.name}`;
   setText(head, text);

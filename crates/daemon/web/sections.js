@@ -10,7 +10,15 @@ export function status(board) {
   badge.dataset.level = board.overall_status;
   setText(badge, MARKS[board.overall_status] ?? board.overall_status);
   document.title = `${board.overall_status === "healthy" ? "" : `${MARKS[board.overall_status]} – `}Shardwright`;
-  keyed(at("why"), board.why ?? [], (why) => why, () => h("li"), setText);
+  keyed(at("why"), why(board), (reason) => reason, () => h("li"), setText);
+}
+
+function why(board) {
+  if (board.overall_status === "healthy") return [];
+  const firing = board.alerts.filter((alert) => alert.state === "firing");
+  const kinds = [...new Set(firing.map((alert) => alert.type))].join(", ");
+  if (firing.length) return [`${firing.length} alert${firing.length > 1 ? "s" : ""}: ${kinds}`];
+  return ["An operation failed within the last day: see Operations. `Reset` in a table's details takes it off."];
 }
 
 export function tiles(board) {

@@ -48,7 +48,9 @@ impl Browser {
         };
         let mut said = BufReader::new(driver.stdout.take().expect("a pipe")).lines().map_while(Result::ok);
         let port = said
-            .find_map(|line| line.split_once("on port ")?.1.trim_end_matches('.').parse::<u16>().ok())
+            .find_map(|line| {
+                line.split_once("successfully on port ")?.1.trim_end_matches('.').parse::<u16>().ok()
+            })
             .expect("chromedriver says its port");
         // It must not wait for a reader of what else it says.
         std::thread::spawn(move || said.for_each(drop));
