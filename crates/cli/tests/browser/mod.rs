@@ -1,4 +1,4 @@
-//! A real Chromium without a window, driven over WebDriver: the few requests of it that these tests need.
+//! A real Chromium without a window, driven over `WebDriver`: the few requests of it that these tests need.
 
 // Tests run on the wall clock, with real processes.
 #![allow(clippy::disallowed_methods)]
@@ -21,7 +21,7 @@ pub struct Browser {
     client: reqwest::Client,
     session: String,
     driver: Child,
-    _profile: tempfile::TempDir,
+    profile: tempfile::TempDir,
 }
 
 impl Browser {
@@ -57,7 +57,7 @@ impl Browser {
         let profile = tempfile::tempdir().expect("a directory");
         let client = reqwest::Client::builder().no_proxy().build().expect("a client");
         let mut browser =
-            Self { client, session: format!("http://127.0.0.1:{port}/session"), driver, _profile: profile };
+            Self { client, session: format!("http://127.0.0.1:{port}/session"), driver, profile };
         let arguments = [
             "--headless=new",
             // Tests may run as root, where Chromium has no sandbox; it opens nothing but our own page.
@@ -70,7 +70,7 @@ impl Browser {
             "--disable-sync",
             "--disable-dev-shm-usage",
         ];
-        let own = format!("--user-data-dir={}", browser._profile.path().display());
+        let own = format!("--user-data-dir={}", browser.profile.path().display());
         let all: Vec<&str> = arguments.into_iter().chain([own.as_str()]).collect();
         let wanted = json!({ "capabilities": { "alwaysMatch": { "goog:chromeOptions": { "args": all } } } });
         let made = browser.post("", &wanted).await;

@@ -35,13 +35,11 @@ pub(super) async fn page() -> Response {
 
 /// `GET /assets/{file}`.
 pub(super) async fn asset(Path(name): Path<String>) -> Response {
-    match ASSETS.iter().find(|(known, _, _)| *known == name) {
-        Some((_, kind, content)) => file(kind, content),
-        None => {
-            let detail = "the page has no such file";
-            ApiError::new(Kind::NotFound, detail, "open the page at /").into_response()
-        }
-    }
+    let Some((_, kind, content)) = ASSETS.iter().find(|(known, _, _)| *known == name) else {
+        let detail = "the page has no such file";
+        return ApiError::new(Kind::NotFound, detail, "open the page at /").into_response();
+    };
+    file(kind, content)
 }
 
 fn file(kind: &'static str, content: &'static str) -> Response {
