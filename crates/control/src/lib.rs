@@ -402,7 +402,7 @@ impl Controller {
         let Record::OperationFailed { operation, .. } = record else { return None };
         let operation = self.state.operations.get(operation)?;
         let operation::Kind::Move { group, .. } = &operation.kind else { return None };
-        Some((group.clone(), self.restores(operation)))
+        Some((group.clone(), self.restores(&operation.kind)))
     }
 
     /// A sidecar's poll: sign of life, votes, outcomes.

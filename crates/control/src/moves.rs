@@ -62,9 +62,9 @@ impl Controller {
         }
     }
 
-    /// Whether the operation makes good a copy that was lost: no hold stands before that.
-    pub(crate) fn restores(&self, operation: &Operation) -> bool {
-        let Kind::Move { group, from: None, .. } = &operation.kind else { return false };
+    /// Whether it makes good a copy that was lost: no hold stands before that.
+    pub(crate) fn restores(&self, kind: &Kind) -> bool {
+        let Kind::Move { group, from: None, .. } = kind else { return false };
         let known = self.state.groups.get(group);
         known.is_some_and(|known| known.serving().count() < known.rf as usize)
     }
@@ -155,40 +155,25 @@ impl Controller {
         Some(Problem { nodes, units, options })
     }
 
-    pub(crate) fn carry_out(&mut self, plan: &Plan) {
-        self.back_up_before(plan);
+    /// What of the plan is to be done now, those first whose copies are missing: not what an operator holds back, nor
+    /// what failed before and has to wait.
+    fn due_moves(&mut self, plan: &Plan) -> Vec<Kind> {
         self.plan_again_at = None;
-        let mut operations = Vec::new();
-        let (mut copies, mut shard_copies) = (0, 0);
         let mut order: Vec<usize> = plan.rounds.iter().flatten().copied().collect();
         let rest: Vec<usize> = (0..plan.moves.len()).filter(|index| !order.contains(index)).collect();
         order.extend(rest);
-        // Copies that are missing come before those that only lie elsewhere.
-        let leaves = |from: &Option<String>| {
-            from.as_ref()
-                .is_some_and(|from| NodeId::new(from.clone()).is_ok_and(|from| self.state.is_live(&from)))
-        };
-        order.sort_by_key(|index| plan.moves.get(*index).is_some_and(|planned| leaves(&planned.from)));
-        for index in order {
-            let Some(planned) = plan.moves.get(index) else { continue };
+        let mut due = Vec::new();
+        for planned in order.into_iter().filter_map(|index| plan.moves.get(index)) {
             let Ok(group) = GroupId::new(planned.unit.clone()) else { continue };
             if self.still_in_a_cluster(&group).is_some() {
                 continue;
-            }
-            match self.may_retry(&group, planned.from.is_none()) {
-                Retry::Now => {}
-                Retry::At(at) => {
-                    self.plan_again_at = Some(self.plan_again_at.map_or(at, |other| other.min(at)));
-                    continue;
-                }
-                Retry::GivenUp => continue,
             }
             let node = |id: &Option<String>| id.as_ref().and_then(|id| NodeId::new(id.clone()).ok());
             let (to, from) = (node(&planned.to), node(&planned.from));
             // A copy on a node that is gone is no source and needs no shedding.
             let from = from.filter(|from| self.state.is_live(from));
             let reason = planned.reason.to_string();
-            let kind = match (to.clone(), from) {
+            let kind = match (to, from) {
                 (Some(to), _) if self.gains.is_paused(&to, self.now) => continue,
                 (Some(to), from) => {
                     Kind::Move { group: group.clone(), to, from, floor: 0, reason, pin: false }
@@ -196,18 +181,40 @@ impl Controller {
                 (None, Some(from)) => Kind::Shed { group: group.clone(), from, floor: 0, reason },
                 (None, None) => continue,
             };
-            // Its steps are made when its turn comes: the moves before it change the group.
-            let operation = Operation::new(self.state.next_operation, kind, Vec::new(), self.unix_now);
-            if self.state.hold.is_some() && !self.restores(&operation) {
+            let restores = self.restores(&kind);
+            if self.state.hold.is_some() && !restores {
                 continue;
             }
-            let added = self.add(|_, _, _| Some(operation));
+            match self.may_retry(&group, restores) {
+                Retry::Now => due.push(kind),
+                Retry::At(at) => {
+                    self.plan_again_at = Some(self.plan_again_at.map_or(at, |other| other.min(at)));
+                }
+                Retry::GivenUp => {}
+            }
+        }
+        due.sort_by_key(|kind| !matches!(kind, Kind::Move { from: None, .. }));
+        due
+    }
+
+    pub(crate) fn carry_out(&mut self, plan: &Plan) {
+        let due = self.due_moves(plan);
+        self.back_up_before(&due);
+        let mut operations = Vec::new();
+        let (mut copies, mut shard_copies) = (0, 0);
+        for kind in due {
+            let shards = match &kind {
+                Kind::Move { group, .. } => {
+                    self.state.groups.get(group).map(|group| group.shards.len() as u64)
+                }
+                _ => None,
+            };
+            // Its steps are made when its turn comes: the moves before it change the group.
+            let added = self.add(|_, id, unix| Some(Operation::new(id, kind, Vec::new(), unix)));
             let Some(id) = added else { continue };
             operations.push(id);
-            if to.is_some() {
-                copies += 1;
-                shard_copies += self.state.groups.get(&group).map_or(0, |group| group.shards.len() as u64);
-            }
+            copies += u64::from(shards.is_some());
+            shard_copies += shards.unwrap_or(0);
         }
         if operations.is_empty() {
             return;
@@ -309,7 +316,7 @@ impl Controller {
 
     fn may_begin(&self, operation: &Operation) -> bool {
         if operation.is_move()
-            && ((self.state.hold.is_some() && !self.restores(operation))
+            && ((self.state.hold.is_some() && !self.restores(&operation.kind))
                 || !self.pace.is_open()
                 || self.is_held_back(operation).is_some())
         {

@@ -289,7 +289,7 @@ impl Controller {
             .state
             .active()
             .filter(|operation| operation.status == Status::Queued && operation.is_move())
-            .filter(|operation| !self.restores(operation))
+            .filter(|operation| !self.restores(&operation.kind))
             .map(|operation| operation.id)
             .collect();
         for operation in queued {
@@ -304,7 +304,7 @@ impl Controller {
             .state
             .active()
             .filter(|operation| operation.status == Status::Running)
-            .filter(|operation| operation.is_move() && operation.unwinds() && !self.restores(operation))
+            .filter(|operation| operation.is_move() && operation.unwinds() && !self.restores(&operation.kind))
             .map(|operation| operation.id)
             .collect();
         for operation in running {

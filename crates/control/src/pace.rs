@@ -277,7 +277,7 @@ impl Controller {
                 return Some(format!("{to} has {free} bytes free on disk, {bytes} are needed"));
             }
         }
-        if self.restores(operation) {
+        if self.restores(&operation.kind) {
             return None;
         }
         if let (Some(budget), Some((p99, node))) =

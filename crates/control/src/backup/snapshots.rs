@@ -5,7 +5,6 @@ use crate::catalogue;
 use crate::operation::{Kind, Operation, Status};
 use crate::state::Member;
 use model::{BackupCause, BackupId, GroupId, NodeId, TableName};
-use planner::Plan;
 use std::collections::BTreeSet;
 
 impl Controller {
@@ -45,14 +44,18 @@ impl Controller {
         Some((to.clone(), donor.clone()))
     }
 
-    /// What a plan is about to move is recorded first.
-    pub(crate) fn back_up_before(&mut self, plan: &Plan) {
-        let units = plan.moves.iter().filter(|planned| planned.from.is_some());
-        let groups: BTreeSet<GroupId> =
-            units.filter_map(|planned| GroupId::new(planned.unit.clone()).ok()).collect();
+    /// What is about to move is recorded first.
+    pub(crate) fn back_up_before(&mut self, moves: &[Kind]) {
+        let groups: BTreeSet<&GroupId> = moves
+            .iter()
+            .filter_map(|kind| match kind {
+                Kind::Move { group, from: Some(_), .. } | Kind::Shed { group, .. } => Some(group),
+                _ => None,
+            })
+            .collect();
         let tables: BTreeSet<TableName> = groups
             .iter()
-            .filter_map(|group| self.state.groups.get(group))
+            .filter_map(|group| self.state.groups.get(*group))
             .flat_map(crate::state::Group::table_names)
             .collect();
         for table in tables {
