@@ -1,8 +1,9 @@
 //! What the gate does on a stopped node: its routing tables go, so that it does not route by an old one when it starts
 //! (safety rule 4). The controller's sidecar writes them anew.
 //!
-//! searchd keeps its tables' declarations in `manticore.json` of its data directory; a routing table is nothing but its
-//! declaration. Embedded nodes forget theirs by themselves and have no such file.
+//! searchd keeps its tables' declarations in `manticore.json` of its data directory; a routing table is its declaration and
+//! a directory with its columns, which would be in the way of the new one. Embedded nodes forget theirs by themselves and
+//! have no such file.
 
 use crate::files::{self, FileError};
 use crate::sidecar;
@@ -10,6 +11,8 @@ use serde_json::{Map, Value};
 use std::path::{Path, PathBuf};
 
 const FILE: &str = "manticore.json";
+/// Files in the directory of a routing table `t` are `t` with one of these. It has no rows.
+const ENDS: [&str; 3] = ["meta", "lock", "settings"];
 
 /// Why routing tables could not be taken away; nothing was changed.
 #[derive(Debug, thiserror::Error)]
@@ -40,6 +43,11 @@ pub fn take_routes_away(sidecar_dir: &Path, data_dir: &Path) -> Result<Vec<Strin
     if gone.is_empty() {
         return Ok(gone);
     }
+    let files = gone.iter().map(|name| directory(data_dir, name)).collect::<Result<Vec<_>, _>>()?;
+    // Directories first: cut off here, the declarations are still there for the next time.
+    for (directory, files) in files.into_iter().flatten() {
+        remove(&directory, &files)?;
+    }
     for name in &gone {
         tables.remove(name);
     }
@@ -49,6 +57,32 @@ pub fn take_routes_away(sidecar_dir: &Path, data_dir: &Path) -> Result<Vec<Strin
     files::write_durably(&path, &bytes)?;
     std::fs::set_permissions(&path, permissions).map_err(changed)?;
     Ok(gone)
+}
+
+/// A routing table's directory with its files; an error when there are others.
+fn directory(data_dir: &Path, name: &str) -> Result<Option<(PathBuf, Vec<PathBuf>)>, GateError> {
+    let path = data_dir.join(name);
+    let fail = |error| FileError { action: "read", path: path.clone(), error };
+    let entries = match std::fs::read_dir(&path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        entries => entries.map_err(fail)?,
+    };
+    let mut files = Vec::new();
+    for entry in entries {
+        let file = entry.map_err(fail)?.path();
+        if !ENDS.iter().any(|end| file == path.join(format!("{name}.{end}"))) {
+            let reason = format!("the directory of a routing table holds {}", file.display());
+            return Err(GateError::Unknown { path, reason });
+        }
+        files.push(file);
+    }
+    Ok(Some((path, files)))
+}
+
+fn remove(directory: &Path, files: &[PathBuf]) -> Result<(), FileError> {
+    let fail = |error| FileError { action: "remove", path: directory.to_owned(), error };
+    files.iter().try_for_each(std::fs::remove_file).map_err(fail)?;
+    std::fs::remove_dir(directory).map_err(fail)
 }
 
 /// Names of tables that hold nothing themselves.
@@ -101,6 +135,25 @@ mod tests {
         expected["indexes"].as_object_mut().expect("an object").remove("products");
         assert_eq!(left, expected);
         assert!(take_routes_away(&sidecar, &data).expect("again").is_empty());
+    }
+
+    /// As searchd 29.0.2 leaves it: with the directory there, it refuses to make the table anew.
+    #[test]
+    fn the_directory_of_a_routing_table_goes_with_it() {
+        let declared = r#"{"indexes":{"t":{"type":"shard","path":"t"}}}"#;
+        let (_dir, sidecar, data) = dirs(Some(json!(["t"])), Some(declared));
+        std::fs::create_dir(data.join("t")).expect("made");
+        std::fs::write(data.join("t/t.meta"), "{}").expect("written");
+        // Rows where none can be: whatever this is, it stays.
+        std::fs::write(data.join("t/t.ram"), "rows").expect("written");
+        let refused = take_routes_away(&sidecar, &data).expect_err("unknown");
+        assert!(refused.to_string().contains("t.ram"), "{refused}");
+        assert!(data.join("t/t.meta").exists());
+        assert_eq!(std::fs::read_to_string(data.join(FILE)).expect("there"), declared);
+
+        std::fs::remove_file(data.join("t/t.ram")).expect("removed");
+        assert_eq!(take_routes_away(&sidecar, &data).expect("taken"), ["t"]);
+        assert!(!data.join("t").exists());
     }
 
     #[test]
