@@ -54,9 +54,27 @@ pub struct Common {
         env = "SHARDWRIGHT_TOKEN_FILE"
     )]
     pub token_file: Option<PathBuf>,
+    /// How lines of the log are written: for people, or one JSON object each
+    #[arg(
+        long,
+        global = true,
+        help_heading = "Common options",
+        value_enum,
+        default_value_t,
+        env = "SHARDWRIGHT_LOG_FORMAT"
+    )]
+    pub log_format: LogFormat,
     /// Kills this process when the one that started it ends, which has this id
     #[arg(long, global = true, hide = true, value_name = "PID")]
     pub die_with_parent: Option<u32>,
+}
+
+/// How the log of a process is written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum LogFormat {
+    #[default]
+    Text,
+    Json,
 }
 
 #[derive(Clone, Debug, Subcommand)]
@@ -319,6 +337,9 @@ pub struct ServeArgs {
     /// An Alertmanager to tell of alerts; the log always tells of them
     #[arg(long, value_name = "URL", env = "SHARDWRIGHT_ALERT_WEBHOOK", hide_env_values = true)]
     pub alert_webhook: Option<String>,
+    /// A collector to send traces of operations to, by OTLP over HTTP
+    #[arg(long, value_name = "URL", env = "SHARDWRIGHT_OTLP_ENDPOINT", hide_env_values = true)]
+    pub otlp_endpoint: Option<String>,
     #[command(flatten)]
     pub settings: SettingArgs,
 }

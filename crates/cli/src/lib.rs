@@ -17,7 +17,7 @@ mod sidecar_flags;
 mod signals;
 pub mod story;
 
-use args::{Cli, Command};
+use args::{Cli, Command, LogFormat};
 use clap::Parser;
 use clap::error::ErrorKind;
 use output::{CommandError, Failure, Output};
@@ -47,7 +47,7 @@ fn run(cli: Cli) -> Result<(), CommandError> {
     if let Some(parent) = cli.common.die_with_parent {
         dev::die_with_parent(parent)?;
     }
-    start_logging(&cli.command);
+    start_logging(&cli.command, cli.common.log_format);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(|error| {
         CommandError::failed(
             format!("cannot start threads: {error}"),
@@ -59,12 +59,16 @@ fn run(cli: Cli) -> Result<(), CommandError> {
 
 /// Processes of a cluster log what they do on stderr; other commands only what is wrong. `SHARDWRIGHT_LOG` says
 /// otherwise, as in `SHARDWRIGHT_LOG=debug` or `SHARDWRIGHT_LOG=daemon=trace`.
-fn start_logging(command: &Command) {
+fn start_logging(command: &Command, format: LogFormat) {
     let runs_long = matches!(command, Command::Serve(_) | Command::Sidecar(_))
         || matches!(command, Command::Node(node) if node.command.is_none());
     let default = if runs_long { "info" } else { "warn" };
     let filter = EnvFilter::try_from_env("SHARDWRIGHT_LOG").unwrap_or_else(|_| EnvFilter::new(default));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false).init();
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false);
+    match format {
+        LogFormat::Text => log.init(),
+        LogFormat::Json => log.json().flatten_event(true).with_span_list(false).init(),
+    }
 }
 
 /// Help and version are answers; everything else is a mistake in the command line, told in one line as any error.

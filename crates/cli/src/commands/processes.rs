@@ -28,8 +28,14 @@ pub async fn serve(args: ServeArgs, file: Option<PathBuf>) -> Result<(), Command
     let store = store.map_err(|error| {
         CommandError::usage(format!("--store: {error}"), "leave it out to keep the log in --dir")
     })?;
-    let options =
-        ServeOptions { dir: args.dir, store, api: args.api, config, alert_webhook: args.alert_webhook };
+    let options = ServeOptions {
+        dir: args.dir,
+        store,
+        api: args.api,
+        config,
+        alert_webhook: args.alert_webhook,
+        otlp_endpoint: args.otlp_endpoint,
+    };
     let read = move || daemon::config::load(&sources);
     let reloading = Reloading { asked: signals::reload()?, read: Box::new(read) };
     daemon::serve::run(options, reloading, shutdown(signals::terminate()?)).await.map_err(|error| {

@@ -82,7 +82,12 @@ pub struct Dev {
 impl Dev {
     /// Starts it and waits until it is ready.
     pub fn start(dir: &Path, nodes: u32) -> Self {
-        let mut dev = Self::begin(dir, nodes);
+        Self::start_with(dir, nodes, &[])
+    }
+
+    /// The same with variables, which all processes of the cluster inherit.
+    pub fn start_with(dir: &Path, nodes: u32, variables: &[(&str, &str)]) -> Self {
+        let mut dev = Self::begin_with(dir, nodes, variables);
         let (file, dir) = (dev.dir.join("cluster.json"), dev.dir.clone());
         wait("the cluster's start", || {
             if let Some(status) = dev.child.try_wait().expect("a child") {
@@ -95,12 +100,17 @@ impl Dev {
 
     /// Starts it without waiting.
     pub fn begin(dir: &Path, nodes: u32) -> Self {
+        Self::begin_with(dir, nodes, &[])
+    }
+
+    fn begin_with(dir: &Path, nodes: u32, variables: &[(&str, &str)]) -> Self {
         std::fs::create_dir_all(dir).expect("a directory");
         let log = std::fs::File::create(dir.join("dev.log")).expect("a log");
         let child = shardwright()
             .args(["dev", "--nodes", &nodes.to_string(), "--dir"])
             .arg(dir)
             .args(searchd().map(|path| format!("--searchd={path}")))
+            .envs(variables.iter().copied())
             .stdin(Stdio::null())
             .stdout(log.try_clone().expect("a log"))
             .stderr(log)

@@ -61,9 +61,11 @@ impl Desk {
     pub(super) fn queue(&mut self, now: Millis, node: NodeId, command: Command) {
         let line = self.lines.entry(node).or_default();
         if line.commands.len() == COMMANDS_MAX {
-            let lost = line.commands.pop_front();
+            let lost = line.commands.pop_front().map(|queued| queued.command.id);
+            let (operation, step) = lost.map(|id| (id.operation, id.step)).unzip();
             tracing::error!(
-                ?lost,
+                ?operation,
+                ?step,
                 "a command was dropped: its node's sidecar takes none; its step will time out"
             );
         }
@@ -156,7 +158,8 @@ impl Desk {
         line.commands.retain(|queued| {
             let in_time = left(queued) > 0;
             if !in_time {
-                tracing::warn!(%node, id = ?queued.command.id, "a command's time was over before it was taken");
+                let (operation, step) = (queued.command.id.operation, queued.command.id.step);
+                tracing::warn!(%node, %operation, %step, "a command's time was over before it was taken");
             }
             in_time
         });

@@ -36,6 +36,7 @@ struct Counts {
     poll_seconds: Histogram,
     polls: BTreeMap<&'static str, u64>,
     notifications: BTreeMap<Labels, u64>,
+    spans: BTreeMap<&'static str, u64>,
 }
 
 /// All meters of a controller.
@@ -62,6 +63,7 @@ impl Default for Meters {
             poll_seconds: Histogram::new(SHORT_SECONDS),
             polls: BTreeMap::new(),
             notifications: BTreeMap::new(),
+            spans: BTreeMap::new(),
         }))
     }
 }
@@ -115,6 +117,11 @@ impl Meters {
 
     pub(super) fn notified(&self, sink: &'static str, outcome: &'static str, alerts: usize) {
         *self.counts().notifications.entry((sink, outcome)).or_default() += alerts as u64;
+    }
+
+    /// Spans of traces that were sent to a collector, or were not.
+    pub(super) fn exported(&self, outcome: &'static str, spans: usize) {
+        *self.counts().spans.entry(outcome).or_default() += spans as u64;
     }
 
     /// A durable record; `state` is from after it.
@@ -254,6 +261,10 @@ impl Counts {
         page.family("node_polls_total", Kind::Counter, "Looks at nodes, by how they ended.");
         for (outcome, count) in &self.polls {
             page.sample("node_polls_total", &[("outcome", outcome)], count);
+        }
+        page.family("trace_spans_total", Kind::Counter, "Spans for the collector of traces, by outcome.");
+        for (outcome, count) in &self.spans {
+            page.sample("trace_spans_total", &[("outcome", outcome)], count);
         }
         let name = "alert_notifications_total";
         page.family(name, Kind::Counter, "Alerts told, by sink and outcome.");

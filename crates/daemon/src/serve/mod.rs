@@ -30,6 +30,7 @@ mod prometheus;
 mod reload;
 mod sidecars;
 mod silences;
+mod spans;
 mod standing;
 mod tables;
 mod watchers;
@@ -51,6 +52,7 @@ use store::etcd::{Candidates, EtcdAddress, EtcdLog};
 use store::file::FileLog;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
+use watchers::Watchers;
 
 /// Where the control log lies under the directory.
 const LOG_DIRECTORY: &str = "log";
@@ -73,6 +75,8 @@ pub struct ServeOptions {
     pub config: Loaded,
     /// An Alertmanager to tell of alerts, by its URL. Besides it the log always is.
     pub alert_webhook: Option<String>,
+    /// A collector of OpenTelemetry traces, by its URL for OTLP over HTTP.
+    pub otlp_endpoint: Option<String>,
 }
 
 /// Why a controller did not start, or stopped.
@@ -103,6 +107,8 @@ pub enum ServeError {
     Driver(String),
     #[error("--alert-webhook: {0}; give the Alertmanager's URL, as in http://127.0.0.1:9093")]
     Webhook(String),
+    #[error("--otlp-endpoint: {0}; give the collector's URL for OTLP over HTTP, as in http://127.0.0.1:4318")]
+    Collector(String),
     #[error("no HTTP client: {0}; check the system's TLS and resolver configuration")]
     Client(String),
 }
@@ -116,6 +122,7 @@ pub struct Server {
     driver: driver::Driver,
     shared: Shared,
     webhook: Option<announce::Webhook>,
+    exporter: Option<spans::Exporter>,
     cooldown: Duration,
     config: Loaded,
     shown: watch::Sender<Arc<ConfigShow>>,
@@ -134,7 +141,7 @@ impl Server {
         files::ensure_directory(&options.dir)?;
         let token = auth::token(&options.dir.join(TOKEN_FILE))?;
         let seed = files::random_hex(8)?;
-        let watchers = watchers::Watchers::default();
+        let watchers = Watchers::default();
         let history = history::History::new(&options.dir, options.config.settings.metrics_retention_days);
         let cooldown = options.config.settings.alert_cooldown_seconds;
         let start = driver::Start {
@@ -168,6 +175,11 @@ impl Server {
             events: events::Events::default(),
         };
         let log_id = shared.standing.borrow().log_id.to_string();
+        let Watchers { spans, meters, .. } = &shared.watchers;
+        let name = address.to_string();
+        let exporter =
+            options.otlp_endpoint.map(|url| spans::Exporter::new(&url, &name, &log_id, spans, meters));
+        let exporter = exporter.transpose()?;
         let webhook = options.alert_webhook.map(|url| announce::Webhook::new(&url, log_id, cooldown));
         let webhook = webhook.transpose()?;
         Ok(Self {
@@ -177,6 +189,7 @@ impl Server {
             driver,
             shared,
             webhook,
+            exporter,
             cooldown: Duration::from_secs(cooldown),
             config: options.config,
             shown,
@@ -231,10 +244,21 @@ impl Server {
         let Shared { history, events, watchers, .. } = self.shared.clone();
         tokio::spawn(history::run(history, driver.clone(), seen, shutdown.clone()));
         tokio::spawn(events::run(events, driver, shutdown.clone()));
+        if let Some(exporter) = self.exporter.take() {
+            tokio::spawn(exporter.run(shutdown.clone()));
+        }
         if let Some(webhook) = self.webhook.take() {
             tokio::spawn(webhook.run(watchers.announcer, watchers.meters, shutdown.clone()));
         }
     }
+}
+
+/// The page of `/metrics` as it is for this state, in the Prometheus text format: for `bench control`.
+pub fn metrics_page(controller: &control::Controller, unix: u64) -> String {
+    let board = board::Board::of(controller, unix);
+    let mut page = prometheus::text(&board, exposition::Format::Prometheus);
+    meters::Meters::default().show(&mut page);
+    page.end()
 }
 
 /// The log in `dir`, which no other process can have.

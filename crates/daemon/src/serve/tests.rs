@@ -24,6 +24,7 @@ fn options(dir: &Path) -> ServeOptions {
         api: "127.0.0.1:0".parse().expect("an address"),
         config: Loaded::profile(Environment::Development),
         alert_webhook: None,
+        otlp_endpoint: None,
     }
 }
 

@@ -202,7 +202,7 @@ async fn a_real_alertmanager_hears_of_alerts_and_of_their_end() {
     std::fs::write(&file, r#"{"route":{"receiver":"none"},"receivers":[{"name":"none"}]}"#).expect("written");
     let address = free_address();
     let url = format!("http://{address}");
-    let watchers = watchers::Watchers::default();
+    let watchers = Watchers::default();
     let webhook = announce::Webhook::new(&url, "log".to_owned(), 300).expect("a webhook");
     let (_trigger, shutdown) = Shutdown::new();
     let (announcer, meters) = (watchers.announcer.clone(), Arc::clone(&watchers.meters));

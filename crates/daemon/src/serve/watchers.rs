@@ -1,7 +1,8 @@
-//! Who watches the controller work: the meters, and those who tell of alerts. The driver tells them and goes on.
+//! Who watches the controller work: the meters, the traces, and those who tell of alerts. The driver tells them and goes on.
 
 use super::announce::Announcer;
 use super::meters::Meters;
+use super::spans::Spans;
 use super::standing::Seen;
 use crate::shutdown::Shutdown;
 use control::Record;
@@ -15,12 +16,14 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 pub(super) struct Watchers {
     pub(super) meters: Arc<Meters>,
     pub(super) announcer: Announcer,
+    pub(super) spans: Spans,
 }
 
 impl Watchers {
     /// A record is durable; `state` is from after it.
     pub(super) fn record(&self, state: &State, record: &Record) {
         self.meters.record(state, record);
+        self.spans.record(state, record);
     }
 
     pub(super) fn announce(&self, alert: Alert) {

@@ -4,11 +4,12 @@
 use super::poll::Ledger;
 use super::{Sidecar, execute};
 use crate::shutdown::Shutdown;
-use model::{Action, Command, Outcome};
+use model::{Action, Command, CommandId, Outcome};
 use std::sync::Arc;
 use std::time::Instant;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
+use tracing::Instrument as _;
 
 /// Commands waiting in a lane. The controller gives each a deadline and waits for outcomes, so this many mean
 /// that something is very wrong: further ones are refused, which the controller hears.
@@ -47,7 +48,8 @@ impl Lanes {
         let id = command.id;
         let lane = if of_clusters(&command.action) { &self.clusters } else { &self.tables };
         if let Err(error) = lane.try_send(Item { command, asked }) {
-            tracing::error!(?id, %error, "a command found no place");
+            let (operation, step) = (id.operation, id.step);
+            tracing::error!(%operation, %step, attempt = id.attempt, %error, "a command found no place");
             let message = "not begun: too many commands wait on this node".to_owned();
             ledger.finish(id, Outcome::Refused { message });
         }
@@ -79,18 +81,21 @@ async fn work(mut queue: mpsc::Receiver<Item>, sidecar: Arc<Sidecar>, shutdown: 
             item = queue.recv() => item,
         };
         let Some(Item { command, asked }) = item else { return };
+        // Whatever is said on the way says of which operation it is.
+        let CommandId { operation, step, attempt } = command.id;
+        let span = tracing::info_span!("command", %operation, %step, attempt);
+        span.in_scope(|| tracing::debug!(action = ?command.action, "its turn has come"));
         let outcome = match sidecar.fence.check(&command, asked) {
             // Looked at only now: a leader may have been deposed, or time have passed, while it waited its turn.
             Err(refused) => Outcome::Refused { message: refused.to_string() },
             Ok(deadline) => {
-                tracing::debug!(id = ?command.id, action = ?command.action, "begins");
-                execute::execute(&sidecar, &command.action, deadline).await
+                execute::execute(&sidecar, &command.action, deadline).instrument(span.clone()).await
             }
         };
-        match &outcome {
-            Outcome::Done { .. } => tracing::info!(id = ?command.id, class = command.action.class(), "done"),
-            other => tracing::warn!(id = ?command.id, action = ?command.action, outcome = ?other, "not done"),
-        }
+        span.in_scope(|| match &outcome {
+            Outcome::Done { .. } => tracing::info!(class = command.action.class(), "done"),
+            other => tracing::warn!(action = ?command.action, outcome = ?other, "not done"),
+        });
         sidecar.ledger.finish(command.id, outcome);
     }
 }

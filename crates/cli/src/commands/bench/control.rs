@@ -10,6 +10,8 @@ use serde::Serialize;
 /// Turns: 100 s of a cluster at rest.
 const TURNS: u64 = 1000;
 const TURN: u64 = 100;
+/// Requests of each kind.
+const REQUESTS: u32 = 20;
 
 /// Times are those of this thread on a core, in milliseconds.
 #[derive(Debug, Serialize)]
@@ -19,6 +21,9 @@ struct Measured {
     tick_ms_median: f64,
     tick_ms_p99: f64,
     tick_ms_max: f64,
+    /// A dashboard as JSON and a page of metrics, the slowest of some.
+    dashboard_ms: f64,
+    metrics_ms: f64,
     /// Reading the state from its snapshot, and turns until every node was looked at.
     ready_ms: f64,
     snapshot_bytes: usize,
@@ -46,6 +51,7 @@ pub fn run(nodes: u32, tables: u32, shards: u32, output: Output) -> Result<(), C
         }
         inputs = idle.answer(controller.epoch(), &out.effects);
     }
+    let (dashboard_ms, metrics_ms) = watched(&controller);
     times.sort_by(f64::total_cmp);
     let at = |part: f64| times[((times.len() - 1) as f64 * part) as usize];
     let taken = before.zip(memory_kib("RssAnon")).map(|(before, after)| after.saturating_sub(before) * 1024);
@@ -55,6 +61,8 @@ pub fn run(nodes: u32, tables: u32, shards: u32, output: Output) -> Result<(), C
         tick_ms_median: at(0.5),
         tick_ms_p99: at(0.99),
         tick_ms_max: at(1.0),
+        dashboard_ms,
+        metrics_ms,
         ready_ms,
         snapshot_bytes: snapshot.len(),
         memory_bytes_per_shard: taken.map(|bytes| bytes / u64::from(tables * shards)),
@@ -62,16 +70,26 @@ pub fn run(nodes: u32, tables: u32, shards: u32, output: Output) -> Result<(), C
     output::print(output, &measured, text)
 }
 
+/// What a request for the dashboard, and one for the metrics, keeps the operator's thread busy for, and writes.
+fn watched(controller: &Controller) -> (f64, f64) {
+    let slowest = |work: &dyn Fn() -> usize| (0..REQUESTS).map(|_| timed(work).1).fold(0.0, f64::max);
+    let unix = TURNS / 10;
+    let dashboard = || serde_json::to_vec(&controller.dashboard(unix)).map_or(0, |json| json.len());
+    (slowest(&dashboard), slowest(&|| daemon::serve::metrics_page(controller, unix).len()))
+}
+
 fn text(measured: &Measured) -> String {
     let memory = measured.memory_bytes_per_shard;
     format!(
-        "{} shards on {} nodes at rest\ntick: {} ms, p99 {} ms, at most {} ms\nready after a restart: {} ms\n\
+        "{} shards on {} nodes at rest\ntick: {} ms, p99 {} ms, at most {} ms\ndashboard: {} ms, metrics: {} ms, at most\nready after a restart: {} ms\n\
          snapshot: {} bytes\nmemory: {} bytes a shard",
         measured.shards,
         measured.nodes,
         ms(measured.tick_ms_median),
         ms(measured.tick_ms_p99),
         ms(measured.tick_ms_max),
+        ms(measured.dashboard_ms),
+        ms(measured.metrics_ms),
         ms(measured.ready_ms),
         measured.snapshot_bytes,
         memory.map_or("unknown".to_owned(), |bytes| bytes.to_string()),
