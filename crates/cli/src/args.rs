@@ -1,5 +1,7 @@
 //! The command line as types, with the help that teaches it.
 
+#![allow(clippy::doc_markdown, reason = "these are help texts: a terminal shows marks as they are")]
+
 use crate::dev::DEFAULT_DIR;
 use crate::output::Output;
 use clap::{Args, Parser, Subcommand};

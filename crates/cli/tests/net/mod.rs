@@ -162,10 +162,12 @@ impl Net {
     }
 
     /// From now on nothing that this host sends reaches anybody, and it hears nothing.
+    #[allow(clippy::unused_self, reason = "a wire is that of a network")]
     pub fn cut_off(&self, host: usize) {
         ip(&["link", "set", &port(host), "nomaster"]).expect("cut");
     }
 
+    #[allow(clippy::unused_self, reason = "a wire is that of a network")]
     pub fn reconnect(&self, host: usize) {
         ip(&["link", "set", &port(host), "master", "br0"]).expect("mended");
     }
