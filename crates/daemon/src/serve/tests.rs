@@ -123,7 +123,7 @@ async fn what_changes_something_needs_the_token() {
 #[tokio::test(flavor = "multi_thread")]
 async fn faults_are_problems_that_say_what_to_do() {
     let serving = serve().await;
-    problem(serving.get("/").await, StatusCode::NOT_FOUND).await;
+    problem(serving.get("/nothing").await, StatusCode::NOT_FOUND).await;
     problem(serving.get("/api/v1/tables/none").await, StatusCode::NOT_FOUND).await;
     problem(serving.get("/api/v1/tables/a-b").await, StatusCode::BAD_REQUEST).await;
     problem(serving.post("/api/v1/nodes", &json!({})).await, StatusCode::METHOD_NOT_ALLOWED).await;

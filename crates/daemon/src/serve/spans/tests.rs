@@ -3,7 +3,7 @@ use axum::Router;
 use axum::body::Bytes as Body;
 use axum::routing::post;
 use control::operation::{Kind, Steps, Work};
-use model::{Action, Epoch, GroupId, NodeId, TableName};
+use model::{Action, Epoch, GroupId, NodeId};
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use prost::Message as _;
 
@@ -44,7 +44,7 @@ fn operation(node: &NodeId) -> Operation {
     let group = GroupId::new("g").expect("a name");
     let made = steps.command(node, Action::MakeDirectory { group: group.clone() }, &[], None);
     steps.push(Some(node), Work::AwaitSynced { group }, &[made], None);
-    let kind = Kind::DropTable { table: TableName::new("t").expect("a name") };
+    let kind = Kind::Cleanup { node: node.clone() };
     Operation::new(OperationId(0), kind, steps.0, 1_000)
 }
 
@@ -89,7 +89,7 @@ async fn an_operation_is_a_trace_and_its_steps_are_spans_of_it() {
         }
     }
     let [step, whole] = found.as_slice() else { panic!("{found:?}") };
-    assert_eq!((step.name.as_str(), whole.name.as_str()), ("MAKE DIRECTORY", "drop"));
+    assert_eq!((step.name.as_str(), whole.name.as_str()), ("MAKE DIRECTORY", "cleanup"));
     assert_eq!(step.trace_id, whole.trace_id);
     assert_eq!(step.parent_span_id, whole.span_id);
     assert_ne!(step.span_id, whole.span_id);

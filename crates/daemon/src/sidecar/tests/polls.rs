@@ -200,7 +200,11 @@ async fn an_outcome_does_not_wait_for_a_held_poll() {
     let router = Router::new().fallback(post(hold)).with_state(controller.clone());
     tokio::spawn(async move { axum::serve(listener, router).await });
     let (release, released) = std::sync::mpsc::channel::<()>();
-    let node = Server::start(move |_, _| {
+    let node = Server::start(move |_, sql| {
+        // The sidecar asks the node some things of its own accord.
+        if !sql.starts_with("OPTIMIZE") {
+            return ok();
+        }
         // The command ends only once the second poll is held.
         let told = tokio::task::block_in_place(|| released.recv_timeout(Duration::from_secs(10)));
         told.expect("told to end");
