@@ -134,7 +134,7 @@ bugs! {
         finds_a_leaked_directory: LeakedDirectory from 6 by ["6 leftovers"],
         finds_two_leaders: TwoLeaders from 36 by ["5 leaders"],
         finds_a_filled_add: FilledAdd from 8 by ["4 adds"],
-        finds_success_on_failure: SuccessOnFailure from 6 by ["1 documents", "6 leftovers", "8 convergence"],
+        finds_success_on_failure: SuccessOnFailure from 6 by ["1 documents", "3 routes", "6 leftovers", "8 convergence"],
     }
     in_minutes {
         finds_a_bootstrap_on_both_sides: BootstrapOnBothSides from 14 by ["1 documents", "8 convergence"],
