@@ -9,8 +9,8 @@ use prost::Message as _;
 
 const LOG_ID: &str = "0123456789abcdef0123456789abcdef";
 
-/// A collector that hands on what it is sent.
-async fn collector() -> (String, mpsc::Receiver<ExportTraceServiceRequest>) {
+/// A collector that hands on what it is sent, as long as the last part is kept.
+async fn collector() -> (String, mpsc::Receiver<ExportTraceServiceRequest>, impl Sized) {
     let (heard, spans) = mpsc::channel(16);
     let take = move |body: Body| {
         let heard = heard.clone();
@@ -19,6 +19,7 @@ async fn collector() -> (String, mpsc::Receiver<ExportTraceServiceRequest>) {
             heard.send(request).await.expect("the test listens");
         }
     };
+    let (trigger, shutdown) = Shutdown::new();
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let url = format!("http://{}", listener.local_addr().expect("an address"));
     let router = Router::new().route("/v1/traces", post(take));
@@ -26,9 +27,9 @@ async fn collector() -> (String, mpsc::Receiver<ExportTraceServiceRequest>) {
         listener,
         router,
         crate::http::ConnectionLimits { connections_max: 4, header_time_max: Duration::from_secs(5) },
-        Shutdown::new().1,
+        shutdown,
     ));
-    (url, spans)
+    (url, spans, trigger)
 }
 
 /// Folds and tells, as the driver does.
@@ -50,7 +51,7 @@ fn operation(node: &NodeId) -> Operation {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_operation_is_a_trace_and_its_steps_are_spans_of_it() {
-    let (url, mut heard) = collector().await;
+    let (url, mut heard, _collecting) = collector().await;
     let (spans, meters) = (Spans::default(), Arc::new(Meters::default()));
     let exporter = Exporter::new(&url, "127.0.0.1:1", LOG_ID, &spans, &meters).expect("an exporter");
     let (_trigger, shutdown) = Shutdown::new();
