@@ -13,7 +13,7 @@
 #![allow(clippy::disallowed_methods)]
 #![allow(clippy::print_stderr, reason = "what was skipped must be seen")]
 
-use std::io::copy;
+use std::io::{BufRead, BufReader, copy};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
 
@@ -155,9 +155,17 @@ impl Net {
                 .args(["--exact", "net::forwarder", "--nocapture"])
                 .env(FORWARD, ways.join(","))
                 .stdin(Stdio::piped())
-                .stdout(Stdio::null())
+                .stdout(Stdio::piped())
                 .spawn();
             self.forwarders.push(forwarder.expect("it runs"));
+        }
+        // Who is started next must find them listening.
+        for forwarder in &mut self.forwarders {
+            let Some(said) = forwarder.stdout.take() else { continue };
+            let mut lines = BufReader::new(said).lines().map_while(Result::ok);
+            assert!(lines.any(|line| line.contains(LISTENING)), "a forwarder does not listen");
+            // It must not wait for a reader of what else it says.
+            std::thread::spawn(move || lines.for_each(drop));
         }
     }
 
@@ -207,6 +215,9 @@ impl Drop for Net {
     }
 }
 
+/// What a forwarder says once all its ports listen.
+const LISTENING: &str = "forwards from now on";
+
 /// No test: a host's forwarder, when it was started as one.
 #[test]
 fn forwarder() {
@@ -221,6 +232,7 @@ fn forwarder() {
             }
         });
     }
+    println!("{LISTENING}");
     // Until the test that started it is gone: it holds the other end.
     let _ended = copy(&mut std::io::stdin(), &mut std::io::sink());
 }
