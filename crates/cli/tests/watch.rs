@@ -80,7 +80,8 @@ async fn an_alert_begins_and_ends(dev: &Dev, node: &Endpoint) {
         shown.iter().any(|row| row[1].as_deref() == Some("degraded_cluster") && row[4] == since),
         "{shown:?}"
     );
-    assert!(dev.change(&["start", "3"]).status.success());
+    let started = dev.change(&["start", "3"]);
+    assert!(started.status.success(), "{}", json(&started));
     assert_eq!(wait("the end of the alert", of_nodes("resolved"))["since"], began["since"]);
 }
 
