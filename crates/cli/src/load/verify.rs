@@ -11,8 +11,9 @@ use tokio::sync::mpsc;
 /// Documents compared at a time: bounds memory and the length of statements.
 const CHUNK: usize = 2000;
 const CHUNKS_AHEAD: usize = 2;
-/// Copies apply a moment after the acknowledgement; how long they may take to agree on a count once writers stopped.
+/// Copies apply a moment after the acknowledgement; how long they may take to show all of it once writers stopped.
 const SETTLE: Duration = Duration::from_secs(15);
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
 /// Lost documents that are named; all are counted.
 const LOST_SHOWN_MAX: usize = 20;
 
@@ -64,6 +65,7 @@ pub async fn verify(
         clients: endpoints.iter().map(|end| (end.node.clone(), Client::new(end.clone()))).collect(),
         per_shard: vec![(0, 0); shards as usize],
         found: Verification { copies: holdings.copies().len() as u64, ..Verification::default() },
+        settled_by: Instant::now() + SETTLE,
     };
     let written = record.written();
     if let Some(source) = source {
@@ -115,6 +117,8 @@ struct Verifier<'a> {
     /// Documents that must be, and that may be, in each shard.
     per_shard: Vec<(u64, u64)>,
     found: Verification,
+    /// A fault that is seen before may be a write that a copy has not applied yet.
+    settled_by: Instant,
 }
 
 impl Verifier<'_> {
@@ -130,8 +134,7 @@ impl Verifier<'_> {
             counts.0 += u64::from(!expected.may_be_absent);
             counts.1 += 1;
         }
-        // Every node is asked for the copies it holds, and for the whole chunk through its routing table; the nodes
-        // at the same time.
+        // Every node is asked for the copies it holds, and for the whole chunk through its routing table.
         let all: Vec<i64> = chunk.keys().copied().collect();
         let mut asks: BTreeMap<NodeId, Vec<(String, Vec<i64>)>> = BTreeMap::new();
         let routed = self.found.documents as usize / CHUNK % self.clients.len();
@@ -148,22 +151,13 @@ impl Verifier<'_> {
                 asks.entry(node.clone()).or_default().push((name, ids.clone()));
             }
         }
-        let mut lost = BTreeSet::new();
-        let mut notes = Vec::new();
-        let asking = self.clients.iter_mut().filter_map(|(node, client)| {
-            let asks = asks.remove(node)?;
-            Some(ask(client, self.shape, asks))
-        });
-        for answers in join_all(asking).await {
-            for (place, ids, rows) in answers? {
-                for id in ids {
-                    if let Some(why) = fault(&chunk[&id], rows.get(&id)) {
-                        lost.insert(id);
-                        notes.push(format!("document {id} {why} in {place}"));
-                    }
-                }
+        let (lost, notes) = loop {
+            let (lost, notes) = self.faults(chunk, &asks).await?;
+            if lost.is_empty() || Instant::now() >= self.settled_by {
+                break (lost, notes);
             }
-        }
+            tokio::time::sleep(LOOK_AGAIN).await;
+        };
         self.found.lost += lost.len() as u64;
         self.found.documents += chunk.len() as u64;
         for note in notes {
@@ -172,9 +166,34 @@ impl Verifier<'_> {
         Ok(())
     }
 
+    /// The documents of a chunk that are not where they must be, each place in words. The nodes are asked at the
+    /// same time.
+    async fn faults(
+        &mut self,
+        chunk: &BTreeMap<i64, Expected>,
+        asks: &BTreeMap<NodeId, Vec<(String, Vec<i64>)>>,
+    ) -> Result<(BTreeSet<i64>, Vec<String>), VerifyError> {
+        let mut lost = BTreeSet::new();
+        let mut notes = Vec::new();
+        let asking = self.clients.iter_mut().filter_map(|(node, client)| {
+            let asks = asks.get(node)?;
+            Some(ask(client, self.shape, asks))
+        });
+        for answers in join_all(asking).await {
+            for (place, ids, rows) in answers? {
+                for id in ids {
+                    if let Some(why) = fault(&chunk[id], rows.get(id)) {
+                        lost.insert(*id);
+                        notes.push(format!("document {id} {why} in {place}"));
+                    }
+                }
+            }
+        }
+        Ok((lost, notes))
+    }
+
     /// Every copy counts what was acknowledged for its shard, and nothing else.
     async fn count(&mut self) -> Result<(), VerifyError> {
-        let deadline = Instant::now() + SETTLE;
         for shard in 0..self.shards {
             let (at_least, at_most) = self.per_shard[shard as usize];
             let sql = format!("SELECT COUNT(*) FROM system.{}_s{shard}", self.table);
@@ -182,10 +201,10 @@ impl Verifier<'_> {
                 let Some(client) = self.clients.get_mut(&node) else { continue };
                 let counted = loop {
                     let counted = client.number(&sql).await?;
-                    if counted >= at_least || Instant::now() >= deadline {
+                    if counted >= at_least || Instant::now() >= self.settled_by {
                         break counted;
                     }
-                    tokio::time::sleep(Duration::from_millis(100)).await;
+                    tokio::time::sleep(LOOK_AGAIN).await;
                 };
                 if counted > at_most {
                     self.found.surplus += counted - at_most;
@@ -212,11 +231,11 @@ impl Verifier<'_> {
 type Rows = BTreeMap<i64, Vec<Option<String>>>;
 
 /// Reads documents by id from each named table of one node.
-async fn ask(
+async fn ask<'a>(
     client: &mut Client,
     shape: &Shape,
-    asks: Vec<(String, Vec<i64>)>,
-) -> Result<Vec<(String, Vec<i64>, Rows)>, Fault> {
+    asks: &'a [(String, Vec<i64>)],
+) -> Result<Vec<(String, &'a [i64], Rows)>, Fault> {
     let mut answers = Vec::with_capacity(asks.len());
     for (table, ids) in asks {
         let mut columns = vec!["id".to_owned()];
@@ -225,7 +244,7 @@ async fn ask(
         let sql = format!(
             "SELECT {} FROM {} WHERE id IN ({}) LIMIT {count} OPTION max_matches={count}",
             columns.join(","),
-            Ident(&table),
+            Ident(table),
             list.join(","),
             count = ids.len(),
         );
@@ -236,7 +255,7 @@ async fn ask(
                 rows.insert(id, cells);
             }
         }
-        answers.push((format!("{table} on {}", client.endpoint().node), ids, rows));
+        answers.push((format!("{table} on {}", client.endpoint().node), ids.as_slice(), rows));
     }
     Ok(answers)
 }
