@@ -306,3 +306,93 @@ async fn a_single_node_holds_sharded_tables_of_its_own() {
     assert!(sql(node, "SHOW TABLES FROM SYSTEM").await.expect("rows").is_empty());
     dev.stop();
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_sick_cluster_cannot_do_is_refused_and_leaves_nothing() {
+    if common::skipped_on_searchd("the test puts obstacles into the data directory of the embedded engine") {
+        return;
+    }
+    let dir = tempfile::tempdir().expect("a directory");
+    let dev = Dev::start(dir.path(), 3);
+    let nodes = dev.endpoints();
+    let node = &nodes[0];
+    sql(node, "CREATE TABLE c:kept (a int) shards='2' rf='2'").await.expect("created");
+    let before = clusters(&nodes).await;
+
+    // A second cluster on the same nodes.
+    std::fs::create_dir(dir.path().join("node1/data/d")).expect("made");
+    sql(node, "CREATE CLUSTER d 'd' AS path").await.expect("created");
+    let message = "cluster 'd' cannot be used: this controller keeps the tables of cluster 'c', and one controller keeps one cluster";
+    common::wait_for("the second cluster to be seen", || async {
+        let said = refusal(node, "CREATE TABLE d:t (a int) shards='2' rf='1'").await;
+        if said == message { Ok(()) } else { Err(said) }
+    })
+    .await;
+    sql(node, "DELETE CLUSTER d").await.expect("gone");
+
+    // No node can make the file of a shard.
+    for n in 1..=3 {
+        for serial in 0..100 {
+            let file = format!("node{n}/data/system.t_s0.{serial}.db");
+            std::fs::create_dir(dir.path().join(file)).expect("made");
+        }
+    }
+    let said = refusal(node, "CREATE TABLE c:t (a int) shards='2' rf='2' timeout='120'").await;
+    let names =
+        nodes.iter().map(|node| format!("step CREATE TABLE on node {} failed: cannot open ", node.node));
+    assert!(names.into_iter().any(|start| said.starts_with(&start)), "{said}");
+    assert!(said.ends_with("; everything created was undone"), "{said}");
+    assert_eq!(clusters(&nodes).await, before, "clusters are left");
+
+    // A node that stands still: the time passes, and what was made goes when it is back.
+    let frozen = dev.file().nodes[2].pid.expect("it runs");
+    common::signal(frozen, "STOP");
+    let said = refusal(node, "CREATE TABLE c:u (a int) shards='2' rf='3' timeout='1'").await;
+    assert_eq!(said, "Waiting timeout exceeded.");
+    common::signal(frozen, "CONT");
+    common::wait_for("nothing of it to be left", || async {
+        let held = Holdings::look(&nodes, "u").await.map_err(|fault| fault.to_string())?;
+        let left = clusters(&nodes).await;
+        if held.copies().is_empty() && left == before { Ok(()) } else { Err(format!("{held:?} {left:?}")) }
+    })
+    .await;
+
+    let again = "refusing to DROP — retry when the cluster is fully synced";
+    let alive = |count: u64| {
+        let status = common::json(&dev.ask(&["status"]));
+        if status["cluster"]["active_nodes"] == count { Ok(()) } else { Err(status.to_string()) }
+    };
+    assert!(dev.change(&["kill", nodes[2].node.as_str()]).status.success());
+    common::wait("one lost node", || alive(2));
+    let said = refusal(node, "DROP TABLE c:kept").await;
+    assert_eq!(said, format!("cluster 'c' has unreachable members (2 of 3 alive): {again}"));
+    assert!(dev.change(&["kill", nodes[1].node.as_str()]).status.success());
+    let message = format!("cluster 'c' is not in primary view (status='non-primary'): {again}");
+    common::wait_for("the quorum to be lost", || async {
+        let said = refusal(node, "DROP TABLE c:kept").await;
+        if said == message { Ok(()) } else { Err(said) }
+    })
+    .await;
+    dev.stop();
+}
+
+/// The clusters that each node is in.
+async fn clusters(nodes: &[Endpoint]) -> Vec<Vec<String>> {
+    let held = Holdings::look(nodes, "kept").await.expect("a look");
+    held.0.values().map(|held| held.clusters.keys().map(ToString::to_string).collect()).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_node_is_too_few_for_a_cluster() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let dev = Dev::start(dir.path(), 1);
+    let node = &dev.endpoints()[0];
+    sql(node, "CREATE CLUSTER c").await.expect("created");
+    let message = "The node count for cluster c is too low: 1. You can create local sharded table.";
+    common::wait_for("the cluster to be seen", || async {
+        let said = refusal(node, "CREATE TABLE c:t (a int) shards='2' rf='1'").await;
+        if said == message { Ok(()) } else { Err(said) }
+    })
+    .await;
+    dev.stop();
+}

@@ -485,7 +485,7 @@ impl Controller {
                     "cluster '{cluster}' local node is not synced (node_state='{state}'): {again}"
                 ));
             }
-            alive += usize::from(self.sidecar_is_ours(node));
+            alive += usize::from(self.answers(node) && self.sidecar_is_ours(node));
         }
         let all = self.state.nodes.len();
         if alive < all {

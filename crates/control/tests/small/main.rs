@@ -6,6 +6,7 @@ mod hand_over;
 mod operate;
 mod operations;
 mod orders;
+mod refusals;
 mod rules;
 mod sagas;
 mod total_loss;

@@ -56,6 +56,8 @@ pub struct Nodes {
     now: Millis,
     histories: u64,
     refuses_joins: BTreeSet<NodeId>,
+    /// Members of the user's cluster that receive its state.
+    receiving: BTreeSet<NodeId>,
     /// The second node to start makes a new history of its own copy, as real ones do.
     pub second_wins: bool,
 }
@@ -133,6 +135,11 @@ impl Nodes {
         } else {
             self.refuses_joins.remove(id);
         }
+    }
+
+    /// The node receives the state of the user's cluster, and is a member that is not synced.
+    pub fn receives(&mut self, id: &NodeId) {
+        self.receiving.insert(id.clone());
     }
 
     /// All members lose sight of each other.
@@ -253,6 +260,9 @@ impl Nodes {
         }
         let joined = cluster.view.contains(id);
         let (status, node_state) = match (joined, cluster.primary) {
+            (true, true) if *group == user_cluster() && self.receiving.contains(id) => {
+                (ClusterState::Primary, MemberState::Joined)
+            }
             (true, true) => (ClusterState::Primary, MemberState::Synced),
             (true, false) => (ClusterState::NonPrimary, MemberState::Synced),
             (false, _) => (ClusterState::Disconnected, MemberState::Joining),
