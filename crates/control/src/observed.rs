@@ -188,20 +188,29 @@ impl Observed {
         self.nodes.entry(node.clone()).or_default();
     }
 
-    /// The looks that are due. Each node has one under way at most.
+    /// The looks that are due. Each node has one under way at most. Looks at tables that nobody asked for are spread over
+    /// turns, or taking in all tables of all nodes at once would make one long turn.
     pub fn due_looks(&mut self, now: Millis, interval: Millis) -> Vec<Look> {
         let mut looks = Vec::new();
+        let mut stale_left = (self.nodes.len() as u64 * interval.0).div_ceil(TABLES_INTERVAL.0);
         for (node, view) in &mut self.nodes {
             if view.pending.as_ref().is_some_and(|pending| now.since(pending.began) < LOOK_LOST) {
                 continue;
             }
-            let stale = view.tables.as_ref().is_none_or(|(began, _)| now.since(*began) >= TABLES_INTERVAL);
             let wanted = view.wanted.is_some_and(|since| since <= now);
             if !wanted && view.next_look > now {
                 continue;
             }
             self.next_token += 1;
-            let tables = wanted || stale;
+            let tables = match &view.tables {
+                _ if wanted => true,
+                None => true,
+                Some((began, _)) => {
+                    let stale = now.since(*began) >= TABLES_INTERVAL && stale_left > 0;
+                    stale_left -= u64::from(stale);
+                    stale
+                }
+            };
             view.pending = Some(PendingLook { token: self.next_token, began: now, tables });
             view.wanted = None;
             view.next_look = now + interval;
@@ -231,5 +240,37 @@ impl Observed {
             .filter(|sidecar| now.since(sidecar.at) <= VOTE_FRESH)
             .filter_map(|sidecar| sidecar.poll.peers.get(about).copied())
             .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn looks_at_tables_that_nobody_asked_for_are_spread_over_turns() {
+        let mut observed = Observed::default();
+        let nodes: Vec<NodeId> =
+            (1..=20).map(|n| NodeId::new(format!("127.0.0.1:{n}")).expect("valid")).collect();
+        for node in &nodes {
+            observed.know(node);
+        }
+        let mut seen: BTreeMap<NodeId, Millis> = BTreeMap::new();
+        for turn in 0..600 {
+            let now = Millis(turn * 100);
+            let looks = observed.due_looks(now, Millis(1_000));
+            let at_tables = looks.iter().filter(|look| look.tables).count();
+            assert!(turn == 0 || at_tables <= 4, "{at_tables} looks at tables in turn {turn}");
+            for Look { node, token, tables } in looks {
+                if tables {
+                    seen.insert(node.clone(), now);
+                }
+                let status =
+                    NodeStatus { tables: tables.then(TablesStatus::default), ..NodeStatus::default() };
+                observed.see(PollAnswer { node, token, reach: Reach::Answered, status: Some(status) });
+            }
+            let late = seen.values().filter(|at| now.since(**at) > Millis(10_000)).count();
+            assert_eq!((seen.len(), late), (20, 0), "turn {turn}");
+        }
     }
 }
