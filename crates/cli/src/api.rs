@@ -5,7 +5,8 @@ use crate::output::{CommandError, Failure};
 use model::api::{
     AlertList, BackupBody, BackupList, BackupReply, BackupShow, CreateTableBody, Dashboard, Metrics,
     MoveBody, NodeList, OperationList, Problem, RebalanceBody, RecoverBody, RestoreBody, RestoreReply,
-    RestoreShow, RfBody, SilenceBody, SilenceList, TableList, TableShow, Told, VerifyBody, VerifyReply,
+    RestoreShow, RfBody, ShardMap, SilenceBody, SilenceList, TableList, TableShow, Told, VerifyBody,
+    VerifyReply,
 };
 use model::operate::{
     CleanUpReport, Health, RebalancePlan, RebalanceProgress, RebalanceReply, RecoveryReport,
@@ -83,6 +84,10 @@ impl Api {
 
     pub async fn silence(&self, body: &SilenceBody) -> Result<(), CommandError> {
         self.send(Method::POST, "/api/v1/alerts/silences", Some(body), ANSWER_TIMEOUT).await.map(drop)
+    }
+
+    pub async fn map(&self) -> Result<ShardMap, CommandError> {
+        self.get("/api/v1/map").await
     }
 
     pub async fn nodes(&self) -> Result<NodeList, CommandError> {

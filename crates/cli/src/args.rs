@@ -105,6 +105,7 @@ pub enum Command {
     #[command(after_help = "Example: shardwright metrics --output json | jq .queue.total_queue_depth")]
     Metrics,
     Alerts(AlertsArgs),
+    Top(TopArgs),
     /// A check-up: what is wrong, what may come to be, and what to type next
     #[command(after_help = "Example: shardwright health --output json | jq -r '.recommendations[]'")]
     Health,
@@ -122,6 +123,15 @@ pub enum Command {
     #[command(subcommand)]
     Bench(BenchCommand),
     Sim(SimArgs),
+}
+
+/// A live view in the terminal: status, alerts, operations, nodes, tables
+#[derive(Clone, Debug, Args)]
+#[command(after_help = "Keys: arrows, page up and down, home and end move; q ends.")]
+pub struct TopArgs {
+    /// Seconds between two looks
+    #[arg(long, value_name = "S", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=60))]
+    pub interval: u32,
 }
 
 /// What must be known now: alerts that fire, and those that were over a moment ago.

@@ -9,6 +9,7 @@ mod orders;
 mod plan;
 mod processes;
 mod sim;
+mod top;
 mod watch;
 
 use crate::args::{Cli, Command, DevArgs, DevChange, NodeArgs, NodeCommand};
@@ -54,6 +55,7 @@ pub async fn run(cli: Cli) -> Result<(), CommandError> {
         Command::Status => ask::status(&common).await,
         Command::Metrics => watch::metrics(&common).await,
         Command::Alerts(args) => watch::alerts(&common, args.command).await,
+        Command::Top(args) => top::run(&common, args.interval).await,
         Command::Health => ask::health(&common).await,
         Command::Recover => orders::recover(&common).await,
         Command::Cleanup => orders::clean_up(&common).await,
