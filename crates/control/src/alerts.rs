@@ -3,6 +3,7 @@
 //! Only conditions are judged here; since when each holds, who hears of it and for how long it is silent is
 //! [`crate::alarm`]'s matter.
 
+mod backups;
 mod groups;
 
 use crate::Controller;
@@ -24,7 +25,8 @@ const FAILURES_MANY: u64 = 3;
 /// A message names no more shards, nodes or holders than this; it says how many there are.
 const NAMED_MAX: usize = 20;
 
-/// The whole look in one word: the first that matches, in this order.
+/// The whole look in one word: the first that matches, in this order. A critical alert comes first: a failed operation
+/// of yesterday must not hide that data cannot be read now.
 pub(crate) fn overall_status(
     cluster: &ClusterMetrics,
     rebalancing: &RebalancingMetrics,
@@ -33,16 +35,13 @@ pub(crate) fn overall_status(
     alerts: &[Alert],
 ) -> &'static str {
     let fires = |level| alerts.iter().any(|alert| alert.state == FIRING && alert.level == level);
-    if cluster.cluster_health_percentage < HEALTH_CRITICAL {
+    if cluster.cluster_health_percentage < HEALTH_CRITICAL || fires("critical") {
         "critical"
     } else if failed_lately
         || rebalancing.longest_running > LONG_RUNNING_SECONDS
         || queue.total_queue_depth > QUEUE_DEPTH_WARNING
+        || fires("warning")
     {
-        "warning"
-    } else if fires("critical") {
-        "critical"
-    } else if fires("warning") {
         "warning"
     } else {
         "healthy"
@@ -166,6 +165,7 @@ impl Controller {
         alerts.extend(self.of_shards(&overdue.0));
         alerts.extend(overdue.1.iter().map(sidecar_away));
         alerts.extend(self.state.active().filter_map(of_operation));
+        alerts.extend(self.of_backups());
         if let Some(why) = &self.plan_refused {
             alerts.push(alert(
                 "critical",
@@ -515,9 +515,9 @@ mod tests {
         assert_eq!(status(&WELL, false, &firing("critical")), "critical");
         assert_eq!(status(&WELL, false, &firing("warning")), "warning");
         assert_eq!(status(&WELL, false, &resolved), "healthy");
-        // A failure, a long run and a deep queue are looked at before alerts are.
-        assert_eq!(status(&WELL, true, &firing("critical")), "warning");
-        assert_eq!(status(&Figures { depth: 101, ..WELL }, false, &firing("critical")), "warning");
+        // Nothing hides a critical alert.
+        assert_eq!(status(&WELL, true, &firing("critical")), "critical");
+        assert_eq!(status(&Figures { depth: 101, ..WELL }, false, &firing("critical")), "critical");
     }
 
     #[test]

@@ -50,6 +50,8 @@ struct Transfer {
 #[derive(Debug, Default)]
 pub(crate) struct Pace {
     transfers: VecDeque<Transfer>,
+    /// Bytes of all of them, since this controller was opened.
+    carried: u64,
     /// How long commands other than copies took.
     commands: VecDeque<Millis>,
     /// How long a node took to write a route: statements for the table are held meanwhile.
@@ -156,7 +158,10 @@ impl Pace {
     /// A command was proven; `bytes` is what a copy carried.
     fn measured(&mut self, action: &Action, took: Millis, bytes: u64) {
         match action {
-            Action::JoinCluster { .. } => keep(&mut self.transfers, Transfer { bytes, took }),
+            Action::JoinCluster { .. } => {
+                self.carried = self.carried.saturating_add(bytes);
+                keep(&mut self.transfers, Transfer { bytes, took });
+            }
             Action::SetRoutes { .. } => {
                 keep(&mut self.routes, took);
                 keep(&mut self.commands, took);
@@ -219,6 +224,12 @@ impl Controller {
             known.members.keys().filter_map(|node| self.machine(node)?.shard_bytes.get(shard)).copied().max()
         };
         known.tables().iter().filter_map(|shard| copies(shard)).sum()
+    }
+
+    /// Of the copies that were made on other nodes since this controller was opened: by the sizes of shards that sidecars
+    /// told, at the end of each.
+    pub fn transferred_bytes(&self) -> u64 {
+        self.pace.carried
     }
 
     /// Of the machine that has least; 0 while one has not said.
@@ -373,6 +384,7 @@ mod tests {
         pace.measured(&join, Millis(1_000), 500);
         pace.measured(&join, Millis(3_000), 1_500);
         assert_eq!(pace.transfer_ms(1_000), Some(2_000), "2,000 bytes in 4 s");
+        assert_eq!(pace.carried, 2_000);
         pace.measured(&Action::SetRoutes { routes: Vec::new() }, Millis(30), 0);
         let group = GroupId::new("g").expect("valid");
         pace.measured(&Action::MakeDirectory { group }, Millis(10), 0);

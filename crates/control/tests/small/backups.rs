@@ -139,6 +139,22 @@ fn without_a_node_to_spare_a_busy_table_is_given_up_with_the_reason() {
     assert_eq!(snapshots(&world, Status::Done), 0);
     let failed = world.state().finished.iter().find(|it| it.name() == "backup").expect("it is known");
     assert!(failed.error.as_ref().is_some_and(|error| error.contains("written to")), "{:?}", failed.error);
+    // It is told, until one is made.
+    let told = |world: &World| {
+        let alerts = world.controller.alerts(0).into_iter().filter(|alert| alert.state == "firing");
+        alerts.filter(|alert| alert.kind == "backup_failed").map(|alert| alert.message).collect::<Vec<_>>()
+    };
+    world.until("the alert", |world| !told(world).is_empty());
+    assert!(
+        told(&world)[0].contains(&id.to_string()) && told(&world)[0].contains("written to"),
+        "{:?}",
+        told(&world)
+    );
+    world.busy = false;
+    let again = ordered(&mut world, true);
+    over(&mut world, &again);
+    assert_eq!(state(&world, &again), Some(BackupState::Complete));
+    world.until("the end of the alert", |world| told(world).is_empty());
 }
 
 #[test]

@@ -13,6 +13,8 @@ pub(super) struct Board {
     pub(super) shards: (u64, u64, u64),
     pub(super) sidecars_away: u64,
     pub(super) moves_held: bool,
+    /// By this process.
+    pub(super) transferred_bytes: u64,
     pub(super) epoch: u64,
     pub(super) last: u64,
 }
@@ -31,6 +33,7 @@ impl Default for Board {
             shards: (0, 0, 0),
             sidecars_away: 0,
             moves_held: false,
+            transferred_bytes: 0,
             epoch: 0,
             last: 0,
         }
@@ -46,6 +49,7 @@ impl Board {
             shards: controller.shards_by_rf_status(),
             sidecars_away: controller.sidecars_away(),
             moves_held: state.hold.is_some(),
+            transferred_bytes: controller.transferred_bytes(),
             epoch: state.epoch.0,
             last: state.last.0,
         }

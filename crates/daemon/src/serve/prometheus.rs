@@ -25,6 +25,8 @@ pub(super) fn text(board: &Board, format: Format) -> Page {
     let mut page = Page::new(format);
     status(&mut page, &board.dashboard);
     rebalancing(&mut page, &board.dashboard);
+    let help = "Bytes of groups copied onto other nodes, since the start of this process.";
+    page.single("transfer_bytes_total", Kind::Counter, help, board.transferred_bytes);
     queue(&mut page, &board.dashboard);
     cluster(&mut page, board);
     page
