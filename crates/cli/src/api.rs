@@ -2,11 +2,12 @@
 
 use crate::dev::{ClusterFile, DEFAULT_DIR};
 use crate::output::{CommandError, Failure};
+use daemon::audit::Verified as AuditVerified;
 use model::api::{
     AlertList, BackupBody, BackupList, BackupReply, BackupShow, CreateTableBody, Dashboard, Metrics,
     MoveBody, NodeList, OperationList, Problem, RebalanceBody, RecoverBody, RestoreBody, RestoreReply,
-    RestoreShow, RfBody, ShardMap, SilenceBody, SilenceList, TableList, TableShow, Told, VerifyBody,
-    VerifyReply,
+    RestoreShow, RfBody, ShardMap, SilenceBody, SilenceList, TableList, TableShow, TokenBody, TokenList,
+    TokenMade, Told, VerifyBody, VerifyReply,
 };
 use model::operate::{
     CleanUpReport, Health, RebalancePlan, RebalanceProgress, RebalanceReply, RecoveryReport,
@@ -15,6 +16,7 @@ use model::wire::RebalanceOrder;
 use reqwest::{Method, StatusCode};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -224,6 +226,28 @@ impl Api {
         self.get(&format!("/api/v1/restores/{operation}")).await
     }
 
+    pub async fn tokens(&self) -> Result<TokenList, CommandError> {
+        self.get("/api/v1/tokens").await
+    }
+
+    pub async fn create_token(&self, body: &TokenBody) -> Result<TokenMade, CommandError> {
+        let bytes = self.send(Method::POST, "/api/v1/tokens", Some(body), ANSWER_TIMEOUT).await?;
+        self.read(&bytes)
+    }
+
+    pub async fn revoke_token(&self, name: &str) -> Result<(), CommandError> {
+        let path = format!("/api/v1/tokens/{}", segment(name));
+        self.send(Method::DELETE, &path, None::<&()>, ANSWER_TIMEOUT).await.map(drop)
+    }
+
+    pub async fn audit_tail(&self, lines: usize) -> Result<Value, CommandError> {
+        self.get(&format!("/api/v1/audit?lines={lines}")).await
+    }
+
+    pub async fn audit_verify(&self) -> Result<AuditVerified, CommandError> {
+        self.get("/api/v1/audit/verify").await
+    }
+
     /// Whether somebody answers there at all.
     pub async fn is_up(&self) -> bool {
         let request = self.client.get(format!("{}/readyz", self.url)).timeout(CONNECT_TIMEOUT);
@@ -256,9 +280,7 @@ impl Api {
     ) -> Result<(StatusCode, Vec<u8>), CommandError> {
         let mut request =
             self.client.request(method.clone(), format!("{}{path}", self.url)).timeout(patience);
-        if method != Method::GET
-            && let Some(token) = self.token()?
-        {
+        if let Some(token) = self.token()? {
             request = request.bearer_auth(token);
         }
         if let Some(body) = body {

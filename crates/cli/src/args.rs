@@ -119,6 +119,10 @@ pub enum Command {
     Cleanup,
     #[command(subcommand)]
     Config(ConfigCommand),
+    #[command(subcommand)]
+    Audit(AuditCommand),
+    #[command(subcommand)]
+    Token(TokenCommand),
     Plan(PlanArgs),
     #[command(subcommand)]
     Bench(BenchCommand),
@@ -349,6 +353,9 @@ pub struct ServeArgs {
     /// An Alertmanager to tell of alerts; the log always tells of them
     #[arg(long, value_name = "URL", env = "SHARDWRIGHT_ALERT_WEBHOOK", hide_env_values = true)]
     pub alert_webhook: Option<String>,
+    /// The system's log, which gets a copy of every line of the audit log: its socket, mostly /dev/log
+    #[arg(long, value_name = "SOCKET", env = "SHARDWRIGHT_AUDIT_SYSLOG")]
+    pub audit_syslog: Option<PathBuf>,
     /// A collector to send traces of operations to, by OTLP over HTTP
     #[arg(long, value_name = "URL", env = "SHARDWRIGHT_OTLP_ENDPOINT", hide_env_values = true)]
     pub otlp_endpoint: Option<String>,
@@ -655,6 +662,60 @@ pub enum ConfigCommand {
     Check(SettingArgs),
 }
 
+/// Who changed what, when, from where, and what came of it.
+#[derive(Clone, Debug, Subcommand)]
+pub enum AuditCommand {
+    /// The last lines of the controller's audit log
+    #[command(
+        after_help = "Example: shardwright audit tail --lines 1000 --output json | jq '.lines[] | select(.actor == \"alice\")'"
+    )]
+    Tail {
+        /// How many
+        #[arg(long, short = 'n', default_value_t = 20, value_parser = clap::value_parser!(u16).range(1..=1000))]
+        lines: u16,
+        /// Reads the files of a controller's directory, without a controller
+        #[arg(long)]
+        dir: Option<PathBuf>,
+    },
+    /// Whether every line is as it was written: finds one that was changed, removed or moved, and a cut end
+    #[command(
+        after_help = "With --dir the files are read without a controller, and a cut end is found only while none runs on that \
+                            directory: it is the control log that knows how far the audit log goes.\n\n\
+                            Exit codes: 0 as it was written, 1 not."
+    )]
+    Verify {
+        /// Reads the files of a controller's directory, without a controller
+        #[arg(long)]
+        dir: Option<PathBuf>,
+    },
+}
+
+/// Tokens: who may do what over the controller's API and page.
+///
+/// A token has one role: viewer reads; operator creates tables, moves, drains, backs up; cluster_admin does everything, drops
+/// and restores included; sidecar is for a node's sidecar and gate. The controller keeps only hashes.
+#[derive(Clone, Debug, Subcommand)]
+pub enum TokenCommand {
+    /// Makes a token and shows it, this one time
+    #[command(
+        after_help = "Example: shardwright token create ci --role operator --days 30 > ci.token && chmod 600 ci.token"
+    )]
+    Create {
+        /// Letters, digits, '_', '-' and '.'
+        name: String,
+        /// viewer, operator, cluster_admin or sidecar
+        #[arg(long)]
+        role: model::Role,
+        /// How long it opens something; by default until it is revoked
+        #[arg(long, value_parser = clap::value_parser!(u64).range(1..=36_500))]
+        days: Option<u64>,
+    },
+    /// The tokens with their roles and ends
+    List,
+    /// Ends a token at once, on all controllers
+    Revoke { name: String },
+}
+
 /// Plans placement alone: reads nodes and units, writes who shall hold what and which copies lead there.
 ///
 /// Input: {"nodes": [{"id", "zone"?, "capacity"?: 1, "state"?: "active"|"draining"|"down"}],
@@ -778,7 +839,7 @@ mod tests {
 
     #[test]
     fn what_does_not_exist_yet_is_a_usage_error() {
-        for unknown in ["gate", "backup delete", "table copy t", "audit tail", "node drain"] {
+        for unknown in ["gate", "backup delete", "table copy t", "audit delete", "node drain"] {
             assert!(parse(&format!("shardwright {unknown}")).is_err(), "{unknown}");
         }
     }

@@ -3,7 +3,10 @@
 use crate::backup::{Job, JobEnd};
 use model::api::Alert;
 use model::wire::{ShardingStatement, SidecarPoll, StatementReply, TableNameEntry};
-use model::{Command, Epoch, LogIndex, Measurement, NodeId, NodeStatus, OperationId, Reach, StepId};
+use model::{
+    AuditMark, Command, Epoch, LogIndex, Measurement, NodeId, NodeStatus, OperationId, Reach, StepId,
+    TokenOrder,
+};
 use serde::{Deserialize, Serialize};
 
 /// A client's request that waits for its answer; chosen by the driver, unique while the process lives.
@@ -28,6 +31,10 @@ pub enum Input {
     JobOver { operation: OperationId, step: StepId, attempt: u64, end: JobEnd },
     /// A statement for the controller; exactly one [`Effect::Answer`] follows, at once or later.
     Statement { request: RequestId, statement: ShardingStatement },
+    /// A change of the tokens; exactly one [`Effect::Answer`] follows.
+    Token { request: RequestId, order: TokenOrder },
+    /// This controller's audit log goes so far.
+    Audited(AuditMark),
     /// The client of `request` is gone; a table it asked for is still made or undone.
     Abandoned { request: RequestId },
 }
@@ -74,6 +81,8 @@ pub struct Effects {
     pub records: Vec<crate::record::Record>,
     /// The last index before these records.
     pub expected: LogIndex,
+    /// Which of the records a client's request asked for.
+    pub asked: Vec<(RequestId, std::ops::Range<usize>)>,
     pub effects: Vec<Effect>,
     /// The planner ran in this tick, which took most of its time.
     pub planned: bool,

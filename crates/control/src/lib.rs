@@ -29,6 +29,7 @@
 //! | `recovery`, `health` | what went wrong is tried again, what is old goes, and what to do next |
 //! | [`bench`] | a cluster at rest, to measure a turn on |
 
+mod access;
 pub mod alarm;
 mod alerts;
 pub mod backup;
@@ -297,6 +298,7 @@ impl Controller {
             self.take_lead();
         }
         let mut statements = Vec::new();
+        let mut tokens = Vec::new();
         for input in inputs {
             match input {
                 Input::Sidecar(poll) => self.hear(poll),
@@ -308,6 +310,8 @@ impl Controller {
                     self.job_over((operation, step), attempt, end);
                 }
                 Input::Statement { request, statement } => statements.push((request, statement)),
+                Input::Token { request, order } => tokens.push((request, order)),
+                Input::Audited(mark) => self.record(Record::AuditMarked { mark }),
                 Input::Abandoned { request } => {
                     self.waiting.retain(|_, waiting| waiting.request != request);
                 }
@@ -316,7 +320,10 @@ impl Controller {
         self.pace.turn(now, pace::queue_interval(&self.config.settings, self.active_nodes()));
         self.watch_membership();
         for (request, statement) in statements {
-            self.statement(request, statement);
+            self.asked_by(request, |controller| controller.statement(request, statement));
+        }
+        for (request, order) in tokens {
+            self.asked_by(request, |controller| controller.token_order(request, order));
         }
         self.run_operations();
         self.retire_replaced();
@@ -330,6 +337,16 @@ impl Controller {
         self.sweep_jobs();
         self.take_looks();
         std::mem::take(&mut self.out)
+    }
+
+    /// Notes what is recorded in `work` as asked for by `request`.
+    fn asked_by(&mut self, request: RequestId, work: impl FnOnce(&mut Self)) {
+        let before = self.out.records.len();
+        work(self);
+        let records = before..self.out.records.len();
+        if !records.is_empty() {
+            self.out.asked.push((request, records));
+        }
     }
 
     /// Takes the lead under a new epoch, and takes over what the one before had begun.

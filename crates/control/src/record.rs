@@ -6,7 +6,9 @@ use crate::backup::Backup;
 use crate::operation::Operation;
 use crate::state::{Halt, Hold};
 use model::api::{Alert, Silence};
-use model::{BackupId, Content, Epoch, GroupId, NodeId, OperationId, StepId, TableName};
+use model::{
+    AccessToken, AuditMark, BackupId, Content, Epoch, GroupId, NodeId, OperationId, StepId, TableName,
+};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -17,10 +19,11 @@ use std::collections::BTreeMap;
 /// | 1 | as first written, without a number |
 /// | 2 | histories of groups, halts, recoveries after a total loss, placements by hand |
 /// | 3 | backups, snapshots for them, restores |
+/// | 4 | tokens, marks of audit logs |
 ///
 /// A newer program reads what an older one wrote: fields that are new have defaults that mean what the older one meant. The
 /// other way round is refused. A change that no default can express gets a case in [`crate::state::State::apply`].
-pub const FORMAT: u32 = 3;
+pub const FORMAT: u32 = 4;
 
 /// One fact. `unix` is seconds, only shown and never decided upon.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -217,6 +220,19 @@ pub enum Record {
         operations: Vec<OperationId>,
         before: u64,
         unix: u64,
+    },
+    /// A token opens from here on. The same name again takes the older one's place.
+    TokenAdded {
+        token: AccessToken,
+    },
+    /// The token of this name opens nothing any more.
+    TokenRevoked {
+        name: String,
+        unix: u64,
+    },
+    /// A controller's audit log goes as far as this at least.
+    AuditMarked {
+        mark: AuditMark,
     },
     /// A copy that was to leave stays: what should have replaced it is lost.
     MemberServing {

@@ -71,6 +71,11 @@ pub fn random_hex(bytes: usize) -> Result<String, FileError> {
     }))
 }
 
+/// Seconds since 1970, for what people read.
+pub fn unix_now() -> u64 {
+    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}
+
 /// A file with secrets, `None` when there is none. One that others may read is refused.
 pub fn read_private(path: &Path) -> Result<Option<String>, FileError> {
     let Some(text) = read_if_present(path)? else { return Ok(None) };

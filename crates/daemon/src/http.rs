@@ -4,8 +4,12 @@
 
 use crate::shutdown::Shutdown;
 use axum::Router;
+use hyper::Request;
+use hyper::body::Incoming;
+use hyper::service::{Service as _, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
@@ -20,6 +24,10 @@ pub struct ConnectionLimits {
     /// From the first byte of a request to the end of its headers, and between requests of a connection.
     pub header_time_max: Duration,
 }
+
+/// Who is at the other end of a request's connection.
+#[derive(Clone, Copy, Debug)]
+pub struct Peer(pub SocketAddr);
 
 /// How long answers under way may still take after the signal. Ctrl-C must not wait for a held request.
 const DRAIN_TIME_MAX: Duration = Duration::from_millis(500);
@@ -36,11 +44,11 @@ pub async fn serve(listener: TcpListener, router: Router, limits: ConnectionLimi
             accepted = accept(&listener, &places) => accepted,
         };
         match accepted {
-            Ok((stream, place)) => {
+            Ok((stream, peer, place)) => {
                 let service = router.clone();
                 let shutdown = shutdown.clone();
                 connections.spawn(async move {
-                    connection(stream, service, limits, shutdown).await;
+                    connection(stream, peer, service, limits, shutdown).await;
                     drop(place);
                 });
             }
@@ -59,18 +67,28 @@ pub async fn serve(listener: TcpListener, router: Router, limits: ConnectionLimi
 async fn accept(
     listener: &TcpListener,
     places: &Arc<Semaphore>,
-) -> std::io::Result<(TcpStream, tokio::sync::OwnedSemaphorePermit)> {
+) -> std::io::Result<(TcpStream, SocketAddr, tokio::sync::OwnedSemaphorePermit)> {
     let place = Arc::clone(places).acquire_owned().await.map_err(std::io::Error::other)?;
-    let (stream, _) = listener.accept().await?;
-    Ok((stream, place))
+    let (stream, peer) = listener.accept().await?;
+    Ok((stream, peer, place))
 }
 
-async fn connection(stream: TcpStream, router: Router, limits: ConnectionLimits, shutdown: Shutdown) {
+async fn connection(
+    stream: TcpStream,
+    peer: SocketAddr,
+    router: Router,
+    limits: ConnectionLimits,
+    shutdown: Shutdown,
+) {
     // Small answers to small requests: waiting for more to send would only add 40 ms.
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "no TCP_NODELAY");
     }
-    let service = TowerToHyperService::new(router);
+    let router = TowerToHyperService::new(router);
+    let service = service_fn(move |mut request: Request<Incoming>| {
+        request.extensions_mut().insert(Peer(peer));
+        router.call(request)
+    });
     let serving = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(limits.header_time_max)

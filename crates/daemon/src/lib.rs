@@ -4,11 +4,13 @@
 //! Clocks, randomness and threads live here, so the rule against them ends here.
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)]
 
+pub mod audit;
 mod backup;
 pub mod config;
 mod files;
 pub mod gate;
 mod http;
+mod redact;
 pub mod serve;
 pub mod shutdown;
 pub mod sidecar;

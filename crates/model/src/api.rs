@@ -3,7 +3,7 @@
 //! Field names are fixed; times are Unix seconds.
 
 use crate::wire::RebalanceOrder;
-use crate::{BackupCause, BackupData, BackupId, BackupState, Content, NodeId, Schema, TableName};
+use crate::{BackupCause, BackupData, BackupId, BackupState, Content, NodeId, Role, Schema, TableName};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -469,3 +469,46 @@ pub struct ControllerShow {
 
 /// In the answer of a controller that does not lead: the URL of the one that does, by the log.
 pub const LEADER_HEADER: &str = "shardwright-leader";
+
+/// `POST /tokens`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TokenBody {
+    pub name: String,
+    pub role: Role,
+    /// It expires after so many; without: only when it is revoked.
+    #[serde(default)]
+    pub days: Option<u64>,
+}
+
+/// A token, the one time that it is shown.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TokenMade {
+    pub name: String,
+    pub token: String,
+    /// Unix seconds.
+    pub expires: Option<u64>,
+}
+
+impl std::fmt::Debug for TokenMade {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("TokenMade").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+/// `GET /tokens`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TokenList {
+    pub tokens: Vec<TokenSummary>,
+}
+
+/// One token, without what it is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TokenSummary {
+    pub name: String,
+    pub role: Role,
+    /// Unix seconds.
+    pub created: u64,
+    pub expires: Option<u64>,
+    pub expired: bool,
+}

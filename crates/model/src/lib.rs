@@ -2,6 +2,7 @@
 //!
 //! No I/O, clock, thread or randomness here. Times are [`Millis`] of the caller's clock.
 
+pub mod access;
 pub mod action;
 pub mod api;
 pub mod backup;
@@ -14,6 +15,7 @@ pub mod table;
 pub mod time;
 pub mod wire;
 
+pub use access::{AccessToken, AuditMark, Role, TokenOrder};
 pub use action::{Action, Command, CommandId, CommandResult, Content, Outcome, RouteSpec};
 pub use backup::{BackupCause, BackupData, BackupId, BackupOrder, BackupState, RestoreOrder, ShardRecord};
 pub use ids::{

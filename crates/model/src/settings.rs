@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 /// Figures that decisions depend on, production defaults. Units are last in the names.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a setting of its own, by its own name")]
 pub struct Settings {
     pub max_concurrent_rebalances: u64,
     pub rebalance_timeout_seconds: u64,
@@ -21,6 +22,12 @@ pub struct Settings {
     pub max_operation_duration_seconds: u64,
     pub temp_cluster_cleanup_interval_seconds: u64,
     pub audit_retention_days: u64,
+    /// Nothing is changed while the audit log cannot be written.
+    pub audit_failure_stops_changes: bool,
+    /// Records of operations and their steps go to the audit log.
+    pub log_all_rebalancing_operations: bool,
+    /// Every other record of the control log does.
+    pub log_state_changes: bool,
     pub node_poll_interval_ms: u64,
     pub silent_node_seconds: u64,
     pub node_loss_grace_seconds: u64,
@@ -50,6 +57,9 @@ impl Default for Settings {
             max_operation_duration_seconds: 7200,
             temp_cluster_cleanup_interval_seconds: 3600,
             audit_retention_days: 90,
+            audit_failure_stops_changes: true,
+            log_all_rebalancing_operations: true,
+            log_state_changes: true,
             node_poll_interval_ms: 500,
             silent_node_seconds: 5,
             node_loss_grace_seconds: 30,

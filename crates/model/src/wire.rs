@@ -80,6 +80,41 @@ pub struct TableNameEntry {
     pub generation: u64,
 }
 
+impl ShardingStatement {
+    /// Whether it asks for a change, and does not only look.
+    pub const fn changes(&self) -> bool {
+        match self {
+            Self::ShowStatus { .. }
+            | Self::ShowMaster
+            | Self::ShowOperations
+            | Self::ShowQueue
+            | Self::ShowAlerts
+            | Self::SelectView { .. }
+            | Self::Gate { .. }
+            | Self::ExplainShard { .. } => false,
+            Self::Rebalance { order, .. } => {
+                !matches!(order, RebalanceOrder::DryRun | RebalanceOrder::Status)
+            }
+            Self::CreateTable { .. }
+            | Self::DropTable { .. }
+            | Self::Silence { .. }
+            | Self::TruncateTable { .. }
+            | Self::OptimizeTable { .. }
+            | Self::FlushRamchunk { .. }
+            | Self::DrainNode { .. }
+            | Self::UndrainNode { .. }
+            | Self::RemoveNode { .. }
+            | Self::MoveShard { .. }
+            | Self::SetRf { .. }
+            | Self::RecoverGroup { .. }
+            | Self::Backup { .. }
+            | Self::Restore { .. }
+            | Self::Recover
+            | Self::CleanUp => true,
+        }
+    }
+}
+
 /// A statement that is the controller's to answer, as the sidecar read it
 /// (`POST /api/v1/sidecar/statement`).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -1,6 +1,7 @@
 //! What each command does; one file for each family.
 
 mod ask;
+mod audit;
 mod backup;
 mod bench;
 mod config;
@@ -9,6 +10,7 @@ mod orders;
 mod plan;
 mod processes;
 mod sim;
+mod token;
 mod top;
 mod watch;
 
@@ -60,6 +62,8 @@ pub async fn run(cli: Cli) -> Result<(), CommandError> {
         Command::Recover => orders::recover(&common).await,
         Command::Cleanup => orders::clean_up(&common).await,
         Command::Config(command) => config::run(command, common.config, common.output),
+        Command::Audit(command) => audit::run(&common, command).await,
+        Command::Token(command) => token::run(&common, command).await,
         Command::Plan(args) => plan::run(&args, common.output),
         Command::Bench(command) => bench::run(command, common.output),
         Command::Sim(args) => sim::run(&args, common.output),

@@ -35,6 +35,7 @@ pub async fn serve(args: ServeArgs, file: Option<PathBuf>) -> Result<(), Command
         config,
         alert_webhook: args.alert_webhook,
         otlp_endpoint: args.otlp_endpoint,
+        audit_syslog: args.audit_syslog,
     };
     let read = move || daemon::config::load(&sources);
     let reloading = Reloading { asked: signals::reload()?, read: Box::new(read) };

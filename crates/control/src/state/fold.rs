@@ -89,6 +89,17 @@ impl State {
                 None => return illegal(format!("{backup} is sealed but unknown")),
             },
             Record::MemberServing { group, node } => self.set_member(group, node, Member::Serving)?,
+            Record::TokenAdded { token } => {
+                self.tokens.insert(token.name.clone(), token.clone());
+            }
+            Record::TokenRevoked { name, .. } => {
+                if self.tokens.remove(name).is_none() {
+                    return illegal(format!("token {name} is revoked but unknown"));
+                }
+            }
+            Record::AuditMarked { mark } => {
+                self.audits.insert(mark.log.clone(), mark.clone());
+            }
             Record::HistoryKnown { group, state_uuid } => match self.groups.get_mut(group) {
                 Some(known) if known.history.is_none() => known.history = Some(state_uuid.clone()),
                 _ => return illegal(format!("group {group} has a history already, or is unknown")),

@@ -7,7 +7,9 @@ pub use fold::Illegal;
 use crate::alarm::Alarms;
 use crate::backup::Backup;
 use crate::operation::Operation;
-use model::{BackupId, Epoch, GroupId, LogIndex, NodeId, OperationId, TableName, TableSpec};
+use model::{
+    AccessToken, AuditMark, BackupId, Epoch, GroupId, LogIndex, NodeId, OperationId, TableName, TableSpec,
+};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -58,6 +60,12 @@ pub struct State {
     pub failures_seen_before: OperationId,
     #[serde(default)]
     pub alarms: Alarms,
+    /// By name.
+    #[serde(default)]
+    pub tokens: BTreeMap<String, AccessToken>,
+    /// How far each controller's audit log goes, by the audit log's id.
+    #[serde(default)]
+    pub audits: BTreeMap<String, AuditMark>,
 }
 
 /// A member of the user's cluster.

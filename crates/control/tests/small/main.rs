@@ -1,5 +1,6 @@
 //! Tests in a small world of nodes, clusters and sidecars as plain data.
 
+mod access;
 mod backups;
 mod formats;
 mod hand_over;

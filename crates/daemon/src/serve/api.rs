@@ -1,5 +1,6 @@
 //! The routes of the API, and the rules that hold for every request.
 
+use super::caller::{CALLER, Caller};
 use super::census::Census;
 use super::events::Events;
 use super::handle::Handle;
@@ -8,10 +9,16 @@ use super::problem::{ApiError, Kind};
 use super::reload::Shown;
 use super::standing::Seen;
 use super::watchers::Watchers;
-use super::{auth, backups, board, forward, openapi, orders, prometheus, sidecars, silences, tables, web};
+use super::{
+    audits, auth, backups, board, forward, openapi, orders, prometheus, rights, sidecars, silences, tables,
+    tokens, web,
+};
+use crate::audit::Audit;
 use crate::backup::Tools;
+use crate::files::unix_now;
+use crate::http::Peer;
 use axum::body::to_bytes;
-use axum::extract::{FromRequest, Query, Request, State};
+use axum::extract::{FromRequest, MatchedPath, Query, Request, State};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, delete, get, post};
@@ -38,7 +45,9 @@ pub(super) struct Shared {
     pub(super) handle: Handle,
     /// How many documents tables hold.
     pub(super) census: Census,
-    pub(super) token: Arc<str>,
+    pub(super) access: auth::Access,
+    pub(super) audit: Audit,
+    pub(super) denials: Arc<audits::Denials>,
     pub(super) config: Shown,
     pub(super) requests: Arc<Semaphore>,
     /// Whether this controller leads.
@@ -97,6 +106,10 @@ pub(super) fn routes() -> Vec<(&'static str, MethodRouter<Shared>)> {
             get(|State(shared): State<Shared>| async move { Json(shared.config.borrow().as_ref().clone()) }),
         ),
         ("/api/v1/health", get(|shared| view(shared, |controller, _, unix| controller.health(unix)))),
+        ("/api/v1/tokens", get(tokens::list).post(tokens::create)),
+        ("/api/v1/tokens/{name}", delete(tokens::revoke)),
+        ("/api/v1/audit", get(audits::tail)),
+        ("/api/v1/audit/verify", get(audits::verify)),
         ("/api/v1/recover", post(orders::recover)),
         ("/api/v1/cleanup", post(orders::clean_up)),
         (
@@ -141,19 +154,33 @@ async fn admit(State(shared): State<Shared>, request: Request, next: Next) -> Re
         return ApiError::new(Kind::Invalid, detail, "ask by the address that the controller listens on")
             .into_response();
     }
-    if auth::needed(request.method(), request.uri().path()) && !auth::shown(request.headers(), &shared.token)
-    {
-        let detail = format!("{} {} needs the controller's token", request.method(), request.uri().path());
-        let hint = "send `Authorization: Bearer …` with the content of DIR/token (--token-file)";
-        return ApiError::new(Kind::Unauthorized, detail, hint).into_response();
+    let shown = shared.access.shown(request.headers(), unix_now());
+    let matched = request.extensions().get::<MatchedPath>().map(MatchedPath::as_str);
+    let need = rights::of(request.method(), matched);
+    let caller = caller(&request, &shown);
+    if let Err(error) = shared.access.allows(&shown, need) {
+        let what = format!("{} {}", request.method(), request.uri().path());
+        audits::denied(&shared, &caller, what.clone()).await;
+        return error.told(&what).into_response();
     }
     let Ok(_place) = shared.requests.try_acquire() else {
         return ApiError::busy("too many requests are under way").into_response();
     };
     match forward::unless_leading(&shared, request).await {
-        Ok(request) => next.run(request).await,
+        Ok(request) => CALLER.scope(caller, next.run(request)).await,
         Err(response) => *response,
     }
+}
+
+/// Who asks, as far as the connection and the token tell.
+fn caller(request: &Request, shown: &auth::Shown) -> Caller {
+    let peer = request.extensions().get::<Peer>().map(|Peer(peer)| peer.to_string());
+    let mut from = peer.unwrap_or_default();
+    if let Some(client) = forward::forwarded_for(request.headers()) {
+        from = format!("{from} for {client}");
+    }
+    let (name, role) = shown.who();
+    Caller { name: name.to_owned(), role, from, node: None, user: None }
 }
 
 /// What the operator shows between two ticks, as JSON.

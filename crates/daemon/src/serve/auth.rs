@@ -1,9 +1,29 @@
-//! The one token of a controller: made at its first start, needed for everything that changes something.
+//! Who may ask for what. Tokens come as `Authorization: Bearer`; what is kept of them are hashes.
+//!
+//! Two kinds: the token of `DIR/token`, made at the first start for whoever sits at the controller, and those that `token create`
+//! made, which are in the control log.
 
+use super::problem::{ApiError, Kind};
+use super::rights::Need;
+use crate::audit::sha256_hex;
 use crate::files::{self, FileError};
-use axum::http::{HeaderMap, Method, header};
+use axum::http::{HeaderMap, header};
+use model::{AccessToken, Role};
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
+use std::sync::Arc;
+use tokio::sync::watch;
+
+/// The name of the token in `DIR/token`.
+const LOCAL: &str = "local";
+/// Who shows none.
+const ANONYMOUS: &str = "anonymous";
+/// Longer is no token of ours, and is not hashed.
+const TOKEN_BYTES_MAX: usize = 256;
+
+/// The tokens that the log knows, by name.
+pub(super) type Tokens = Arc<BTreeMap<String, AccessToken>>;
 
 /// The token in `path`; a new one is made and stored for its owner alone when there is none.
 pub(super) fn token(path: &Path) -> Result<String, FileError> {
@@ -15,18 +35,125 @@ pub(super) fn token(path: &Path) -> Result<String, FileError> {
     Ok(token)
 }
 
-/// Whether a request must show the token: whatever may change something, and all that sidecars say.
-pub(super) fn needed(method: &Method, path: &str) -> bool {
-    !matches!(*method, Method::GET | Method::HEAD) || path.starts_with("/api/v1/sidecar/")
+/// All that opens something.
+#[derive(Clone, Debug)]
+pub(super) struct Access {
+    local_sha256: Arc<str>,
+    tokens: watch::Receiver<Tokens>,
+    /// The listener is on loopback: reading needs no token.
+    reads_are_open: bool,
 }
 
-/// Whether the request shows it.
-pub(super) fn shown(headers: &HeaderMap, token: &str) -> bool {
-    headers
-        .get(header::AUTHORIZATION)
-        .and_then(|value| value.to_str().ok())
-        .and_then(|value| value.split_once(' '))
-        .is_some_and(|(scheme, shown)| scheme.eq_ignore_ascii_case("bearer") && equal(shown.trim(), token))
+/// What a request shows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Shown {
+    Nothing,
+    Token {
+        name: String,
+        role: Role,
+    },
+    /// A token that was good once.
+    Expired {
+        name: String,
+    },
+    /// Something that is no token of ours.
+    Unknown,
+}
+
+/// Why a request is refused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Denied {
+    NoToken,
+    Unknown,
+    Expired { name: String },
+    Role { name: String, role: Role, need: Need },
+}
+
+impl Shown {
+    /// For the audit log.
+    pub(super) fn who(&self) -> (&str, Role) {
+        match self {
+            Self::Token { name, role } => (name, *role),
+            Self::Nothing | Self::Expired { .. } | Self::Unknown => (ANONYMOUS, Role::Viewer),
+        }
+    }
+}
+
+impl Access {
+    pub(super) fn new(local: &str, tokens: watch::Receiver<Tokens>, reads_are_open: bool) -> Self {
+        Self { local_sha256: sha256_hex(local.as_bytes()).into(), tokens, reads_are_open }
+    }
+
+    /// Those of the log.
+    pub(super) fn known(&self) -> Tokens {
+        Arc::clone(&self.tokens.borrow())
+    }
+
+    /// `now` in Unix seconds.
+    pub(super) fn shown(&self, headers: &HeaderMap, now: u64) -> Shown {
+        let Some(value) = headers.get(header::AUTHORIZATION) else { return Shown::Nothing };
+        let bearer = value.to_str().ok().and_then(|value| value.split_once(' '));
+        let token = match bearer {
+            Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") => token.trim(),
+            _ => return Shown::Unknown,
+        };
+        if token.is_empty() || token.len() > TOKEN_BYTES_MAX {
+            return Shown::Unknown;
+        }
+        // Hashes are compared: how much of one is right tells nothing about the token.
+        let hash = sha256_hex(token.as_bytes());
+        if *hash == *self.local_sha256 {
+            return Shown::Token { name: LOCAL.to_owned(), role: Role::ClusterAdmin };
+        }
+        match self.known().values().find(|token| token.sha256 == hash) {
+            None => Shown::Unknown,
+            Some(AccessToken { name, expires: Some(expires), .. }) if *expires <= now => {
+                Shown::Expired { name: name.clone() }
+            }
+            Some(AccessToken { name, role, .. }) => Shown::Token { name: name.clone(), role: *role },
+        }
+    }
+
+    /// A token that is not good opens not even what needs none, so that its owner hears of it.
+    pub(super) fn allows(&self, shown: &Shown, need: Need) -> Result<(), Denied> {
+        match shown {
+            Shown::Nothing if need == Need::Nothing || self.reads_are_open && need == Need::Viewer => Ok(()),
+            Shown::Nothing => Err(Denied::NoToken),
+            Shown::Unknown => Err(Denied::Unknown),
+            Shown::Expired { name } => Err(Denied::Expired { name: name.clone() }),
+            Shown::Token { role, .. } if need.is_met_by(*role) => Ok(()),
+            Shown::Token { name, role } => Err(Denied::Role { name: name.clone(), role: *role, need }),
+        }
+    }
+}
+
+impl Denied {
+    /// `what` is the method and the path.
+    pub(super) fn told(&self, what: &str) -> ApiError {
+        let hint = "send `Authorization: Bearer …` with the content of DIR/token (--token-file)";
+        match self {
+            Self::NoToken => {
+                ApiError::new(Kind::Unauthorized, format!("{what} needs the controller's token"), hint)
+            }
+            Self::Unknown => {
+                ApiError::new(Kind::Unauthorized, "what was shown is no token of this controller", hint)
+            }
+            Self::Expired { name } => {
+                let hint = "a cluster_admin makes a new one: `shardwright token create`";
+                ApiError::new(Kind::Unauthorized, format!("the token '{name}' has expired"), hint)
+            }
+            Self::Role { name, role, need } => {
+                let least = match need {
+                    Need::Nothing | Need::Viewer => "viewer",
+                    Need::Operator | Need::Gate => "operator",
+                    Need::ClusterAdmin => "cluster_admin",
+                    Need::Sidecar => "sidecar",
+                };
+                let detail = format!("{what} needs the role {least}, and the token '{name}' has {role}");
+                ApiError::new(Kind::Forbidden, detail, "ask a cluster_admin for a token of that role")
+            }
+        }
+    }
 }
 
 /// Whether the client asked for an address, and not for a name: reading needs no token on loopback, so a web page
@@ -39,31 +166,61 @@ pub(super) fn is_addressed_directly(headers: &HeaderMap) -> bool {
         || host.split(':').next().is_some_and(|name| name.eq_ignore_ascii_case("localhost"))
 }
 
-/// Compares every byte whatever differs first, so that time tells nothing about the token.
-fn equal(shown: &str, token: &str) -> bool {
-    shown.len() == token.len() && shown.bytes().zip(token.bytes()).fold(0, |seen, (a, b)| seen | (a ^ b)) == 0
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn access() -> Access {
+        let made = |name: &str, role, expires| AccessToken {
+            name: name.to_owned(),
+            role,
+            sha256: sha256_hex(name.as_bytes()),
+            created: 0,
+            expires,
+        };
+        let all = [made("ops", Role::Operator, None), made("late", Role::Viewer, Some(100))];
+        let tokens = all.into_iter().map(|token| (token.name.clone(), token)).collect();
+        Access::new("0123456789abcdef", watch::Sender::new(Arc::new(tokens)).subscribe(), true)
+    }
+
     #[test]
-    fn only_the_whole_token_opens() {
+    fn only_a_whole_token_opens_and_only_in_its_time() {
+        let access = access();
         let with = |value: &str| {
             let mut headers = HeaderMap::new();
             headers.insert(header::AUTHORIZATION, value.parse().expect("a header"));
-            headers
+            access.shown(&headers, 99)
         };
-        let token = "0123456789abcdef";
-        assert!(shown(&with(&format!("Bearer {token}")), token));
-        assert!(shown(&with(&format!("bearer {token}")), token));
-        for wrong in
-            ["Bearer 0123456789abcdee", "Bearer 0123456789abcde", "Bearer ", "Basic 0123456789abcdef", "x"]
+        let local = Shown::Token { name: "local".to_owned(), role: Role::ClusterAdmin };
+        assert_eq!(with("Bearer 0123456789abcdef"), local);
+        assert_eq!(with("bearer 0123456789abcdef"), local);
+        assert_eq!(with("Bearer ops"), Shown::Token { name: "ops".to_owned(), role: Role::Operator });
+        let long = format!("Bearer {}", "x".repeat(300));
+        for wrong in ["Bearer 0123456789abcdee", "Bearer 0123456789abcde", "Bearer ", "Basic ops", "x", &long]
         {
-            assert!(!shown(&with(wrong), token), "{wrong}");
+            assert_eq!(with(wrong), Shown::Unknown, "{wrong}");
         }
-        assert!(!shown(&HeaderMap::new(), token));
+        assert!(matches!(with("Bearer late"), Shown::Token { .. }));
+        let mut headers = HeaderMap::new();
+        headers.insert(header::AUTHORIZATION, "Bearer late".parse().expect("a header"));
+        assert_eq!(access.shown(&headers, 100), Shown::Expired { name: "late".to_owned() });
+        assert_eq!(access.shown(&HeaderMap::new(), 0), Shown::Nothing);
+    }
+
+    #[test]
+    fn a_bad_token_opens_nothing_and_none_opens_reading_on_loopback_alone() {
+        let mut access = access();
+        for need in
+            [Need::Nothing, Need::Viewer, Need::Operator, Need::ClusterAdmin, Need::Sidecar, Need::Gate]
+        {
+            assert!(access.allows(&Shown::Unknown, need).is_err());
+            assert!(access.allows(&Shown::Expired { name: String::new() }, need).is_err());
+            let open = matches!(need, Need::Nothing | Need::Viewer);
+            assert_eq!(access.allows(&Shown::Nothing, need).is_ok(), open, "{need:?}");
+        }
+        access.reads_are_open = false;
+        assert_eq!(access.allows(&Shown::Nothing, Need::Viewer), Err(Denied::NoToken));
+        assert_eq!(access.allows(&Shown::Nothing, Need::Nothing), Ok(()));
     }
 
     #[test]

@@ -5,20 +5,24 @@
 //! of its own: a slow disk must not keep the API from answering.
 
 use super::ServeError;
+use super::auth::Tokens;
 use super::desk::Desk;
+use super::diary::{Diary, Origins};
 use super::handle::{Handle, MESSAGES_MAX, Message, Read};
 use super::looks::Looks;
 use super::narrate::narrate;
 use super::standing::{Seen, Standing};
 use super::watchers::Watchers;
+use crate::audit::{Audit, AuditError};
 use crate::backup::{Runner, Tools};
+use crate::files::unix_now;
 use crate::shutdown::{Shutdown, Trigger};
 use control::backup::Job;
 use control::{Config, Controller, Effect, Input};
 use model::wire::SidecarPoll;
 use model::{LogIndex, Millis, Settings};
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 use store::{AppendError, Log};
 use tokio::runtime::Handle as Runtime;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -46,6 +50,11 @@ const TRIES_MAX: u32 = 10;
 const CONTROLLER_BUSY: &str = "the controller could not write its log: the statement may or may not be carried out; \
                                look at SHOW SHARDING OPERATIONS before repeating it";
 
+/// The same when the audit log cannot be written.
+const UNAUDITED: &str = "the audit log cannot be written: nothing was done; see the controller's log";
+/// Between two tries to write the audit log.
+const AUDIT_PAUSE: Duration = Duration::from_secs(1);
+
 /// Without a tick for this long nothing is known to wait for; the operator looks at the world anyway.
 const IDLE_MS_MAX: u64 = 1_000;
 
@@ -58,6 +67,8 @@ pub(super) struct Start {
     pub(super) watchers: Watchers,
     /// The controller's directory.
     pub(super) dir: std::path::PathBuf,
+    /// `None` in tests that are not about it.
+    pub(super) audit: Option<Audit>,
 }
 
 impl Start {
@@ -89,10 +100,12 @@ pub(super) struct Driver {
     /// Time is counted from here.
     began: Instant,
     failures: u32,
+    diary: Diary,
     role: Role,
     /// `None` with a log that no other controller can have.
     several: Option<Several>,
     standing: watch::Sender<Standing>,
+    tokens: watch::Sender<Tokens>,
 }
 
 impl std::fmt::Debug for Driver {
@@ -130,9 +143,11 @@ impl Driver {
             role: if several.is_some() { Role::Follows } else { Role::Leads },
             several,
             standing: watch::Sender::new(nothing_yet),
+            tokens: watch::Sender::default(),
             desk: Desk::new(start.settings.hold_statements_seconds),
             looks,
             jobs,
+            diary: Diary::new(start.audit.clone(), &start.name),
             start,
             log,
             controller,
@@ -153,6 +168,11 @@ impl Driver {
     /// What this controller is, whenever that changes.
     pub(super) fn seen(&self) -> Seen {
         self.standing.subscribe()
+    }
+
+    /// The tokens that the log knows.
+    pub(super) fn tokens(&self) -> watch::Receiver<Tokens> {
+        self.tokens.subscribe()
     }
 
     /// For what is asked about backups between two ticks.
@@ -233,15 +253,21 @@ impl Driver {
         shutdown: &Shutdown,
     ) -> Result<(), ServeError> {
         let now = self.now();
-        let sorted = self.sort(received);
+        let mut sorted = self.sort(received);
+        sorted.inputs.extend(self.diary.mark_due().map(Input::Audited));
         let began = Instant::now();
         let out = self.controller.tick(now, unix_now(), sorted.inputs);
         self.start.watchers.meters.turn(began.elapsed(), out.planned);
         if !out.records.is_empty() {
             let records = out.records.iter().map(serde_json::to_vec).collect::<Result<Vec<_>, _>>();
             let records = records.map_err(ServeError::Encode)?;
+            let written = self.diary.write(&self.start.settings, &self.controller, &out, &sorted.origins);
+            if let Err(error) = written {
+                return self.unaudited(&error, runtime, shutdown);
+            }
             let began = Instant::now();
             if let Err(error) = self.log.append(out.expected, &records) {
+                self.diary.not_recorded(out.expected.next(), records.len(), &error);
                 let conflict = matches!(error, AppendError::Conflict { .. });
                 self.start.watchers.meters.not_appended(conflict);
                 return if self.several.is_some() {
@@ -276,9 +302,15 @@ impl Driver {
                     sorted.inputs.push(Input::Sidecar(poll.clone()));
                     sorted.polls.push((poll, reply));
                 }
-                Message::Statement { request, statement, reply } => {
+                Message::Statement { request, statement, origin, reply } => {
                     self.desk.wait(request, reply);
+                    sorted.origins.insert(request, origin);
                     sorted.inputs.push(Input::Statement { request, statement });
+                }
+                Message::Token { request, order, origin, reply } => {
+                    self.desk.wait(request, reply);
+                    sorted.origins.insert(request, origin);
+                    sorted.inputs.push(Input::Token { request, order });
                 }
                 Message::Abandoned(request) => {
                     self.desk.forget(request);
@@ -302,6 +334,9 @@ impl Driver {
 
     /// They hold from the next decision on.
     fn take_settings(&mut self, settings: Settings) {
+        if let Some(audit) = &self.start.audit {
+            audit.stop_changes_on_failure(settings.audit_failure_stops_changes);
+        }
         self.desk.hold_statements(settings.hold_statements_seconds);
         self.controller.set_settings(settings.clone());
         self.start.settings = settings;
@@ -411,6 +446,36 @@ impl Driver {
         }
     }
 
+    /// What was decided cannot be audited: nothing of it is done, and what holds is read from the log. Tried again without
+    /// end: the settings have changes wait for the audit log.
+    fn unaudited(
+        &mut self,
+        error: &AuditError,
+        runtime: &Runtime,
+        shutdown: &Shutdown,
+    ) -> Result<(), ServeError> {
+        if self.several.is_some() {
+            self.step_down(&error.to_string());
+            return Ok(());
+        }
+        tracing::error!(%error, "nothing is done without its lines in the audit log");
+        self.desk.clear(UNAUDITED);
+        self.jobs.end_all();
+        runtime.block_on(async {
+            tokio::select! {
+                () = shutdown.wait() => {}
+                () = tokio::time::sleep(AUDIT_PAUSE) => {}
+            }
+        });
+        match self.reread() {
+            Err(error) if passes(&error) => {
+                tracing::error!(%error, "the control log cannot be read yet");
+                Ok(())
+            }
+            other => other,
+        }
+    }
+
     fn reread(&mut self) -> Result<(), ServeError> {
         self.log.recover()?;
         (self.controller, self.snapshot) = rebuild(&self.start, &*self.log)?;
@@ -435,6 +500,7 @@ struct Sorted {
     inputs: Vec<Input>,
     polls: Vec<(SidecarPoll, Reply)>,
     reads: Vec<Read>,
+    origins: Origins,
 }
 
 /// The operator that the log describes, and the record of its snapshot.
@@ -458,11 +524,6 @@ fn rebuild(start: &Start, log: &dyn Log) -> Result<(Controller, LogIndex), Serve
     };
     let snapshot = snapshot.as_ref().map(|(at, state)| (*at, state.as_slice()));
     Ok((Controller::open(config, snapshot, records)?, at))
-}
-
-/// Seconds since 1970, for what people read.
-fn unix_now() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
 #[cfg(test)]

@@ -5,9 +5,10 @@ use super::ServeError;
 use super::api::Shared;
 use super::problem::{ApiError, Kind};
 use super::standing::Standing;
+use crate::http::Peer;
 use axum::body::{Body, to_bytes};
 use axum::extract::Request;
-use axum::http::{HeaderName, HeaderValue, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use model::api::{ControllerShow, LEADER_HEADER};
 use std::time::Duration;
@@ -19,8 +20,16 @@ const CONNECT_TIME_MAX: Duration = Duration::from_secs(2);
 /// leader, for a moment, must not send a request to and fro.
 const FORWARDED: HeaderName = HeaderName::from_static("shardwright-forwarded");
 /// What every controller answers for itself.
-const OWN: [&str; 6] =
-    ["/", "/api/v1/controller", "/api/v1/config", "/api/v1/openapi.json", "/healthz", "/readyz"];
+const OWN: [&str; 8] = [
+    "/",
+    "/api/v1/audit",
+    "/api/v1/audit/verify",
+    "/api/v1/controller",
+    "/api/v1/config",
+    "/api/v1/openapi.json",
+    "/healthz",
+    "/readyz",
+];
 
 /// What a controller shows of a cluster without a leader: that it has none.
 const SHOWN_WITHOUT_LEADER: [&str; 3] = ["/api/v1/dashboard", "/api/v1/alerts", "/metrics"];
@@ -28,6 +37,11 @@ const SHOWN_WITHOUT_LEADER: [&str; 3] = ["/api/v1/dashboard", "/api/v1/alerts", 
 const EVENTS: &str = "/api/v1/events";
 /// As long as the lookout gives the leader to answer.
 const SIGN_TIME_MAX: Duration = Duration::from_secs(1);
+
+/// Whom a request was passed on for, by the word of who passed it on.
+pub(super) fn forwarded_for(headers: &HeaderMap) -> Option<&str> {
+    headers.get(&FORWARDED).and_then(|value| value.to_str().ok())
+}
 
 /// The client for requests to the leader. They take as long as the leader lets them.
 pub(super) fn client() -> Result<reqwest::Client, ServeError> {
@@ -90,7 +104,9 @@ async fn pass_on(shared: &Shared, leader: &str, request: Request) -> Result<Resp
     })?;
     let target = parts.uri.path_and_query().map_or("/", axum::http::uri::PathAndQuery::as_str);
     let mut passed = shared.forwarding.request(parts.method, format!("{leader}{target}")).body(body);
-    passed = passed.header(FORWARDED, "1");
+    let client =
+        parts.extensions.get::<Peer>().map_or_else(|| "unknown".to_owned(), |Peer(peer)| peer.to_string());
+    passed = passed.header(FORWARDED, client);
     for name in [header::AUTHORIZATION, header::CONTENT_TYPE, header::ACCEPT] {
         if let Some(value) = parts.headers.get(&name) {
             passed = passed.header(name, value);

@@ -1,10 +1,11 @@
 //! The way into the driver for everyone else: bounded, and never waiting for a place.
 
 use super::desk::Orders;
+use super::diary::Origin;
 use control::backup::JobEnd;
 use control::{Controller, PollAnswer, RequestId};
 use model::wire::{ShardingStatement, SidecarPoll, StatementReply};
-use model::{Epoch, Measurement, Millis, NodeId, OperationId, Settings, StepId};
+use model::{Epoch, Measurement, Millis, NodeId, OperationId, Settings, StepId, TokenOrder};
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -26,6 +27,13 @@ pub(super) enum Message {
     Statement {
         request: RequestId,
         statement: ShardingStatement,
+        origin: Origin,
+        reply: oneshot::Sender<StatementReply>,
+    },
+    Token {
+        request: RequestId,
+        order: TokenOrder,
+        origin: Origin,
         reply: oneshot::Sender<StatementReply>,
     },
     Abandoned(RequestId),
@@ -55,6 +63,7 @@ impl fmt::Debug for Message {
         f.write_str(match self {
             Self::Poll { .. } => "Poll",
             Self::Statement { .. } => "Statement",
+            Self::Token { .. } => "Token",
             Self::Abandoned(_) => "Abandoned",
             Self::Polled(_) => "Polled",
             Self::Measured { .. } => "Measured",
@@ -102,10 +111,25 @@ impl Handle {
         orders.await.map_err(|_| NoAnswer::Gone)
     }
 
-    pub(super) fn statement(&self, statement: ShardingStatement) -> Result<Pending, NoAnswer> {
+    pub(super) fn statement(
+        &self,
+        statement: ShardingStatement,
+        origin: Origin,
+    ) -> Result<Pending, NoAnswer> {
+        self.ask(|request, reply| Message::Statement { request, statement, origin, reply })
+    }
+
+    pub(super) fn token(&self, order: TokenOrder, origin: Origin) -> Result<Pending, NoAnswer> {
+        self.ask(|request, reply| Message::Token { request, order, origin, reply })
+    }
+
+    fn ask(
+        &self,
+        message: impl FnOnce(RequestId, oneshot::Sender<StatementReply>) -> Message,
+    ) -> Result<Pending, NoAnswer> {
         let request = RequestId(self.requests.fetch_add(1, Ordering::Relaxed));
         let (sender, reply) = oneshot::channel();
-        self.send(Message::Statement { request, statement, reply: sender })?;
+        self.send(message(request, sender))?;
         Ok(Pending { request, handle: self.clone(), reply, answered: false })
     }
 

@@ -8,11 +8,14 @@
 
 mod announce;
 mod api;
+mod audits;
 mod auth;
 mod backups;
 mod board;
+mod caller;
 mod census;
 mod desk;
+mod diary;
 mod driver;
 mod events;
 mod exposition;
@@ -28,16 +31,19 @@ mod orders;
 mod problem;
 mod prometheus;
 mod reload;
+mod rights;
 mod sidecars;
 mod silences;
 mod spans;
 mod standing;
 mod tables;
+mod tokens;
 mod watchers;
 mod web;
 
 pub use reload::Reloading;
 
+use crate::audit::{Audit, AuditError, AuditOptions, Entry, Event};
 use crate::config::{ConfigShow, Loaded};
 use crate::files::{self, FileError};
 use crate::http::{self, ConnectionLimits};
@@ -77,6 +83,8 @@ pub struct ServeOptions {
     pub alert_webhook: Option<String>,
     /// A collector of OpenTelemetry traces, by its URL for OTLP over HTTP.
     pub otlp_endpoint: Option<String>,
+    /// The socket of the system's log, which gets a copy of every line of the audit log.
+    pub audit_syslog: Option<PathBuf>,
 }
 
 /// Why a controller did not start, or stopped.
@@ -91,6 +99,8 @@ pub enum ServeError {
     Listen { address: SocketAddr, error: std::io::Error },
     #[error(transparent)]
     File(#[from] FileError),
+    #[error(transparent)]
+    Audit(#[from] AuditError),
     #[error(transparent)]
     OpenLog(#[from] store::OpenError),
     #[error(transparent)]
@@ -144,27 +154,34 @@ impl Server {
         let watchers = Watchers::default();
         let history = history::History::new(&options.dir, options.config.settings.metrics_retention_days);
         let cooldown = options.config.settings.alert_cooldown_seconds;
-        let start = driver::Start {
+        let mut start = driver::Start {
             watchers: watchers.clone(),
             name: address.to_string(),
             settings: options.config.settings.clone(),
             seed: u64::from_str_radix(&seed, 16).unwrap_or_default(),
             dir: options.dir.clone(),
+            audit: None,
         };
         // Both logs block while they are read, and the second one on the network.
+        let of_audit = options.clone();
         let (store, dir) = (options.store, options.dir);
-        let opening = tokio::task::spawn_blocking(move || match &store {
-            None => driver::Driver::open(start, open_file(&dir, address)?, None),
-            Some(store) => {
-                driver::Driver::open(start, open_etcd(store)?, Some(Box::new(Candidates::new(store))))
-            }
+        let opening = tokio::task::spawn_blocking(move || {
+            let (log, register): (_, Option<Box<dyn driver::Register>>) = match &store {
+                None => (open_file(&dir, address)?, None),
+                Some(store) => (open_etcd(store)?, Some(Box::new(Candidates::new(store)))),
+            };
+            let audit = open_audit(&of_audit, address)?;
+            start.audit = Some(audit.clone());
+            Ok::<_, ServeError>((driver::Driver::open(start, log, register)?, audit))
         });
-        let driver = opening.await.map_err(|error| ServeError::Driver(error.to_string()))??;
+        let (driver, audit) = opening.await.map_err(|error| ServeError::Driver(error.to_string()))??;
         let shown = watch::Sender::new(Arc::new(options.config.show()));
         let shared = Shared {
             census: census::Census::new(driver.handle())?,
             handle: driver.handle(),
-            token: Arc::from(token.as_str()),
+            access: auth::Access::new(&token, driver.tokens(), address.ip().is_loopback()),
+            denials: Arc::default(),
+            audit,
             config: shown.subscribe(),
             requests: Arc::new(tokio::sync::Semaphore::new(api::REQUESTS_MAX)),
             backups: driver.backup_tools(),
@@ -228,7 +245,8 @@ impl Server {
         self.watch(&shutdown);
         if let Some(reloading) = self.reloading.take() {
             let driver = self.driver.handle();
-            tokio::spawn(reload::run(reloading, self.config, self.shown, driver, shutdown.clone()));
+            let audit = self.shared.audit.clone();
+            tokio::spawn(reload::run(reloading, self.config, self.shown, driver, audit, shutdown.clone()));
         }
         let driving = self.driver.spawn(shutdown.clone(), failed)?;
         http::serve(self.listener, api::router(self.shared), LIMITS, either(shutdown, stop)).await;
@@ -259,6 +277,28 @@ pub fn metrics_page(controller: &control::Controller, unix: u64) -> String {
     let mut page = prometheus::text(&board, exposition::Format::Prometheus);
     meters::Meters::default().show(&mut page);
     page.end()
+}
+
+/// The audit log in the controller's directory, with a line that it is written again.
+fn open_audit(options: &ServeOptions, address: SocketAddr) -> Result<Audit, ServeError> {
+    let settings = &options.config.settings;
+    let audit = Audit::open(
+        &options.dir,
+        &AuditOptions {
+            syslog: options.audit_syslog.clone(),
+            retention_days: settings.audit_retention_days,
+            failure_stops_changes: settings.audit_failure_stops_changes,
+        },
+    )?;
+    let mut entry = Entry::new(Event::Start, "controller", "serve");
+    entry.from = Some(address.to_string());
+    entry.detail = Some(serde_json::json!({
+        "version": env!("CARGO_PKG_VERSION"),
+        "process": std::process::id(),
+        "settings": options.config.show().settings,
+    }));
+    audit.before(vec![entry])?;
+    Ok(audit)
 }
 
 /// The log in `dir`, which no other process can have.
@@ -304,5 +344,7 @@ pub async fn run(options: ServeOptions, reloading: Reloading, shutdown: Shutdown
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests_rights;
 #[cfg(test)]
 mod tests_watch;

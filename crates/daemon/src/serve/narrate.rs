@@ -91,6 +91,11 @@ pub(super) fn narrate(state: &State, record: &Record) {
         Record::Forgotten { operations, .. } => {
             tracing::info!(operations = operations.len(), "what is older than its retention is forgotten");
         }
+        Record::TokenAdded { token } => {
+            tracing::info!(name = token.name, role = %token.role, "a token is made");
+        }
+        Record::TokenRevoked { name, .. } => tracing::info!(name, "a token is revoked"),
+        Record::AuditMarked { mark } => tracing::trace!(last = mark.last, "how far the audit log goes"),
         Record::MemberServing { group, node } => {
             tracing::warn!(%group, %node, "a copy that was to leave stays: what should replace it is lost");
         }

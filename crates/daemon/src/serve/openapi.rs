@@ -144,6 +144,31 @@ const ENDPOINTS: &[Endpoint] = &[
         Some("RecoveryReport"),
     ),
     changes("/api/v1/cleanup", "Forget what is older than its retention", None, Some("CleanUpReport")),
+    reads("/api/v1/tokens", "The tokens, without what they are", Some("TokenList")),
+    changes(
+        "/api/v1/tokens",
+        "Make a token; this answer is the only place where it is ever shown",
+        Some("TokenBody"),
+        Some("TokenMade"),
+    ),
+    Endpoint {
+        method: "delete",
+        path: "/api/v1/tokens/{name}",
+        summary: "Revoke a token",
+        takes: None,
+        gives: None,
+        status: 204,
+    },
+    reads(
+        "/api/v1/audit",
+        "The last lines of this controller's audit log; `lines`, `before`",
+        Some("AuditTail"),
+    ),
+    reads(
+        "/api/v1/audit/verify",
+        "Whether this controller's audit log is as it was written",
+        Some("AuditVerify"),
+    ),
     reads("/api/v1/config", "The settings that hold, each with its source", Some("ConfigShow")),
     reads(
         "/api/v1/controller",

@@ -13,6 +13,7 @@ pub(super) struct ApiError(pub(super) Problem);
 pub(super) enum Kind {
     Invalid,
     Unauthorized,
+    Forbidden,
     NotFound,
     MethodNotAllowed,
     Conflict,
@@ -28,6 +29,7 @@ impl Kind {
         match self {
             Self::Invalid => ("invalid", "The request cannot be read", StatusCode::BAD_REQUEST),
             Self::Unauthorized => ("unauthorized", "A token is needed", StatusCode::UNAUTHORIZED),
+            Self::Forbidden => ("forbidden", "The token does not allow it", StatusCode::FORBIDDEN),
             Self::NotFound => ("not_found", "There is no such thing", StatusCode::NOT_FOUND),
             Self::MethodNotAllowed => {
                 ("method_not_allowed", "Not with this method", StatusCode::METHOD_NOT_ALLOWED)

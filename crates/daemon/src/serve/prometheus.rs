@@ -15,6 +15,10 @@ pub(super) async fn metrics(State(shared): State<Shared>, headers: HeaderMap) ->
     let board = board::whole(&shared).await?;
     let mut page = text(&board, format);
     shared.watchers.meters.show(&mut page);
+    let (lines, failures) = shared.audit.figures();
+    page.single("audit_lines_total", Kind::Counter, "Lines of this controller's audit log, ever.", lines);
+    let help = "Writes to the audit log that failed, since the start of this process.";
+    page.single("audit_failures_total", Kind::Counter, help, failures);
     let clients = "Clients of the event stream.";
     page.single("event_stream_clients", Kind::Gauge, clients, shared.events.clients());
     Ok(([(header::CONTENT_TYPE, format.content_type())], page.end()).into_response())

@@ -1,6 +1,7 @@
 //! A new reading of the settings while the controller runs: all of it holds, or nothing of it.
 
 use super::handle::{Handle, Message};
+use crate::audit::{Audit, Entry, Event};
 use crate::config::{ConfigErrors, ConfigShow, Loaded};
 use crate::shutdown::Shutdown;
 use std::sync::Arc;
@@ -29,6 +30,7 @@ pub(super) async fn run(
     mut held: Loaded,
     shown: watch::Sender<Arc<ConfigShow>>,
     driver: Handle,
+    audit: Audit,
     shutdown: Shutdown,
 ) {
     loop {
@@ -42,7 +44,11 @@ pub(super) async fn run(
                 for key in kept {
                     tracing::warn!(key, "this setting holds from the next start on: the old value stays");
                 }
-                tracing::info!(changed = ?changed(&held, &now), "the settings were read again");
+                let changed = changed(&held, &now);
+                tracing::info!(?changed, "the settings were read again");
+                let mut entry = Entry::new(Event::Reload, "controller", "settings");
+                entry.detail = Some(serde_json::json!({ "changed": changed }));
+                audit.after_async(entry).await;
                 held = now;
                 shown.send_replace(Arc::new(held.show()));
                 driver.seen(Message::Settings(Box::new(held.settings.clone()))).await;

@@ -25,6 +25,7 @@ fn options(dir: &Path) -> ServeOptions {
         config: Loaded::profile(Environment::Development),
         alert_webhook: None,
         otlp_endpoint: None,
+        audit_syslog: None,
     }
 }
 
@@ -48,6 +49,14 @@ impl Serving {
 
     pub(super) async fn post(&self, path: &str, body: &Value) -> Response {
         self.request(Method::POST, path).bearer_auth(&self.token).json(body).send().await.expect("answers")
+    }
+
+    pub(super) fn token(&self) -> &str {
+        &self.token
+    }
+
+    pub(super) fn dir(&self) -> &Path {
+        self.dir.path()
     }
 
     pub(super) async fn end(self) {

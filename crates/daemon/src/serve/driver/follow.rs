@@ -3,7 +3,8 @@
 //! Whoever leads knows it from its own record in the log, and holds it as long as its appends succeed. Every other
 //! news from the log means that it has lost the lead: it throws its decisions away and follows.
 
-use super::{CONTROLLER_BUSY, Driver, READ_BYTES_MAX, Role, passes, rebuild, unix_now};
+use super::{CONTROLLER_BUSY, Driver, READ_BYTES_MAX, Role, passes, rebuild};
+use crate::files::unix_now;
 use crate::serve::ServeError;
 use crate::serve::handle::Message;
 use crate::serve::standing::Standing;
@@ -105,6 +106,14 @@ impl Driver {
 
     pub(super) fn show_standing(&self) {
         self.standing.send_replace(self.standing());
+        let tokens = &self.controller.state().tokens;
+        self.tokens.send_if_modified(|known| {
+            let news = **known != *tokens;
+            if news {
+                *known = Arc::new(tokens.clone());
+            }
+            news
+        });
     }
 
     /// The log was read or written just now.
@@ -159,7 +168,7 @@ impl Driver {
     }
 
     /// Nothing that was decided and not recorded is done, by this controller under this epoch or ever.
-    fn step_down(&mut self, why: &str) {
+    pub(super) fn step_down(&mut self, why: &str) {
         tracing::warn!(why, epoch = %self.controller.epoch(), "this controller acts no more until the log says that it leads");
         self.role = Role::Follows;
         if let Some(several) = &mut self.several {
@@ -223,7 +232,7 @@ impl Driver {
         let mut asked = None;
         for message in received {
             match message {
-                Message::Statement { reply, .. } => {
+                Message::Statement { reply, .. } | Message::Token { reply, .. } => {
                     let message =
                         "this controller does not lead any more: nothing was done, send it again".to_owned();
                     // A client that left needs no answer.

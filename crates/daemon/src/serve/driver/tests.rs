@@ -1,4 +1,5 @@
 use super::*;
+use crate::serve::diary::Origin;
 use crate::serve::handle::NoAnswer;
 use model::{Epoch, NodeId};
 use std::collections::BTreeMap;
@@ -21,6 +22,7 @@ fn start() -> Start {
         seed: 1,
         watchers: Watchers::default(),
         dir: "/nonexistent".into(),
+        audit: None,
     }
 }
 
@@ -93,7 +95,12 @@ fn clients_are_told_when_the_operator_begins_anew() {
     let (reply, mut answer) = oneshot::channel();
     let statement = model::wire::ShardingStatement::ShowMaster;
     bench
-        .turn(vec![Message::Statement { request: control::RequestId(1), statement, reply }])
+        .turn(vec![Message::Statement {
+            request: control::RequestId(1),
+            statement,
+            origin: Origin::default(),
+            reply,
+        }])
         .expect("goes on");
     let answer = answer.try_recv().expect("answered");
     assert!(

@@ -2,6 +2,7 @@
 
 use super::follow::Register;
 use super::*;
+use crate::serve::diary::Origin;
 use crate::serve::handle::NoAnswer;
 use control::Record;
 use model::Epoch;
@@ -60,6 +61,7 @@ impl Bench {
             seed: number,
             watchers: Watchers::default(),
             dir: "/nonexistent".into(),
+            audit: None,
         };
         let log = Box::new(self.store.handle(number));
         Driver::open(start, log, Some(Box::new(self.list.clone()))).expect("opens")
@@ -157,7 +159,8 @@ fn a_leader_that_has_not_looked_yet_loses_its_append() {
     one.controller = controller;
     let (reply, mut answer) = oneshot::channel();
     let statement = ShardingStatement::ShowMaster;
-    let asked = Message::Statement { request: control::RequestId(1), statement, reply };
+    let asked =
+        Message::Statement { request: control::RequestId(1), statement, origin: Origin::default(), reply };
     bench.pass(&mut one, vec![asked]).expect("steps down");
     assert!(matches!(answer.try_recv(), Ok(StatementReply::Error { .. })));
     assert_eq!((seen(&one).0, one.role), (false, Role::Follows));
@@ -234,7 +237,7 @@ fn a_follower_says_that_it_is_one() {
     let bench = Bench::new();
     let mut one = bench.driver(1);
     let handle = one.handle();
-    let pending = handle.statement(ShardingStatement::ShowMaster).expect("sent");
+    let pending = handle.statement(ShardingStatement::ShowMaster, Origin::default()).expect("sent");
     let read = bench.runtime.spawn(async move { handle.read(|controller, _, _| controller.epoch()).await });
     let received = bench.runtime.block_on(async {
         let mut received = Vec::new();

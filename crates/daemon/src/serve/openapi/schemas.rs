@@ -54,6 +54,18 @@ fn seen() -> Value {
             ("timestamp", "integer"), ("overall_status", "string"), ("rebalancing", "RebalancingMetrics"),
             ("queue", "QueueMetrics"), ("cluster", "ClusterMetrics"), ("alerts", "[Alert]"),
         ]),
+        "TokenList": object(&[("tokens", "[TokenSummary]")]),
+        "TokenSummary": object(&[
+            ("name", "string"), ("role", "string"), ("created", "integer"), ("expires", "integer?"),
+            ("expired", "boolean"),
+        ]),
+        "TokenBody": object(&[("name", "string"), ("role", "string"), ("days", "~integer?")]),
+        "TokenMade": object(&[("name", "string"), ("token", "string"), ("expires", "integer?")]),
+        "AuditTail": object(&[("lines", "[any]")]),
+        "AuditVerify": object(&[
+            ("ok", "boolean"), ("lines", "integer"), ("first_bad", "integer?"), ("why", "string?"),
+            ("first", "integer"), ("marked", "integer?"),
+        ]),
         "ControllerShow": object(&[
             ("name", "string"), ("log_id", "string"), ("leads", "boolean"), ("able", "boolean"),
             ("leader", "string?"), ("epoch", "integer"), ("last", "integer"),
