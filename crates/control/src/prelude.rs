@@ -3,6 +3,7 @@
 
 use crate::Controller;
 use crate::operation::{Kind, Operation, Status};
+use crate::rules;
 use model::{Action, ClusterState, GroupId, NodeId};
 
 impl Controller {
@@ -30,7 +31,7 @@ impl Controller {
             }
             // Nobody's data is in the group any more, so any member may be the one that ends it.
             Action::ExitCluster { .. } | Action::DeleteCluster { .. }
-                if self.is_ended_by(operation, &group) =>
+                if self.is_ended_by(operation, &group) || self.leaves_alone(operation, node, &group) =>
             {
                 match cluster.status {
                     ClusterState::NonPrimary if cluster.is_whole_survivor() => Action::Bootstrap { group },
@@ -39,8 +40,22 @@ impl Controller {
                     _ => action,
                 }
             }
+            // It was alone with its old side of the group, and has found the others since.
+            Action::DeleteCluster { .. }
+                if matches!(operation.kind, Kind::Cleanup { .. })
+                    && cluster.is_synced()
+                    && cluster.size > 1 =>
+            {
+                Action::ExitCluster { group, tables: Vec::new() }
+            }
             other => other,
         }
+    }
+
+    /// Whether the operation takes away what is left of a group on a member that the group has forgotten.
+    fn leaves_alone(&self, operation: &Operation, node: &NodeId, group: &GroupId) -> bool {
+        matches!(operation.kind, Kind::Cleanup { .. })
+            && rules::is_adrift(&self.state, &self.observed, node, group)
     }
 
     /// Whether the operation takes the whole cluster away: the undo of its creation, the drop of its only table, the

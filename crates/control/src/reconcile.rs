@@ -7,7 +7,7 @@ use crate::detector::{self, Verdict};
 use crate::operation::{Kind, Operation, Status};
 use crate::record::Record;
 use crate::route::{self, Desired};
-use crate::state::{Member, TableStatus};
+use crate::state::{Leftover, Member, TableStatus};
 use model::{ClusterState, GroupId, Millis, NodeId, OperationId, TableName};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -81,7 +81,7 @@ impl Controller {
                 .leftovers
                 .values()
                 .flatten()
-                .any(|left| matches!(left, crate::state::Leftover::Group { group, .. } if group == id))
+                .any(|left| matches!(left, Leftover::Group { group, .. } if group == id))
             || id.is_ours()
     }
 
@@ -105,7 +105,35 @@ impl Controller {
             .collect();
         for (node, uuid) in new {
             self.record(Record::NodeAdded { node: node.clone(), uuid, unix: self.unix_now });
+            if self.is_to_leave(&node) {
+                let draining = true;
+                self.record(Record::NodeDraining { node: node.clone(), draining, unix: self.unix_now });
+            }
             self.observed.want(&node, self.now);
+        }
+    }
+
+    /// Whether it was removed, but died before it had left the user's cluster.
+    fn is_to_leave(&self, node: &NodeId) -> bool {
+        let left = self.state.leftovers.get(node).into_iter().flatten();
+        left.into_iter().any(
+            |left| matches!(left, Leftover::Group { group, .. } if self.state.cluster.as_ref() == Some(group)),
+        )
+    }
+
+    /// A node that died in the middle of its removal is back in the user's cluster: it is given nothing, and leaves now.
+    fn finish_removals(&mut self) {
+        let empty = |node: &NodeId| !self.state.groups.values().any(|group| group.members.contains_key(node));
+        let due = self.state.leftovers.keys().find(|node| {
+            self.state.is_live(node)
+                && self.state.nodes.get(*node).is_some_and(|known| known.draining)
+                && self.is_to_leave(node)
+                && empty(node)
+        });
+        if let Some(node) = due.cloned()
+            && !self.is_busy(|kind| matches!(kind, Kind::RemoveNode { .. }))
+        {
+            self.add(|state, id, unix| catalogue::remove_node(state, id, &node, unix));
         }
     }
 
@@ -185,6 +213,7 @@ impl Controller {
         self.retire_closed();
         self.take_returns_up();
         self.clean_up();
+        self.finish_removals();
         self.mend_routes();
         self.change_rfs();
         self.take_snapshots();

@@ -4,7 +4,7 @@
 
 use crate::observed::Observed;
 use crate::operation::{Kind, Operation, Status};
-use crate::state::{Member, State};
+use crate::state::{Group, Member, State};
 use model::{Action, ClusterState, GroupId, Millis, NodeId, Routes};
 use std::collections::BTreeSet;
 
@@ -234,6 +234,45 @@ fn routers(case: &Case<'_>, names: impl Fn(&Routes) -> Option<String>) -> Gate {
     if unseen.is_empty() { Gate::Go } else { Gate::Look(unseen) }
 }
 
+/// Whether what `node` has left of `group` is a side of its own: it was cut off, all the members it knows have left
+/// meanwhile, and no member knows it any more. It finds nobody and nobody finds it, so it can neither come back nor EXIT; what
+/// is done to its cluster reaches nobody else.
+pub fn is_adrift(state: &State, observed: &Observed, node: &NodeId, group: &GroupId) -> bool {
+    let (Some(known), Some(own)) = (state.groups.get(group), observed.cluster(node, group)) else {
+        return false;
+    };
+    if !known.is_clustered() || known.members.contains_key(node) {
+        return false;
+    }
+    let cut_off = own.status == ClusterState::NonPrimary && own.is_whole_survivor();
+    let ended = own.is_synced() && own.size <= 1;
+    let shown = |other: &NodeId| observed.cluster(other, group);
+    let goes_on =
+        known.serving().any(|other| state.is_live(other) && shown(other).is_some_and(|c| c.is_synced()));
+    let mut knows = own.nodes_set.union(&own.nodes_view).filter(|other| *other != node);
+    let mut others = observed.nodes.iter().filter(|(other, _)| *other != node);
+    (cut_off || ended)
+        && goes_on
+        && knows.all(|other| !known.members.contains_key(other) && shown(other).is_none())
+        && others.all(|(_, view)| view.cluster(group).is_none_or(|theirs| !theirs.nodes_view.contains(node)))
+}
+
+/// The same by looks that are new enough to act on.
+fn is_adrift_now(case: &Case<'_>, group: &GroupId) -> Gate {
+    let seen = |node: &&NodeId| {
+        case.observed.view(node).is_some_and(|v| v.cluster_since(group, case.since).is_some())
+    };
+    let unseen: Vec<NodeId> = case.state.live_nodes().filter(|node| !seen(node)).cloned().collect();
+    if !unseen.is_empty() {
+        return Gate::Look(unseen);
+    }
+    if is_adrift(case.state, case.observed, case.node, group) {
+        Gate::Go
+    } else {
+        Gate::Wait(format!("{} may still find members of {group}", case.node))
+    }
+}
+
 /// Rule 7: DELETE CLUSTER dissolves the cluster of all whom the node reaches.
 fn may_delete(case: &Case<'_>, group: &GroupId) -> Gate {
     let Some(view) = case.observed.view(case.node) else { return Gate::Look(vec![case.node.clone()]) };
@@ -244,6 +283,9 @@ fn may_delete(case: &Case<'_>, group: &GroupId) -> Gate {
     };
     if cluster.status == ClusterState::RecoveryRequired {
         return Gate::Go;
+    }
+    if is_adrift(case.state, case.observed, case.node, group) {
+        return is_adrift_now(case, group);
     }
     let others: Vec<&NodeId> = case
         .state
@@ -258,10 +300,15 @@ fn may_delete(case: &Case<'_>, group: &GroupId) -> Gate {
     }
 }
 
-/// Rule 6 at the moment of sending. An operation that ends the cluster asks nobody: no data is in it any more.
+/// Rule 6 at the moment of sending. An operation that ends the cluster asks nobody: no data is in it any more. One that
+/// takes a member away that the group has forgotten makes sure that the two cannot meet.
 fn may_bootstrap(case: &Case<'_>, group: &GroupId) -> Gate {
-    if !matches!(case.operation.kind, Kind::Failover { .. }) {
-        return Gate::Go;
+    match case.operation.kind {
+        Kind::Failover { .. } => {}
+        Kind::Cleanup { .. } if case.state.groups.get(group).is_some_and(Group::is_clustered) => {
+            return is_adrift_now(case, group);
+        }
+        _ => return Gate::Go,
     }
     match survivor(case.state, case.observed, group, case.since) {
         Ok(node) if node == *case.node => Gate::Go,

@@ -45,6 +45,8 @@ impl Controller {
         };
         let Some(action) = action else { return };
         let left = match action {
+            // It keeps what it has, and the list of members is brought up to date when somebody needs it.
+            Action::UpdateNodes { .. } => return,
             Action::DropRoutes { tables } => (None, Vec::new(), tables.clone()),
             Action::DropTables { tables } | Action::CreateTables { tables, .. } => {
                 (None, tables.clone(), Vec::new())

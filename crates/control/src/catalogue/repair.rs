@@ -3,6 +3,7 @@
 use super::route_everywhere;
 use crate::observed::Observed;
 use crate::operation::{Kind, Operation, Steps, Work};
+use crate::rules;
 use crate::state::{Leftover, State, Table};
 use model::{Action, ClusterState, GroupId, NodeId, OperationId, TableName};
 use std::collections::BTreeSet;
@@ -62,6 +63,8 @@ pub fn cleanup(
     let mut steps = Steps::default();
     for left in state.leftovers.get(node)? {
         match left {
+            // The node is being removed, or will be: see `finish_removals`.
+            Leftover::Group { group, .. } if state.cluster.as_ref() == Some(group) => {}
             Leftover::Group { group, tables } => {
                 let Some(way) = way_out(state, observed, node, group, tables) else { continue };
                 // A node that was away routes by what it has stored: what it still sends here would be acknowledged
@@ -138,6 +141,9 @@ fn way_out(
     let view = observed.view(node)?;
     let (_, clusters) = view.status.as_ref()?;
     let Some(cluster) = clusters.get(group) else { return Some(Way::Out) };
+    if rules::is_adrift(state, observed, node, group) {
+        return Some(Way::Delete);
+    }
     let elsewhere = observed
         .nodes
         .iter()

@@ -2,7 +2,7 @@
 //! or was written by a wrong program, and going on would act on fiction.
 
 use super::{FINISHED_KEPT, Group, Leftover, Member, Node, Rebalance, Shard, State, Table, TableStatus};
-use crate::operation::{Kind, NewGroup, Operation, Status, StepStatus, Work};
+use crate::operation::{Kind, NewGroup, Operation, Status, Step, StepStatus, Work};
 use crate::record::Record;
 use model::{Action, Content, GroupId, LogIndex, NodeId, OperationId, StepId, TableName};
 use std::collections::BTreeMap;
@@ -41,13 +41,7 @@ impl State {
             Record::NodeAdded { node, uuid, unix } => self.add_node(node, uuid, *unix)?,
             Record::NodeLost { node, unix } => self.lose_node(node, *unix)?,
             Record::NodeReturned { node, unix } => self.return_node(node, *unix)?,
-            Record::NodeDraining { node, draining, .. } => match self.nodes.get_mut(node) {
-                Some(known) => {
-                    known.draining = *draining;
-                    self.move_failures.clear();
-                }
-                None => return illegal(format!("unknown node {node} is drained")),
-            },
+            Record::NodeDraining { node, draining, .. } => self.drain_node(node, *draining)?,
             Record::MovesHeld { hold, .. } => self.hold = *hold,
             Record::PinsEnded { .. } => self.groups.values_mut().for_each(|group| group.pinned = false),
             Record::OperationAdded { operation } => self.add_operation(operation)?,
@@ -203,7 +197,7 @@ impl State {
         self.operations.get_mut(&id).ok_or_else(|| Illegal(format!("there is no operation {id}")))
     }
 
-    fn step(&mut self, id: OperationId, step: StepId) -> Result<&mut crate::operation::Step, Illegal> {
+    fn step(&mut self, id: OperationId, step: StepId) -> Result<&mut Step, Illegal> {
         self.operation(id)?
             .step_mut(step)
             .ok_or_else(|| Illegal(format!("operation {id} has no step {step}")))
@@ -260,6 +254,27 @@ impl State {
         self.nodes.remove(node);
         self.note_topology_change(unix);
         Ok(())
+    }
+
+    fn drain_node(&mut self, node: &NodeId, draining: bool) -> Folded {
+        let Some(known) = self.nodes.get_mut(node) else {
+            return illegal(format!("unknown node {node} is drained"));
+        };
+        known.draining = draining;
+        self.move_failures.clear();
+        if !draining {
+            self.forget_removal(node);
+        }
+        Ok(())
+    }
+
+    /// Nothing is left of a removal that was to take the node out of the user's cluster.
+    fn forget_removal(&mut self, node: &NodeId) {
+        let cluster = self.cluster.clone();
+        self.retain_leftovers(
+            node,
+            |left| !matches!(left, Leftover::Group { group, .. } if cluster.as_ref() == Some(group)),
+        );
     }
 
     fn note_topology_change(&mut self, unix: u64) {
@@ -534,7 +549,13 @@ impl State {
             (Kind::Remake { group, from, .. }, Status::Done) => {
                 self.end_remake(&group.clone(), &from.clone());
             }
-            (Kind::RemoveNode { node }, Status::Done) => self.remove_node(&node.clone(), unix)?,
+            (Kind::RemoveNode { node }, Status::Done) => {
+                let exits = |step: &Step| matches!(step.work.action(), Some(Action::ExitCluster { .. }));
+                if operation.steps.iter().any(|step| exits(step) && step.status == StepStatus::Done) {
+                    self.forget_removal(node);
+                }
+                self.remove_node(&node.clone(), unix)?;
+            }
             (Kind::DropTable { table }, Status::Done) => self.forget_table(&table.clone()),
             (Kind::Move { group, .. }, Status::Done) => {
                 self.move_failures.remove(group);
