@@ -248,6 +248,9 @@ pub enum Work {
     Compare {
         group: GroupId,
         tables: Vec<String>,
+        /// By figures only: that they are equal was proven before, it is what they hold that is asked.
+        #[serde(default)]
+        quick: bool,
     },
     /// From here on the shards are in their new groups, and the table is routed again.
     Switch,
@@ -466,7 +469,8 @@ impl Operation {
             && (self.status == Status::Unwinding || self.status == Status::Running && self.unwinds())
     }
 
-    /// Whether the loss of `node` makes it impossible to finish: all of a create, and both ends of a gain.
+    /// Whether the loss of `node` makes it impossible to finish: all of a create, and both ends of a gain. The copy that was
+    /// to be shed is none of them: with it gone, the new one is needed all the more.
     pub fn needs_node(&self, node: &NodeId) -> bool {
         let on_it = |step: &Step| step.node.as_ref() == Some(node);
         match &self.kind {
@@ -474,9 +478,8 @@ impl Operation {
             // And what was lost is made good before a backup goes on.
             Kind::HandOver { source: Some(_), .. } | Kind::Snapshot { .. } => true,
             Kind::CreateTable { .. } | Kind::HandOver { .. } => self.steps.iter().any(on_it),
-            Kind::Move { to, from, .. } => {
+            Kind::Move { to, .. } => {
                 to == node
-                    || from.as_ref() == Some(node)
                     || self.steps.iter().any(|step| {
                         matches!(&step.work, Work::Command { action: Action::JoinCluster { at, .. } } if at == node)
                     })

@@ -33,7 +33,7 @@ impl Controller {
                 }
             }
             Work::Withhold { .. } => self.withhold(operation, id, step, since),
-            Work::Compare { group, tables } => self.compare(key, group, tables),
+            Work::Compare { group, tables, quick } => self.compare(key, group, tables, !quick),
             Work::Job { job } => self.run_job(operation, id, step, job),
             Work::AwaitTable { table, generation } => {
                 self.await_table(operation, id, step, table, *generation);

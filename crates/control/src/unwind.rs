@@ -164,8 +164,10 @@ impl Controller {
     ) -> Option<Action> {
         match action {
             Action::ReturnTables { group, .. } => {
-                let compared =
-                    operation.numbered().find(|(_, step)| matches!(step.work, Work::Compare { .. }));
+                let seen = |step: &Step| {
+                    matches!(step.work, Work::Compare { .. }) && step.status == StepStatus::Done
+                };
+                let compared = operation.numbered().rev().find(|(_, step)| seen(step));
                 let copies = compared.map(|(id, _)| operation.left_with(id, &[])).unwrap_or_default();
                 Some(Action::ReturnTables { group, copies })
             }

@@ -470,7 +470,7 @@ pub fn may_be_killed(world: &mut World, at: usize) -> bool {
 
 /// A node goes and never comes back. It holds no shard alone, and enough nodes stay for what it held.
 fn lose(world: &mut World) -> bool {
-    let Some(at) = victim(world) else { return false };
+    let Some(at) = victim(world).filter(|at| leaves_half(world, *at)) else { return false };
     let members = world.members();
     if members.len() < 4 || members.iter().any(|at| !world.machines[*at].is_up()) {
         return false;
@@ -487,6 +487,18 @@ fn lose(world: &mut World) -> bool {
     world.machines[at].gone = true;
     world.kill_node(at);
     true
+}
+
+/// Whether of each group of the node half of those that its last view names stay: fewer may go on only by an operator's word.
+fn leaves_half(world: &mut World, at: usize) -> bool {
+    let own = invariants::clusters(world, at);
+    let stays = |node: &NodeId| {
+        let is_it = |machine: &crate::machine::Machine| machine.node == *node && machine.is_up();
+        *node != world.machines[at].node && world.machines.iter().any(is_it)
+    };
+    own.values().all(|cluster| {
+        cluster.nodes_view.iter().filter(|node| stays(node)).count() * 2 >= cluster.nodes_view.len()
+    })
 }
 
 fn cut_off(world: &mut World, at: usize, fault: Fault) {

@@ -134,9 +134,12 @@ fn held(state: &State, steps: &mut Steps, id: &GroupId, group: &Group, order: &H
     // With what was compared, once that is known.
     let put_back = Action::ReturnTables { group: id.clone(), copies: BTreeMap::new() };
     let removed = steps.command(first, remove, &[compared], Some(put_back));
-    let mut ready = vec![removed];
+    // A transaction of somebody who writes to the shard itself can commit until then. It is in all copies.
+    let plain = Work::Compare { group: id.clone(), tables: tables.clone(), quick: true };
+    let settled = steps.push(None, plain, &[removed], None);
+    let mut ready = vec![settled];
     if let Some(new) = target {
-        ready = fill(steps, new, &tables, removed);
+        ready = fill(steps, new, &tables, settled);
     }
     let switched = steps.push(None, Work::Switch, &ready, None);
     let routed = route_everywhere(state, steps, std::slice::from_ref(&order.table), &[switched]);
@@ -147,7 +150,7 @@ fn held(state: &State, steps: &mut Steps, id: &GroupId, group: &Group, order: &H
         let spare = tables.iter().zip(kept).filter(|(_, kept)| !kept).map(|(table, _)| table.clone());
         let spare: Vec<String> = spare.collect();
         if !spare.is_empty() {
-            let drop = Work::DropExited { exit: compared, tables: spare };
+            let drop = Work::DropExited { exit: settled, tables: spare };
             dropped.push(steps.push(Some(node), drop, &routed, None));
         }
     }
@@ -178,7 +181,8 @@ fn quiet_and_equal(
         .iter()
         .map(|node| steps.command(node, Action::AwaitQuiet { lock: true }, &unrouted, None))
         .collect();
-    steps.push(None, Work::Compare { group: id.clone(), tables: order.physical() }, &quiet, None)
+    let compare = Work::Compare { group: id.clone(), tables: order.physical(), quick: false };
+    steps.push(None, compare, &quiet, None)
 }
 
 /// The maker's copies enter the new cluster, and the others join it.
