@@ -207,6 +207,30 @@ impl Controller {
                 }
                 self.add(|_, id, unix| Some(catalogue::let_go(id, &group, &node, unix)));
             }
+            self.strangers_let_go(&group);
+        }
+    }
+
+    /// Nodes that are no members any more and still have the group's cluster.
+    fn strangers<'a>(&'a self, group: &'a GroupId) -> impl Iterator<Item = (&'a NodeId, &'a ClusterStatus)> {
+        let is_member = |node: &NodeId| {
+            self.state.groups.get(group).is_some_and(|known| known.members.contains_key(node))
+        };
+        let others = self.state.live_nodes().filter(move |node| !is_member(node));
+        others.filter_map(|node| Some((node, self.observed.cluster(node, group)?)))
+    }
+
+    /// A node whose copy was replaced, and that came back when nobody had the group any more, has formed it anew by itself.
+    fn strangers_let_go(&mut self, group: &GroupId) {
+        let alone =
+            |cluster: &ClusterStatus| cluster.is_stopped() || cluster.is_synced() && cluster.size <= 1;
+        let strangers = self.strangers(group).filter(|(node, cluster)| {
+            let under_way =
+                |kind: &Kind| matches!(kind, Kind::LetGo { group: g, node: n } if (g, n) == (group, *node));
+            alone(cluster) && self.sidecar_is_ours(node) && !self.is_busy(under_way)
+        });
+        for node in strangers.map(|(node, _)| node.clone()).collect::<Vec<_>>() {
+            self.add(|_, id, unix| Some(catalogue::let_go(id, group, &node, unix)));
         }
     }
 
@@ -237,6 +261,9 @@ impl Controller {
         }
         if let Some((node, _)) = shown.iter().find(|(_, has_cluster)| **has_cluster) {
             return Err(format!("{node} to let go of the stopped cluster"));
+        }
+        if let Some((node, _)) = self.strangers(group).find(|(_, cluster)| !cluster.is_stopped()) {
+            return Err(format!("{node}, which is no member any more, to let go of the cluster"));
         }
         let holders = self.state.groups.get(group).map(Group::newest_holders).unwrap_or_default();
         let away: Vec<&str> = holders

@@ -278,6 +278,10 @@ fn at_gate(world: &mut World, at: usize) {
 }
 
 fn strike(world: &mut World, fault: Fault) {
+    // Drawn for later than the end.
+    if world.play.borrow().ending {
+        return;
+    }
     if happens(world, fault) {
         world.count_fault(fault.name());
         let running: BTreeSet<&'static str> = world.leader().map_or(BTreeSet::new(), |leader| {

@@ -316,19 +316,27 @@ pub async fn gate(wire: Wire, play: SharedPlay, node: NodeId) -> Finish {
 /// Makes the user's own cluster: the first node creates it, or the others join it.
 pub async fn join_user_cluster(wire: Wire, play: SharedPlay, node: NodeId, first: NodeId) -> Finish {
     play.borrow_mut().asking += 1;
-    user_cluster(wire, node, first).await;
+    user_cluster(wire, &play, node, first).await;
     play.borrow_mut().asking -= 1;
     Finish::Nothing
 }
 
-async fn user_cluster(wire: Wire, node: NodeId, first: NodeId) {
-    let sql =
-        if node == first { "CREATE CLUSTER c".to_owned() } else { format!("JOIN CLUSTER c AT '{first}'") };
+async fn user_cluster(wire: Wire, play: &SharedPlay, node: NodeId, first: NodeId) {
+    let mut at = first;
     for _ in 0..100 {
+        let sql =
+            if node == at { "CREATE CLUSTER c".to_owned() } else { format!("JOIN CLUSTER c AT '{at}'") };
         match wire.sql(&node, sql.clone(), 60_000).await {
             Answer::Sql(Ok(_)) => return,
             Answer::Sql(Err(error)) if error.message.contains("already exists") => return,
             _ => wire.sleep(500).await,
+        }
+        // Whoever was asked may be gone, or may have left the cluster.
+        if node != at {
+            let live = play.borrow().live.clone();
+            let mut others = live.iter().filter(|other| **other != node);
+            let next = others.clone().find(|other| **other > at).or_else(|| others.next());
+            at = next.cloned().unwrap_or(at);
         }
     }
 }

@@ -34,8 +34,12 @@ pub fn records(world: &mut World, at: usize, records: &[Record]) {
     }
 }
 
-/// What the controller that leads knows.
+/// What nodes show of their clusters, and what the controller that leads knows.
 pub fn state(world: &mut World) {
+    for at in 0..world.machines.len() {
+        let (node, clusters) = (world.machines[at].node.clone(), crate::invariants::clusters(world, at));
+        world.story.add(world.now, || format!("{node} shows {clusters:?}"));
+    }
     let Some(leader) = world.leader() else { return };
     let state = serde_json::to_string(leader.controller.state()).unwrap_or_default();
     world.story.add(world.now, || format!("the leader's state: {state}"));

@@ -26,7 +26,10 @@ fn is_whole(world: &mut World, at: usize, group: &GroupId) -> bool {
 /// A node leaves a group.
 pub fn check_exit(world: &mut World, at: usize, group: &str) {
     let Ok(group) = GroupId::new(group) else { return };
-    let Some(own) = clusters(world, at).remove(&group) else { return };
+    // From a cluster without a quorum a node does not let itself be taken.
+    let Some(own) = clusters(world, at).remove(&group).filter(model::ClusterStatus::is_synced) else {
+        return;
+    };
     let rf = own.tables.iter().filter_map(|table| {
         let (name, _) = parse_shard_table(table)?;
         let play = world.play.borrow();
