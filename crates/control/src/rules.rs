@@ -47,9 +47,13 @@ pub fn check(case: &Case<'_>, action: &Action) -> Gate {
         Action::Bootstrap { group } => may_bootstrap(case, group),
         Action::CreateTables { tables, .. } if !case.tried => names_are_free(case, tables),
         Action::JoinCluster { group, at } => held(case).unwrap_or_else(|| may_join(case, group, at)),
-        Action::AddTables { group, .. }
-        | Action::RemoveTables { group, .. }
-        | Action::ReturnTables { group, .. } => {
+        Action::AddTables { group, .. } => {
+            held(case).unwrap_or_else(|| match all_members_in_view(case, group) {
+                Gate::Go => nobody_else_in_view(case, group),
+                gate => gate,
+            })
+        }
+        Action::RemoveTables { group, .. } | Action::ReturnTables { group, .. } => {
             held(case).unwrap_or_else(|| all_members_in_view(case, group))
         }
         Action::ExitCluster { group, .. } => may_exit(case, group),
@@ -154,6 +158,19 @@ fn all_members_in_view(case: &Case<'_>, group: &GroupId) -> Gate {
         }
     }
     Gate::Go
+}
+
+/// A node that came back and is to leave again would be given the tables, too, and keep them.
+fn nobody_else_in_view(case: &Case<'_>, group: &GroupId) -> Gate {
+    let (Some(known), Some(view)) = (case.state.groups.get(group), case.observed.cluster(case.node, group))
+    else {
+        return Gate::Go;
+    };
+    let stranger =
+        view.nodes_view.iter().find(|node| *node != case.node && !known.members.contains_key(*node));
+    stranger.map_or(Gate::Go, |node| {
+        Gate::Wait(format!("{node}, which is no member of {group} any more, has not left it yet"))
+    })
 }
 
 /// Rule 4 and the floor: every router was seen on a route that does not name the copy, and enough whole copies
