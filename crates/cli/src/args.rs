@@ -747,7 +747,7 @@ pub struct SimArgs {
     /// One seed alone
     #[arg(long, value_name = "N", conflicts_with = "seeds")]
     pub seed: Option<u64>,
-    /// all, quiet, crashes, partitions, controllers, total-loss, changes, losses; sweeps, or one of them: sweep-OPERATION (the
+    /// all, quiet, crashes, partitions, controllers, total-loss, changes, losses, machines; sweeps, or one of them: sweep-OPERATION (the
     /// controller dies at every step boundary) or nodes-OPERATION (a node dies at every statement)
     #[arg(long, value_name = "SCENARIO", default_value = "all")]
     pub scenario: ::sim::Scenario,

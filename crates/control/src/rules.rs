@@ -5,7 +5,7 @@
 use crate::observed::Observed;
 use crate::operation::{Kind, Operation, Status};
 use crate::state::{Group, Member, State};
-use model::{Action, ClusterState, GroupId, Millis, NodeId, Routes};
+use model::{Action, ClusterState, ClusterStatus, GroupId, Millis, NodeId, Routes};
 use std::collections::BTreeSet;
 
 /// The answer.
@@ -264,13 +264,14 @@ pub fn is_adrift(state: &State, observed: &Observed, node: &NodeId, group: &Grou
     let cut_off = own.status == ClusterState::NonPrimary && own.is_whole_survivor();
     let ended = own.is_synced() && own.size <= 1;
     let shown = |other: &NodeId| observed.cluster(other, group);
-    let goes_on =
-        known.serving().any(|other| state.is_live(other) && shown(other).is_some_and(|c| c.is_synced()));
-    let mut knows = own.nodes_set.union(&own.nodes_view).filter(|other| *other != node);
+    let goes_on = known
+        .serving()
+        .any(|other| state.is_live(other) && shown(other).is_some_and(ClusterStatus::is_synced));
+    let mut partners = own.nodes_set.union(&own.nodes_view).filter(|other| *other != node);
     let mut others = observed.nodes.iter().filter(|(other, _)| *other != node);
     (cut_off || ended)
         && goes_on
-        && knows.all(|other| !known.members.contains_key(other) && shown(other).is_none())
+        && partners.all(|other| !known.members.contains_key(other) && shown(other).is_none())
         && others.all(|(_, view)| view.cluster(group).is_none_or(|theirs| !theirs.nodes_view.contains(node)))
 }
 

@@ -22,6 +22,10 @@ impl Controller {
         let key = (operation.id, id);
         match work {
             Work::Verify { group, node } => self.verify(key, group, node, since),
+            // It was lost meanwhile, and is to be cleaned.
+            Work::Withdraw { group, .. } if !self.is_member(group, step.node.as_ref()) => {
+                self.step_skipped(key, "it is no member of the group any more");
+            }
             Work::Withdraw { group, node } => {
                 let others = self.whole_copies_besides(group, node);
                 let floor = match operation.kind {

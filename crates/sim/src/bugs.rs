@@ -5,9 +5,10 @@ use crate::play::schema;
 use crate::wire::{Finish, Owner, Task};
 use crate::world::World;
 use control::operation::Kind;
+use control::state::State;
 use control::{PollAnswer, Record};
 use model::wire::StatementReply;
-use model::{Action, Command, GroupId, NodeId, RouteSpec};
+use model::{Action, Command, GroupId, NodeId, OperationId, RouteSpec};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -141,7 +142,13 @@ pub fn bend_look(world: &World, answer: &mut PollAnswer) {
 }
 
 /// What becomes of a command on its way from the operator: where it goes, and what it says there.
-pub fn bend_command(world: &World, node: NodeId, command: Command, undo: bool) -> Vec<(NodeId, Command)> {
+pub fn bend_command(
+    world: &World,
+    state: &State,
+    node: NodeId,
+    command: Command,
+    undo: bool,
+) -> Vec<(NodeId, Command)> {
     match (world.bug, &command.action) {
         (Some(Bug::UndoOnTheWrongNode), _) if undo => {
             let other = world.machines.iter().map(|machine| &machine.node).find(|other| **other != node);
@@ -152,7 +159,7 @@ pub fn bend_command(world: &World, node: NodeId, command: Command, undo: bool) -
             everyone.collect()
         }
         (Some(Bug::UnsyncedRoute), Action::JoinCluster { group, .. }) => {
-            let mut all = routes_with(world, group, &node, &command);
+            let mut all = routes_with(world, state, group, &node, &command);
             all.push((node, command));
             all
         }
@@ -161,9 +168,14 @@ pub fn bend_command(world: &World, node: NodeId, command: Command, undo: bool) -
 }
 
 /// Routes that name a node as a copy of the group's shards before it has joined, for all the other nodes.
-fn routes_with(world: &World, group: &GroupId, node: &NodeId, command: &Command) -> Vec<(NodeId, Command)> {
-    let Some(leader) = world.leader() else { return Vec::new() };
-    let Some(known) = leader.controller.state().groups.get(group) else { return Vec::new() };
+fn routes_with(
+    world: &World,
+    state: &State,
+    group: &GroupId,
+    node: &NodeId,
+    command: &Command,
+) -> Vec<(NodeId, Command)> {
+    let Some(known) = state.groups.get(group) else { return Vec::new() };
     let mut commands = Vec::new();
     for machine in world.machines.iter().filter(|machine| machine.node != *node) {
         let told = machine.sidecar.borrow().told.clone();
@@ -221,10 +233,23 @@ fn one_copy_each(world: &World, records: Vec<Record>) -> Vec<Record> {
                     Record::RebalancePlanned { reason, operations, copies, lower_bound, shard_copies, unix };
                 kept.push(planned);
             }
+            other if is_of(&other, &without) => {}
             other => kept.push(other),
         }
     }
     kept
+}
+
+/// Whether the record says something of one of these operations, which nobody knows of.
+fn is_of(record: &Record, operations: &BTreeSet<OperationId>) -> bool {
+    match record {
+        Record::OperationStarted { operation, .. }
+        | Record::OperationCancelled { operation, .. }
+        | Record::StepStarted { operation, .. }
+        | Record::StepDone { operation, .. }
+        | Record::StepSkipped { operation, .. } => operations.contains(operation),
+        _ => false,
+    }
 }
 
 /// Tables that a sidecar has said to have added go in as soon as there is somebody to get it wrong with.

@@ -1,6 +1,8 @@
 //! What goes wrong, and when: drawn from the seed, and only what the cluster is meant to survive. The last whole copy
 //! of a shard is never taken while it is the last; everything else may go at any moment, two at once.
 
+mod machines;
+
 use crate::invariants;
 use crate::net::Place;
 use crate::people;
@@ -9,6 +11,7 @@ use crate::wire::{Owner, Task};
 use crate::world::{Event, World};
 use model::NodeId;
 use std::collections::BTreeSet;
+use std::sync::atomic::Ordering;
 
 /// One thing that happens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,10 +32,16 @@ pub enum Turn {
     Reconnect {
         at: usize,
     },
+    /// A frozen leader goes on, and can reach its log no more than the others can.
+    ThawAlone,
     ReconnectController {
         at: usize,
     },
     Calm,
+    /// A node's disk has room again.
+    DiskHasRoom {
+        at: usize,
+    },
     /// Every node is killed at once.
     AllDie,
     /// A stopped node asks whether it may start.
@@ -75,10 +84,19 @@ pub enum Fault {
     MovesHeld,
     NodeDrained,
     NodeRemoved,
+    /// In the worst moment, and when it goes on another one leads.
+    LeaderFreeze,
+    SlowDisk,
+    FullDisk,
+    ClockJump,
+    LateLooks,
 }
 
 impl Fault {
-    pub const ALL: [Self; 29] = [
+    /// So many of the last ones befall machines and clocks.
+    pub const OF_MACHINES: usize = 5;
+
+    pub const ALL: [Self; 34] = [
         Self::NodeCrash,
         Self::NodeLongGone,
         Self::NodeGone,
@@ -108,6 +126,11 @@ impl Fault {
         Self::MovesHeld,
         Self::NodeDrained,
         Self::NodeRemoved,
+        Self::LeaderFreeze,
+        Self::SlowDisk,
+        Self::FullDisk,
+        Self::ClockJump,
+        Self::LateLooks,
     ];
 
     pub const fn name(self) -> &'static str {
@@ -142,6 +165,11 @@ impl Fault {
             Self::MovesHeld => "moves held",
             Self::NodeDrained => "node drained",
             Self::NodeRemoved => "node removed",
+            Self::LeaderFreeze => "leader frozen with a command",
+            Self::SlowDisk => "slow disk",
+            Self::FullDisk => "full disk",
+            Self::ClockJump => "clock jump",
+            Self::LateLooks => "late looks",
         }
     }
 }
@@ -166,6 +194,8 @@ pub fn happen(world: &mut World, turn: Turn) {
             }
         }
         Turn::Thaw { at } => world.thaw(at),
+        Turn::ThawAlone => machines::thaw_alone(world),
+        Turn::DiskHasRoom { at } => machines::fill_disk(world, at, false),
         Turn::Reconnect { at } => {
             world.machines[at].disturbed = world.now;
             world.machines[at].cut_off = false;
@@ -180,6 +210,8 @@ pub fn happen(world: &mut World, turn: Turn) {
             world.net.breaks = 0;
             world.net.lost_replies = 0;
             world.net.duplicates = 0;
+            world.net.slow.clear();
+            world.net.late_looks = 0;
             world.controller_crashes = 0;
         }
     }
@@ -198,12 +230,14 @@ pub fn refresh_live(world: &mut World) {
 pub fn end(world: &mut World) {
     world.story.add(world.now, || "faults end".to_owned());
     world.freeze_at_next_command = false;
+    world.freeze_leader_at_next_command = false;
     world.net.heal();
     world.store.end_faults();
     world.controller_crashes = 0;
     for at in 0..world.machines.len() {
         world.machines[at].cut_off = false;
         world.machines[at].sidecar_frozen_until = world.now;
+        world.machines[at].disk_full.store(false, Ordering::Relaxed);
         let at_gate = world.play.borrow().gates.contains_key(&world.machines[at].node);
         if !world.machines[at].is_up() && !world.machines[at].gone && !at_gate {
             world.start_node(at);
@@ -369,6 +403,9 @@ fn happens(world: &mut World, fault: Fault) -> bool {
                 machine.disturbed = world.now + 10_000;
             }
             later(world, 10_000, Turn::Calm);
+        }
+        Fault::LeaderFreeze | Fault::SlowDisk | Fault::FullDisk | Fault::ClockJump | Fault::LateLooks => {
+            return machines::strike(world, fault);
         }
         Fault::RouteDroppedByHand
         | Fault::NodeAdded

@@ -2,6 +2,7 @@
 
 mod bugs;
 mod chance;
+mod disk;
 mod execute;
 mod faults;
 mod invariants;

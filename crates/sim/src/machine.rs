@@ -1,6 +1,7 @@
 //! One host: the node's process over its durable storage, and its sidecar.
 
 use crate::bugs::Bug;
+use crate::disk::Disk;
 use crate::sidecar::{Shared, Sidecar};
 use engine::storage::{SqliteStorage, Storage};
 use engine::{Engine, EngineConfig, Timing};
@@ -9,6 +10,8 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 /// How long a started process takes until it answers clients.
 const START: u64 = 500;
@@ -42,6 +45,8 @@ pub struct Machine {
     pub sessions: BTreeSet<u64>,
     /// Peers to which a connection is known to be broken.
     pub broken_to: BTreeSet<usize>,
+    /// Nothing can be written to its disk.
+    pub disk_full: Arc<AtomicBool>,
     number: usize,
 }
 
@@ -67,6 +72,7 @@ impl Machine {
             watched: BTreeSet::new(),
             sessions: BTreeSet::new(),
             broken_to: BTreeSet::new(),
+            disk_full: Arc::new(AtomicBool::new(false)),
             number: at + 1,
         }
     }
@@ -85,9 +91,11 @@ impl Machine {
 
     /// Starts a process on what the last one left behind.
     pub fn open(&mut self, now: u64, seed: u64) -> Result<(), String> {
-        let storage: Box<dyn Storage> = match self.storage.take() {
-            Some(storage) => storage,
-            None => Box::new(SqliteStorage::memory().map_err(|error| error.to_string())?),
+        let storage: Box<dyn Storage> = if let Some(storage) = self.storage.take() {
+            storage
+        } else {
+            let memory = SqliteStorage::memory().map_err(|error| error.to_string())?;
+            Box::new(Disk::new(Box::new(memory), Arc::clone(&self.disk_full)))
         };
         let engine = Engine::open(self.config(), storage, Millis(now), 1_700_000_000 + now / 1_000, seed)
             .map_err(|error| error.to_string())?;

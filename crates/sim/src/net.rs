@@ -23,6 +23,10 @@ pub struct Network {
     pub lost_replies: u64,
     /// In a thousand polls of sidecars, so many arrive twice.
     pub duplicates: u64,
+    /// What reaches a place waits up to so long before anything comes of it.
+    pub slow: BTreeMap<Place, u64>,
+    /// What nodes show of themselves comes up to so much later.
+    pub late_looks: u64,
     /// Messages keep their order between two places.
     last: BTreeMap<(Place, Place), u64>,
 }
@@ -35,6 +39,8 @@ impl Network {
             breaks: 0,
             lost_replies: 0,
             duplicates: 0,
+            slow: BTreeMap::new(),
+            late_looks: 0,
             last: BTreeMap::new(),
         }
     }
@@ -59,9 +65,11 @@ impl Network {
     /// When a message sent now arrives.
     pub fn arrival(&mut self, now: u64, from: Place, to: Place, chance: &mut Chance) -> u64 {
         if from == to {
-            return now;
+            // A sidecar waits for its node's disk, too.
+            return now + self.slow.get(&to).map_or(0, |slow| chance.below(*slow));
         }
-        let at = now + 1 + chance.below(self.delay_max);
+        let slow = self.slow.get(&to).map_or(0, |slow| chance.below(*slow));
+        let at = now + 1 + chance.below(self.delay_max) + slow;
         // Clients are many and independent of each other.
         if from == Place::Client || to == Place::Client {
             return at;

@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 use std::collections::BTreeMap;
+use std::panic::AssertUnwindSafe;
 
 /// An invariant that did not hold.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,6 +40,15 @@ impl RunReport {
     pub fn impossible(seed: u64, detail: String) -> Self {
         let violation = Violation { invariant: "8 convergence", step: 0, at_ms: 0, detail };
         Self { seed, violations: vec![violation], ..Self::default() }
+    }
+
+    /// What `run` comes to. A program that panics would be started again and panic again.
+    pub fn caught(seed: u64, run: impl FnOnce() -> Self) -> Self {
+        std::panic::catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|panic| {
+            let text = panic.downcast_ref::<String>().map(String::as_str);
+            let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no message");
+            Self::impossible(seed, format!("a program panics: {text}"))
+        })
     }
 }
 

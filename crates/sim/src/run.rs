@@ -32,6 +32,10 @@ pub fn settings() -> Settings {
 
 /// Runs one seed to its end.
 pub fn run(plan: &Plan) -> RunReport {
+    RunReport::caught(plan.seed, || play(plan))
+}
+
+fn play(plan: &Plan) -> RunReport {
     let mut shape = Chance::new(plan.seed ^ 0x5eed);
     let controllers = 1 + shape.index(3);
     let mut world = match World::new(plan.seed, settings(), controllers, plan.bug) {

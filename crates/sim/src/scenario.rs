@@ -22,6 +22,8 @@ pub enum Scenario {
     Changes,
     /// Copies are lost for good, one or several at once.
     Losses,
+    /// Disks that are slow or full, clocks that jump, looks that come late, leaders that stand still.
+    Machines,
     /// Somebody dies at every boundary of one operation; with a number only at that one.
     Sweep(Victim, Operation, Option<u64>),
     /// All sweeps, one after the other.
@@ -31,7 +33,7 @@ pub enum Scenario {
 /// A name that no scenario has.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "there is no scenario '{name}': take all, quiet, crashes, partitions, controllers, total-loss, changes, losses, sweeps, \
+    "there is no scenario '{name}': take all, quiet, crashes, partitions, controllers, total-loss, changes, losses, machines, sweeps, \
          sweep-OPERATION (the controller dies) or nodes-OPERATION (a node dies), those also with @POINT; operations are {operations}",
     operations = Operation::ALL.map(Operation::name).join(", ")
 )]
@@ -62,6 +64,7 @@ impl std::str::FromStr for Scenario {
             Self::TotalLoss,
             Self::Changes,
             Self::Losses,
+            Self::Machines,
             Self::Sweeps,
         ];
         plain.into_iter().find(|known| known.name() == name).ok_or_else(unknown)
@@ -79,6 +82,7 @@ impl Scenario {
             Self::TotalLoss => "total-loss".to_owned(),
             Self::Changes => "changes".to_owned(),
             Self::Losses => "losses".to_owned(),
+            Self::Machines => "machines".to_owned(),
             Self::Sweeps => "sweeps".to_owned(),
             Self::Sweep(victim, operation, point) => {
                 let point = point.map_or(String::new(), |point| format!("@{point}"));
@@ -90,11 +94,24 @@ impl Scenario {
     fn faults(self) -> Vec<Fault> {
         use Fault as F;
         match self {
-            Self::All => F::ALL.to_vec(),
+            // Those of `machines` are run apart.
+            Self::All => F::ALL[..F::ALL.len() - F::OF_MACHINES].to_vec(),
             Self::Quiet | Self::Sweep(..) | Self::Sweeps => Vec::new(),
             Self::Losses => {
                 vec![F::TwoNodesGone, F::TwoNodesGone, F::NodeGone, F::TableCreated, F::NodeAdded]
             }
+            Self::Machines => vec![
+                F::LeaderFreeze,
+                F::SlowDisk,
+                F::FullDisk,
+                F::ClockJump,
+                F::LateLooks,
+                F::NodeCrash,
+                F::TableCreated,
+                F::NodeAdded,
+                F::ShardMoved,
+                F::RfChanged,
+            ],
             Self::Crashes => {
                 vec![F::NodeCrash, F::NodeLongGone, F::SidecarCrash, F::ControllerCrash, F::LostReplies]
             }
@@ -209,6 +226,7 @@ mod tests {
             "total-loss",
             "changes",
             "losses",
+            "machines",
             "sweeps",
             "sweep-create",
             "sweep-drop@7",

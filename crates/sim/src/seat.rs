@@ -5,6 +5,7 @@
 
 use crate::bugs::{self, Bug};
 use crate::wire::Answer;
+use control::state::State;
 use control::{Config, Controller, Effect, Input, Record, RequestId};
 use model::wire::{Order, SidecarOrders, SidecarPoll, StatementReply};
 use model::{Command, Epoch, LogIndex, Millis, NodeId, Settings};
@@ -267,9 +268,9 @@ impl Process {
     /// only what came before that is in the outbox. `Err`: deposed, or to be read anew.
     pub fn turn(
         &mut self,
-        now: u64,
+        (now, unix): (u64, u64),
         mut crash: impl FnMut(CrashPoint) -> bool,
-        bend: impl Fn(NodeId, Command, bool) -> Vec<(NodeId, Command)>,
+        bend: impl Fn(&State, NodeId, Command, bool) -> Vec<(NodeId, Command)>,
         bend_records: impl Fn(Vec<Record>) -> Vec<Record>,
         bug: Option<Bug>,
         out: &mut Outbox,
@@ -312,7 +313,7 @@ impl Process {
         if bug == Some(Bug::RetryFromCreation) {
             leader.controller.forget_pauses(clock, PAUSES_KEPT);
         }
-        let mut decided = leader.controller.tick(clock, 1_700_000_000 + now / 1_000, inputs);
+        let mut decided = leader.controller.tick(clock, unix, inputs);
         if !decided.records.is_empty() {
             if crash(CrashPoint::BeforeTheRecord) {
                 return Err(());
@@ -347,7 +348,7 @@ impl Process {
                         matches!(record, Record::StepStarted { operation, step, undo: true, .. }
                             if (*operation, *step) == (command.id.operation, command.id.step))
                     });
-                    for (node, command) in bend(node, command, undo) {
+                    for (node, command) in bend(leader.controller.state(), node, command, undo) {
                         leader.queue(clock, node, command);
                     }
                 }

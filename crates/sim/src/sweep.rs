@@ -250,6 +250,16 @@ pub fn node_passes(world: &mut World, at: usize) -> bool {
 /// One run; without a point nobody dies and the boundaries are counted.
 pub fn run(
     seed: u64,
+    swept: (Victim, Operation),
+    point: Option<u64>,
+    bug: Option<Bug>,
+    story: bool,
+) -> RunReport {
+    RunReport::caught(seed, || play(seed, swept, point, bug, story))
+}
+
+fn play(
+    seed: u64,
     (victim, operation): (Victim, Operation),
     point: Option<u64>,
     bug: Option<Bug>,

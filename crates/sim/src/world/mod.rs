@@ -32,14 +32,51 @@ mod nodes;
 mod seats;
 
 pub enum Event {
-    Answer { caller: Caller, answer: Answer },
-    Statement { at: usize, from: Place, caller: Caller, session: Option<u64>, sql: String },
-    Knock { at: usize, from: Place, caller: Caller },
-    Close { at: usize, session: u64 },
-    Message { to: usize, message: Message },
-    Peer { from: usize, to: usize, life: u64, message: Box<PeerMessage> },
-    PeerLost { at: usize, peer: usize, refused: bool },
-    Sign { at: usize, life: u64 },
+    Answer {
+        caller: Caller,
+        answer: Answer,
+    },
+    Statement {
+        at: usize,
+        from: Place,
+        caller: Caller,
+        session: Option<u64>,
+        sql: String,
+    },
+    Knock {
+        at: usize,
+        from: Place,
+        caller: Caller,
+    },
+    Close {
+        at: usize,
+        session: u64,
+    },
+    Message {
+        to: usize,
+        message: Message,
+    },
+    /// What a controller's look came to, if it is still the same process.
+    Seen {
+        at: usize,
+        life: u64,
+        message: Message,
+    },
+    Peer {
+        from: usize,
+        to: usize,
+        life: u64,
+        message: Box<PeerMessage>,
+    },
+    PeerLost {
+        at: usize,
+        peer: usize,
+        refused: bool,
+    },
+    Sign {
+        at: usize,
+        life: u64,
+    },
     Fault(crate::faults::Turn),
 }
 
@@ -86,6 +123,10 @@ pub struct World {
     pub controller_crashes: u64,
     /// The sidecar that is given the next command stands still at once.
     pub freeze_at_next_command: bool,
+    /// The leader stands still once it has recorded the next command, before anybody hears of it.
+    pub freeze_leader_at_next_command: bool,
+    /// By how many seconds the clocks of controllers and nodes are wrong.
+    pub clock_wrong_by: i64,
     /// Events so far.
     pub steps: u64,
     events: BTreeMap<(u64, u64), Event>,
@@ -120,6 +161,8 @@ impl World {
             coverage: BTreeMap::new(),
             controller_crashes: 0,
             freeze_at_next_command: false,
+            freeze_leader_at_next_command: false,
+            clock_wrong_by: 0,
             steps: 0,
             events: BTreeMap::new(),
             sequence: 0,
@@ -136,6 +179,11 @@ impl World {
             world.start_controller(at);
         }
         Ok(world)
+    }
+
+    /// What the clocks on the walls show.
+    pub fn unix(&self) -> u64 {
+        (1_700_000_000 + self.now / 1_000).saturating_add_signed(self.clock_wrong_by)
     }
 
     pub fn push(&mut self, at: u64, event: Event) {
@@ -200,6 +248,11 @@ impl World {
             }
             Event::Close { at, session } => self.engine(at, EngineInput::SessionClosed(SessionId(session))),
             Event::Message { to, message } => self.message(to, message),
+            Event::Seen { at, life, message } => {
+                if self.seats[at].life == life {
+                    self.message(at, message);
+                }
+            }
             Event::Peer { from, to, life, message } => {
                 if self.machines[to].engine.is_some() && self.machines[to].life == life {
                     let from = self.machines[from].node.clone();
@@ -367,7 +420,12 @@ impl World {
                 let input = match finish {
                     Finish::Look(mut answer) => {
                         bugs::bend_look(self, &mut answer);
-                        Input::Polled(answer)
+                        let message = Message::Seen(Input::Polled(answer));
+                        if self.net.late_looks == 0 {
+                            return self.message(at, message);
+                        }
+                        let arrival = self.now + self.chance.below(self.net.late_looks);
+                        return self.push(arrival, Event::Seen { at, life, message });
                     }
                     Finish::Measured { node, token, measured } => Input::Measured { node, token, measured },
                     Finish::Command { .. } | Finish::Nothing => return,

@@ -44,7 +44,7 @@ impl World {
     }
 
     pub fn engine(&mut self, at: usize, input: EngineInput) {
-        let (now, unix) = (Millis(self.now), 1_700_000_000 + self.now / 1_000);
+        let (now, unix) = (Millis(self.now), self.unix());
         let machine = &mut self.machines[at];
         let Some(engine) = &mut machine.engine else { return };
         let outputs = engine.handle(now, unix, input);

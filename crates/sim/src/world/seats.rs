@@ -170,9 +170,9 @@ impl World {
             }
             rate > 0 && chance.hits(rate)
         };
-        let bend = |node, command, undo| bugs::bend_command(self, node, command, undo);
+        let bend = |state: &_, node, command, undo| bugs::bend_command(self, state, node, command, undo);
         let bend_records = |records| bugs::bend_records(self, records);
-        let ended = process.turn(now, crash, bend, bend_records, self.bug, &mut out);
+        let ended = process.turn((now, self.unix()), crash, bend, bend_records, self.bug, &mut out);
         (self.sweep, self.chance) = (sweep, chance);
         let deposed = !matches!(process.role, Role::Leads(_));
         if deposed {
@@ -194,6 +194,10 @@ impl World {
         crate::invariants::leaders::appended(self, at, &out.records);
         crate::invariants::plans::appended(self, &out.records);
         self.freeze_for(&out.records);
+        let commands = out.records.iter().any(|record| matches!(record, Record::StepStarted { .. }));
+        if commands && std::mem::take(&mut self.freeze_leader_at_next_command) {
+            return self.freeze(at);
+        }
         for (caller, answer) in out.answers {
             self.calls.remove(&(caller.task, caller.ask));
             let arrival = self.now + 1 + self.chance.below(self.net.delay_max);

@@ -1,0 +1,59 @@
+//! Machines that do not do what they should: disks that are slow or full, clocks that jump, looks that come late, a
+//! leader that stands still.
+
+use super::{Fault, Turn, later, victim};
+use crate::net::Place;
+use crate::world::World;
+use std::sync::atomic::Ordering;
+
+/// `false` when there is nothing it could befall.
+pub fn strike(world: &mut World, fault: Fault) -> bool {
+    match fault {
+        Fault::LeaderFreeze => {
+            world.freeze_leader_at_next_command = true;
+            let after = world.chance.between(7_000, 14_000);
+            later(world, after, Turn::ThawAlone);
+        }
+        Fault::SlowDisk => {
+            let Some(at) = victim(world) else { return false };
+            let slow = world.chance.between(50, 3_000);
+            world.net.slow.insert(Place::Node(at), slow);
+            later(world, 15_000, Turn::Calm);
+        }
+        Fault::FullDisk => {
+            let Some(at) = victim(world) else { return false };
+            world.machines[at].disturbed = world.now;
+            fill_disk(world, at, true);
+            let lasts = world.chance.between(500, 40_000);
+            later(world, lasts, Turn::DiskHasRoom { at });
+        }
+        Fault::ClockJump => {
+            let seconds = world.chance.between(1, 90_000) as i64;
+            world.clock_wrong_by += if world.chance.hits(500) { seconds } else { -seconds };
+        }
+        Fault::LateLooks => {
+            world.net.late_looks = world.chance.between(100, 4_000);
+            later(world, 15_000, Turn::Calm);
+        }
+        _ => return false,
+    }
+    true
+}
+
+pub fn fill_disk(world: &mut World, at: usize, full: bool) {
+    world.machines[at].disk_full.store(full, Ordering::Relaxed);
+    world.machines[at].disturbed = world.now;
+}
+
+/// It does not learn that it was deposed, and sidecars go to and fro between it and its successor.
+pub fn thaw_alone(world: &mut World) {
+    world.freeze_leader_at_next_command = false;
+    for at in (0..world.seats.len()).filter(|at| world.seats[*at].frozen).collect::<Vec<_>>() {
+        world.store.cut_off(at as u64, true);
+        world.net.lost_replies = 300;
+        world.thaw(at);
+        let lasts = world.chance.between(2_000, 12_000);
+        later(world, lasts, Turn::ReconnectController { at });
+        later(world, 15_000, Turn::Calm);
+    }
+}
