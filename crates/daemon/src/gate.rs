@@ -59,6 +59,14 @@ pub fn take_routes_away(sidecar_dir: &Path, data_dir: &Path) -> Result<Vec<Strin
     Ok(gone)
 }
 
+/// Takes away the directory that a routing table has left behind: one that nobody declares any more, with nothing in
+/// it but what describes the table. searchd would never make the table anew beside it. Whether there was one.
+pub(crate) fn take_remains_away(data_dir: &Path, name: &str) -> Result<bool, GateError> {
+    let Some((directory, files)) = directory(data_dir, name)? else { return Ok(false) };
+    remove(&directory, &files)?;
+    Ok(true)
+}
+
 /// A routing table's directory with its files; an error when there are others.
 fn directory(data_dir: &Path, name: &str) -> Result<Option<(PathBuf, Vec<PathBuf>)>, GateError> {
     let path = data_dir.join(name);

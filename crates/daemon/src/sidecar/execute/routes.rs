@@ -11,6 +11,9 @@ use std::time::Duration;
 const CREATE_TRIES: u32 = 5;
 const CREATE_PAUSE: Duration = Duration::from_millis(50);
 
+/// How searchd refuses a table whose directory is there, left by one that nobody declares any more.
+const REMAINS: &str = "directory is not empty";
+
 /// What has the name of a routing table.
 enum Present {
     Nothing,
@@ -50,7 +53,7 @@ impl Turn<'_> {
             Ok(Present::Other(reason)) => return refused(foreign(table, &reason)),
             Err(unseen) => return unseen,
         }
-        let created = self.create(&create).await;
+        let created = self.create(&create, table).await;
         // Also when it failed: what is held looks for itself, and an old statement stays old.
         self.sidecar.routes_written();
         match created {
@@ -62,18 +65,36 @@ impl Turn<'_> {
         }
     }
 
-    async fn create(&self, create: &Statement) -> Outcome {
+    async fn create(&self, create: &Statement, table: &TableName) -> Outcome {
         let mut tries = 1;
         loop {
             let outcome = self.say(create).await;
-            if !matches!(outcome, Outcome::Refused { .. })
-                || tries == CREATE_TRIES
-                || self.remaining().is_err()
-            {
+            let remains = match &outcome {
+                Outcome::Refused { message } | Outcome::Unknown { message } => message.contains(REMAINS),
+                Outcome::Done { .. } => return outcome,
+            };
+            let again = remains || matches!(outcome, Outcome::Refused { .. });
+            if !again || tries == CREATE_TRIES || self.remaining().is_err() {
                 return outcome;
             }
             tries += 1;
+            if remains && self.take_remains_away(table) {
+                continue;
+            }
             tokio::time::sleep(CREATE_PAUSE).await;
+        }
+    }
+
+    fn take_remains_away(&self, table: &TableName) -> bool {
+        match crate::gate::take_remains_away(&self.sidecar.data_dir, table.as_str()) {
+            Ok(taken) => {
+                tracing::warn!(%table, taken, "the directory of an old routing table was in the way of the new one");
+                taken
+            }
+            Err(error) => {
+                tracing::error!(%table, %error, "the directory of an old routing table is in the way of the new one");
+                false
+            }
         }
     }
 

@@ -121,6 +121,30 @@ async fn a_route_that_was_dropped_and_not_made_is_unknown() {
     assert!(node.changes().len() > 2, "it was tried again");
 }
 
+/// As searchd 29.0.2 refuses it after a routing table's declaration was lost and its directory was not.
+#[tokio::test]
+async fn what_an_old_route_left_on_disk_is_taken_away_unless_it_has_rows() {
+    for (file, made) in [("t.meta", true), ("t.0.spd", false)] {
+        let dir = tempfile::tempdir().expect("a directory");
+        let left = dir.path().join("data/t");
+        std::fs::create_dir_all(&left).expect("made");
+        std::fs::write(left.join(file), "x").expect("written");
+        let in_the_way = left.clone();
+        let node = Server::start(move |_, sql| match sql {
+            sql if sql.starts_with("CREATE") && in_the_way.exists() => {
+                error("error adding table 't': directory is not empty: t")
+            }
+            sql => routed(sql, None).unwrap_or_else(ok),
+        })
+        .await;
+        let stage = Stage::in_dir(dir, &node, Vec::new(), None).await;
+        let set = Action::SetRoutes { routes: vec![spec(&["h:1"])] };
+        let outcome = execute(&stage.sidecar, &set, soon()).await;
+        assert_eq!(outcome == done(), made, "{file}: {outcome:?}");
+        assert_eq!(left.join(file).exists(), !made);
+    }
+}
+
 #[tokio::test]
 async fn a_table_that_is_the_very_one_counts_as_made() {
     for (kind, cluster_tables, expected) in
