@@ -203,7 +203,7 @@ mod tests {
     }
 
     const WITH_OPTIONS: &str = "'ab000000000000000000000000000000' as path, 'gcache.size=8M;evs.suspect_timeout=PT1S;evs.inactive_timeout=PT2S;\
-evs.keepalive_period=PT0.3S;evs.inactive_check_period=PT0.3S' as options";
+evs.install_timeout=PT2S;evs.keepalive_period=PT0.3S;evs.inactive_check_period=PT0.3S;evs.join_retrans_period=PT0.3S' as options";
 
     #[test]
     fn every_action_has_the_text_that_real_nodes_took() {

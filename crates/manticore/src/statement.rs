@@ -8,8 +8,16 @@ use std::fmt;
 /// The options of every group of ours: a small cache file, and a dead member noticed in about two seconds.
 /// Galera keeps them per node, so they are given on CREATE and on every JOIN.
 const GROUP_CACHE: &str = "gcache.size=8M;";
-const QUICK: &str = "evs.suspect_timeout=PT1S;evs.inactive_timeout=PT2S;\
-evs.keepalive_period=PT0.3S;evs.inactive_check_period=PT0.3S";
+///
+/// Members say who they see again and again until all agree: every second by default, and with this detection they would
+/// give up after one, which a busy machine misses. So they say it oftener and have twice the time.
+const QUICK: &str = "evs.suspect_timeout=PT1S;evs.inactive_timeout=PT2S;evs.install_timeout=PT2S;\
+evs.keepalive_period=PT0.3S;evs.inactive_check_period=PT0.3S;evs.join_retrans_period=PT0.3S";
+/// The options of the user's own cluster, where we make it. No shard is in it, so nobody waits for its detection, and
+/// members that cannot agree in time lose its quorum.
+pub const USER_CLUSTER_OPTIONS: &str = "evs.suspect_timeout=PT2S;evs.inactive_timeout=PT6S;\
+evs.install_timeout=PT6S;evs.keepalive_period=PT0.3S;evs.inactive_check_period=PT0.3S;\
+evs.join_retrans_period=PT0.3S";
 
 /// A physical shard's name (`system.t_s0`), checked.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -289,7 +297,7 @@ fn path_and_options(f: &mut fmt::Formatter<'_>, group: &GroupId, listen: Option<
         return write!(f, "{} as path, {} as options", Literal(group.as_str()), Literal(&options));
     }
     // The user's own cluster lies in the data directory itself.
-    write!(f, "{} as options", Literal(&format!("{QUICK}{listen}")))
+    write!(f, "{} as options", Literal(&format!("{USER_CLUSTER_OPTIONS}{listen}")))
 }
 
 fn list(f: &mut fmt::Formatter<'_>, tables: &[ShardTable], separator: &str, suffix: &str) -> fmt::Result {

@@ -2,8 +2,8 @@
 
 use super::layout::{Layout, Member};
 use super::ports::loopback;
-use super::start::CLUSTER_OPTIONS;
 use crate::output::CommandError;
+use manticore::statement::USER_CLUSTER_OPTIONS;
 use std::path::{Path, PathBuf};
 
 /// Ports of a node for replication. Every cluster takes two; the rest is spare, for a port that was used a moment ago is
@@ -27,7 +27,7 @@ pub(super) fn program(path: &Path) -> Result<PathBuf, CommandError> {
 
 /// Options with which a real node enters the user's cluster.
 pub(super) fn cluster_options() -> String {
-    format!("{CLUSTER_OPTIONS};gmcast.listen_addr={GALERA_LISTEN};gcache.size=8M")
+    format!("{USER_CLUSTER_OPTIONS};gmcast.listen_addr={GALERA_LISTEN};gcache.size=8M")
 }
 
 /// Makes a node's directories and configuration, and takes away the routes that it would start with, as the gate does.
