@@ -52,9 +52,10 @@ pub enum Refused {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Preflight {
     pub can_proceed: bool,
-    /// `table_exists`, `cluster_healthy`, `sufficient_resources`, `no_conflicting_operations`.
+    /// `table_exists`, `cluster_healthy`, `sufficient_resources`, `no_conflicting_operations`,
+    /// `node_settings`.
     pub checks: BTreeMap<String, bool>,
-    /// Of each check that failed: what stands against it, and what to do.
+    /// Of each check that failed: what stands against it, and what to do. Of one that passed: what is advised.
     pub reasons: BTreeMap<String, String>,
 }
 
@@ -172,8 +173,13 @@ impl std::fmt::Display for Refused {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::PreflightFailed { details } => {
-                let reasons: Vec<String> =
-                    details.reasons.iter().map(|(check, why)| format!("{check}: {why}")).collect();
+                let failed = |check: &String| details.checks.get(check) == Some(&false);
+                let reasons: Vec<String> = details
+                    .reasons
+                    .iter()
+                    .filter(|(check, _)| failed(check))
+                    .map(|(check, why)| format!("{check}: {why}"))
+                    .collect();
                 write!(f, "preflight failed: {}", reasons.join("; "))
             }
             Self::AlreadyRunning { status } => write!(f, "a rebalance of this table is {status} already"),
@@ -227,7 +233,14 @@ impl OrderReply {
                         Some(text(&one.bytes)),
                     ]
                 };
-                (columns.map(str::to_owned).to_vec(), plan.moves.iter().map(row).collect())
+                let mut rows: Vec<Row> = plan.moves.iter().map(row).collect();
+                if rows.is_empty() {
+                    // No row at all would look like no answer.
+                    let mut none = vec![None; columns.len()];
+                    none[4] = Some("nothing would move: every node has its share".to_owned());
+                    rows.push(none);
+                }
+                (columns.map(str::to_owned).to_vec(), rows)
             }
             Self::Progress(progress) => one_row(vec![
                 ("table", Some(text(&progress.table))),

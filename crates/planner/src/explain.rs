@@ -38,6 +38,8 @@ struct NodeFacts {
 enum Standing {
     Down,
     Draining,
+    /// Draining, and nothing is on it any more.
+    Drained,
     NoCapacity,
     Limit,
     Full,
@@ -49,6 +51,7 @@ impl Standing {
         match self {
             Self::Down => "down",
             Self::Draining => "draining",
+            Self::Drained => "drained",
             Self::NoCapacity => "capacity 0",
             Self::Limit => "holds max_units_per_node",
             Self::Full => "has its share",
@@ -68,6 +71,7 @@ impl Facts {
         units: &[u32],
         load: &BTreeMap<String, f64>,
     ) -> Self {
+        let holds = |id: &String| problem.units.iter().any(|unit| unit.replicas.contains(id));
         let mut nodes = BTreeMap::new();
         let mut standing: BTreeMap<Standing, (Vec<String>, usize)> = BTreeMap::new();
         for (i, node) in problem.nodes.iter().enumerate() {
@@ -75,7 +79,8 @@ impl Facts {
             let (low, high) = ranges[i];
             let here = match node.state {
                 NodeState::Down => Standing::Down,
-                NodeState::Draining => Standing::Draining,
+                NodeState::Draining if holds(&node.id) => Standing::Draining,
+                NodeState::Draining => Standing::Drained,
                 NodeState::Active if !instance.usable[i] => Standing::NoCapacity,
                 NodeState::Active if units[i] >= instance.node_limit => Standing::Limit,
                 NodeState::Active if load >= high => Standing::Full,
@@ -199,12 +204,14 @@ fn others_text(facts: &Facts, of: &(Standing, Vec<String>, usize), nodes: &[Stri
 /// ```
 /// use planner::{Limits, Node, NodeState, Options, Problem, Unit, explain, plan};
 ///
-/// let mut nodes = ["a", "b", "c"].map(Node::active).to_vec();
+/// let mut nodes = ["a", "b", "c", "d"].map(Node::active).to_vec();
 /// nodes[2].state = NodeState::Draining;
-/// let problem = Problem { nodes, units: vec![Unit::new("g", 1, ["a"])], options: Options::default() };
-/// let made = plan(&problem, &Limits::default());
+/// nodes[3].state = NodeState::Draining;
+/// let units = vec![Unit::new("g", 1, ["a"]), Unit::new("h", 1, ["d"])];
+/// let made = plan(&Problem { nodes, units, options: Options::default() }, &Limits::default());
 /// let others = explain::other_nodes(&made, "g").expect("a unit of the problem");
-/// assert_eq!(others[1], ("c", "draining".to_owned()));
+/// assert_eq!(others[1], ("c", "drained".to_owned()));
+/// assert_eq!(others[2], ("d", "draining".to_owned()));
 /// ```
 pub fn other_nodes<'a>(plan: &'a Plan, unit: &str) -> Option<Vec<(&'a str, String)>> {
     let nodes = plan.placement.get(unit)?;

@@ -63,7 +63,7 @@ fn other_nodes_are_told_one_by_one() {
     let why = |id: &str| others.iter().find(|(node, _)| *node == id).expect("another node").1.clone();
     assert_eq!(others.len(), 4);
     assert_eq!(why("b"), "down");
-    assert_eq!(why("c"), "draining");
+    assert_eq!(why("c"), "drained");
     assert_eq!(why("e"), "capacity 0");
     assert_eq!(why("f"), "zone z2 holds a copy, so only that copy could go there");
     assert_eq!(other_nodes(&made, "nobody"), None);
