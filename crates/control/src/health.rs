@@ -42,6 +42,7 @@ impl Controller {
         self.check_operations(&mut found);
         self.check_queue_depth(&mut found, board.queue.total_queue_depth);
         self.check_machines(&mut found);
+        self.check_settings(&mut found);
         self.check_orphans(&mut found);
         let fires = || board.alerts.iter().filter(|alert| alert.state == crate::alerts::FIRING);
         let said = |alert: &Alert| format!("{}: {}", alert.kind, alert.message);
@@ -201,6 +202,19 @@ impl Controller {
             found.recommend(format!(
                 "free disk on {node}, or move its copies elsewhere: `shardwright node drain {node}`"
             ));
+        }
+    }
+
+    /// Rule 14: what searchd's configuration must and should say.
+    fn check_settings(&self, found: &mut Findings) {
+        let settings = self.node_settings();
+        let text =
+            [settings.faults(), settings.advice()].into_iter().flatten().collect::<Vec<_>>().join("; ");
+        if text.is_empty() {
+            found.check("node_settings", "ok", "nothing in them endangers documents".to_owned());
+        } else {
+            found.check("node_settings", "warning", text);
+            found.recommend("mend searchd's configuration on these nodes and start them again, one by one: see docs/production.md".to_owned());
         }
     }
 

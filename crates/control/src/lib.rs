@@ -61,6 +61,7 @@ mod recovery;
 mod route;
 mod rules;
 mod saga;
+mod settings_check;
 pub mod state;
 mod statements;
 mod steps;
@@ -173,7 +174,7 @@ pub struct Controller {
     /// How each group is seen, and since when.
     standings: BTreeMap<GroupId, (Standing, Millis)>,
     choices: BTreeMap<GroupId, Choice>,
-    user_cluster_closed_since: Option<Millis>,
+    user_cluster_broken_since: Option<Millis>,
     /// When each node was lost, lately.
     losses: BTreeMap<NodeId, VecDeque<Millis>>,
     gains: Gains,
@@ -246,7 +247,7 @@ impl Controller {
             closed_since: BTreeMap::new(),
             standings: BTreeMap::new(),
             choices: BTreeMap::new(),
-            user_cluster_closed_since: None,
+            user_cluster_broken_since: None,
             losses: BTreeMap::new(),
             gains: Gains::default(),
             cleanings: Gains::default(),

@@ -111,7 +111,8 @@ pub enum Kind {
         /// How that copy was chosen.
         why: String,
     },
-    /// After a total loss the user's own cluster, which holds no tables, is made anew on `node`, or joined `at` another.
+    /// After a total loss the user's own cluster, which holds no tables, is made anew on `node`, or joined `at` another; or,
+    /// where members live and have no quorum, it gets one from `node` on.
     UserCluster {
         cluster: GroupId,
         node: NodeId,
@@ -325,6 +326,15 @@ impl Operation {
             error: None,
             revoked: false,
         }
+    }
+
+    /// Whether it does nothing but give the user's own cluster a quorum again.
+    pub fn gives_quorum(&self) -> bool {
+        matches!(self.kind, Kind::UserCluster { .. })
+            && self
+                .steps
+                .iter()
+                .all(|step| matches!(step.work, Work::Command { action: Action::Bootstrap { .. } }))
     }
 
     /// Whether failure takes everything back. Else it is tried until it is done: half of it would be worse.

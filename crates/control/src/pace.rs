@@ -16,6 +16,8 @@ const NODES_PER_REBALANCE: u64 = 3;
 const REBALANCES_MAX: u64 = 5;
 /// Samples kept: enough to even out single slow copies, few enough to follow a change of the network.
 const SAMPLES_MAX: usize = 32;
+/// A cluster takes the first of a pair for as long as it is there, the second while a copy is sent.
+pub(crate) const PORTS_PER_CLUSTER: u32 = 2;
 /// What a sidecar said of its machine holds for this long: six of its reports.
 const MACHINE_FRESH: Millis = Millis(30_000);
 /// Free disk beside the bytes to receive, in percent of them.
@@ -262,13 +264,19 @@ impl Controller {
         moves.filter_map(|operation| self.pool_of(operation)).collect()
     }
 
-    /// Free ports for replication: the range that the node listens on, without those of its clusters. Nodes without a
-    /// range of their own take any port: there `GROUPS_MAX_PER_NODE` bounds them.
-    pub(crate) fn free_replication_ports(&self, node: &NodeId) -> u32 {
+    /// How many clusters more the node's range of replication ports takes. Nodes without a range of their own take any
+    /// port: there `GROUPS_MAX_PER_NODE` bounds them. Clusters that are being made on it count already.
+    pub(crate) fn free_clusters(&self, node: &NodeId) -> u32 {
         let range = self.machine(node).and_then(|machine| machine.replication_ports);
-        let range = range.unwrap_or(crate::statements::GROUPS_MAX_PER_NODE);
-        let used = self.observed.view(node).and_then(|view| view.status.as_ref()).map_or(0, |(_, c)| c.len());
-        range.saturating_sub(u32::try_from(used).unwrap_or(u32::MAX))
+        let room = range.map_or(crate::statements::GROUPS_MAX_PER_NODE, |ports| ports / PORTS_PER_CLUSTER);
+        let shown = self.observed.view(node).and_then(|view| view.status.as_ref()).map(|(_, shown)| shown);
+        let used = shown.map_or(0, BTreeMap::len);
+        let coming = self.state.groups.iter().filter(|(id, group)| {
+            group.is_clustered()
+                && group.members.contains_key(node)
+                && shown.is_none_or(|shown| !shown.contains_key(*id))
+        });
+        room.saturating_sub(u32::try_from(used + coming.count()).unwrap_or(u32::MAX))
     }
 
     /// The slowest node's query p99 in ms, and the node.

@@ -2,7 +2,7 @@
 
 use crate::Controller;
 use crate::operation::{Kind, Operation};
-use crate::pace::with_headroom;
+use crate::pace::{PORTS_PER_CLUSTER, with_headroom};
 use model::operate::{PlannedMove, Preflight, RebalancePlan, RebalanceReply, Refused};
 use model::{GroupId, NodeId, OperationId, TableName};
 use planner::Plan;
@@ -24,6 +24,7 @@ impl Controller {
     /// All checks, whatever one of them says.
     pub(crate) fn preflight(&self, name: &TableName, plan: Option<&Plan>) -> Preflight {
         let mut found = Preflight::default();
+        let settings = self.node_settings();
         let mut check = |check: &str, fault: Option<String>| {
             found.checks.insert(check.to_owned(), fault.is_none());
             found.reasons.extend(fault.map(|fault| (check.to_owned(), fault)));
@@ -33,7 +34,12 @@ impl Controller {
         check("cluster_healthy", self.is_unhealthy());
         check("sufficient_resources", plan.and_then(|plan| self.lacks_resources(plan)));
         check("no_conflicting_operations", self.is_in_conflict(name));
+        check("node_settings", settings.faults());
         found.can_proceed = found.reasons.is_empty();
+        // What is only advised stands beside a check that passed.
+        if let (None, Some(advice)) = (settings.faults(), settings.advice()) {
+            found.reasons.insert("node_settings".to_owned(), advice);
+        }
         found
     }
 
@@ -91,10 +97,10 @@ impl Controller {
     }
 
     fn lacks_ports(&self, node: &NodeId, groups: u32) -> Option<String> {
-        let free = self.free_replication_ports(node);
+        let free = self.free_clusters(node);
         (free < groups).then(|| {
             format!(
-                "{node} has {free} free ports for replication, {groups} are needed: widen the replication range of its `listen`"
+                "{node} has replication ports for {free} clusters more, {groups} are needed: widen the replication range of its `listen`, {PORTS_PER_CLUSTER} ports a cluster"
             )
         })
     }

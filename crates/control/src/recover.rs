@@ -13,6 +13,7 @@ use crate::catalogue;
 use crate::io::Effect;
 use crate::operation::{Kind, Operation};
 use crate::record::Record;
+use crate::rules;
 use crate::state::{Group, Halt, TableStatus};
 use model::{ClusterState, ClusterStatus, Content, GroupId, Measurement, Millis, NodeId};
 use std::collections::{BTreeMap, BTreeSet};
@@ -21,6 +22,9 @@ use std::collections::{BTreeMap, BTreeSet};
 const NO_QUORUM_FOR: Millis = Millis(1_500);
 /// Nodes that start find out about each other for some seconds.
 const STOPPED_FOR: Millis = Millis(2_000);
+/// Members that lost each other mostly find together again by themselves. Nothing is written to an empty cluster, so
+/// there is no hurry.
+const USER_CLUSTER_NO_QUORUM_FOR: Millis = Millis(5_000);
 /// A measurement that is not answered by then is asked again.
 const PATIENCE: Millis = Millis(60_000);
 /// Copies that contradict each other are looked at again, in case somebody did something about it.
@@ -428,16 +432,26 @@ impl Controller {
                 None => {}
             }
         }
-        let Some(node) = closed.first().cloned() else {
-            self.user_cluster_closed_since = None;
+        let broken_for = if closed.is_empty() && (whole.is_some() || !undecided) {
+            self.user_cluster_broken_since = None;
             return;
+        } else {
+            self.now.since(*self.user_cluster_broken_since.get_or_insert(self.now))
         };
-        let since = *self.user_cluster_closed_since.get_or_insert(self.now);
-        let busy = self.is_busy(|kind| matches!(kind, Kind::UserCluster { .. } | Kind::RemoveNode { .. }));
-        if busy || self.now.since(since) < STOPPED_FOR || (undecided && whole.is_none()) {
+        if self.is_busy(|kind| matches!(kind, Kind::UserCluster { .. } | Kind::RemoveNode { .. })) {
             return;
         }
-        self.add(|_, id, unix| Some(catalogue::user_cluster(id, &cluster, &node, whole.as_ref(), unix)));
+        if let Some(node) = closed.first() {
+            if broken_for >= STOPPED_FOR && (!undecided || whole.is_some()) {
+                self.add(|_, id, unix| {
+                    Some(catalogue::user_cluster(id, &cluster, node, whole.as_ref(), unix))
+                });
+            }
+        } else if broken_for >= USER_CLUSTER_NO_QUORUM_FOR
+            && let Ok(node) = rules::user_survivor(&self.state, &self.observed, &cluster, Millis(0))
+        {
+            self.add(|_, id, unix| Some(catalogue::user_quorum(id, &cluster, &node, unix)));
+        }
     }
 
     /// What was under way on a group when all of it stopped: nothing of it has a sense any more. What was sent is waited

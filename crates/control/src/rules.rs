@@ -321,14 +321,17 @@ fn may_delete(case: &Case<'_>, group: &GroupId) -> Gate {
 /// Rule 6 at the moment of sending. An operation that ends the cluster asks nobody: no data is in it any more. One that
 /// takes a member away that the group has forgotten makes sure that the two cannot meet.
 fn may_bootstrap(case: &Case<'_>, group: &GroupId) -> Gate {
-    match case.operation.kind {
-        Kind::Failover { .. } => {}
+    let found = match &case.operation.kind {
+        Kind::Failover { .. } => survivor(case.state, case.observed, group, case.since),
         Kind::Cleanup { .. } if case.state.groups.get(group).is_some_and(Group::is_clustered) => {
             return is_adrift_now(case, group);
         }
+        Kind::UserCluster { .. } if case.operation.gives_quorum() => {
+            user_survivor(case.state, case.observed, group, case.since)
+        }
         _ => return Gate::Go,
-    }
-    match survivor(case.state, case.observed, group, case.since) {
+    };
+    match found {
         Ok(node) if node == *case.node => Gate::Go,
         Ok(node) => Gate::Wait(format!("{node} is the most advanced member of {group}")),
         Err(gate) => gate,
@@ -372,24 +375,88 @@ pub fn survivor(state: &State, observed: &Observed, group: &GroupId, since: Mill
     };
     // The view can have grown since the group was last primary, by members that came back: they count like those
     // that served throughout, or nobody would ever be enough.
-    let mut reachable = 0;
+    let parted =
+        view.iter().any(|member| !state.is_live(member) && !was_with(observed, group, member, &node));
+    let (mut reachable, mut left) = (0, 0);
     for member in view.iter().filter(|member| state.is_live(member)) {
         match observed.view(member).map(|view| view.cluster_since(group, since)) {
             Some(Some(Some(cluster))) if cluster.status == ClusterState::Primary => {
                 return Err(Gate::Wait(format!("{group} is primary on {member}")));
             }
             Some(Some(Some(_))) => reachable += 1,
+            // Cleaned off it while the view was still that of before: it has no say in where the quorum is.
+            Some(Some(None)) if !parted && !known.members.contains_key(member) => left += 1,
             Some(Some(None)) => {}
             _ => return Err(Gate::Look(vec![member.clone()])),
         }
     }
-    let view_size = view.len();
+    let view_size = view.len() - left;
     if reachable * 2 < view_size {
         return Err(Gate::Wait(format!(
             "only {reachable} of the {view_size} last members of {group} are reachable: an operator must decide"
         )));
     }
     Ok(node)
+}
+
+/// Whether `lost`, when it was last seen, was in one quorum with `node`: then it took no writes that `node` did not get.
+fn was_with(observed: &Observed, group: &GroupId, lost: &NodeId, node: &NodeId) -> bool {
+    observed
+        .cluster(lost, group)
+        .is_some_and(|shown| shown.status == ClusterState::Primary && shown.nodes_view.contains(node))
+}
+
+/// The same for the user's own cluster, which holds no tables: at least half of all who belong to it are there and calm,
+/// and everybody else is proven lost.
+pub fn user_survivor(
+    state: &State,
+    observed: &Observed,
+    cluster: &GroupId,
+    since: Millis,
+) -> Result<NodeId, Gate> {
+    let mut members: BTreeSet<NodeId> = state.nodes.keys().cloned().collect();
+    for shown in state.live_nodes().filter_map(|node| observed.cluster(node, cluster)) {
+        members.extend(shown.nodes_set.iter().chain(&shown.nodes_view).cloned());
+    }
+    let mut fit = BTreeSet::new();
+    let mut best: Option<(i64, NodeId)> = None;
+    for node in &members {
+        if !state.nodes.contains_key(node) {
+            return Err(Gate::Wait(format!("{node} belongs to {cluster} and is not known: it may be alive")));
+        }
+        if !state.is_live(node) {
+            continue;
+        }
+        let shown = match observed.view(node).map(|view| view.cluster_since(cluster, since)) {
+            Some(Some(Some(shown))) => shown,
+            Some(Some(None)) => continue,
+            _ => return Err(Gate::Look(vec![node.clone()])),
+        };
+        if let Some(table) = shown.tables.first() {
+            return Err(Gate::Refuse(format!("{cluster} holds {table}: an operator must decide")));
+        }
+        if shown.status != ClusterState::NonPrimary {
+            return Err(Gate::Wait(format!("{node} shows {cluster} {:?}", shown.status)));
+        }
+        if !shown.is_whole_survivor() {
+            continue;
+        }
+        if !observed.view(node).is_some_and(|view| view.is_calm(cluster)) {
+            return Err(Gate::Wait(format!("{node} has not shown the same of {cluster} twice")));
+        }
+        fit.insert(node);
+        if best.as_ref().is_none_or(|(committed, _)| shown.last_committed > *committed) {
+            best = Some((shown.last_committed, node.clone()));
+        }
+    }
+    match best {
+        Some((_, node)) if fit.len() * 2 >= members.len() => Ok(node),
+        _ => Err(Gate::Wait(format!(
+            "only {} of the {} members of {cluster} are reachable: an operator must decide",
+            fit.len(),
+            members.len()
+        ))),
+    }
 }
 
 #[cfg(test)]

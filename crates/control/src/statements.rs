@@ -304,7 +304,7 @@ impl Controller {
                     zone: None,
                     capacity: 1.0,
                     groups: count,
-                    free_ports: self.free_replication_ports(node),
+                    free_ports: self.free_clusters(node),
                 }
             })
             .collect();

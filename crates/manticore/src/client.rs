@@ -6,7 +6,7 @@ use crate::reply::{self, Reply, Rows};
 use crate::statement::{PAGE_ROWS, ShardTable};
 use crate::status::{self, Unreadable};
 use crate::{CallError, Statement, closed_set, declared};
-use model::{Measurement, NodeId, NodeStatus, Reach, TableName, TablesStatus};
+use model::{Measurement, NodeId, NodeSettings, NodeStatus, Reach, TableName, TablesStatus};
 use serde_json::Value;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::io;
@@ -120,14 +120,16 @@ impl Client {
         Ok(found)
     }
 
-    /// How many ports the node's range for replication has; `None` where it names none and takes any.
-    pub async fn replication_ports(
+    /// How many ports the node's range for replication has (`None` where it names none and takes any), and what else its
+    /// configuration says, where it is a real searchd. `processors` are those of its machine.
+    pub async fn settings(
         &self,
         node: &NodeId,
+        processors: u32,
         timeout: Duration,
-    ) -> Result<Option<u32>, CallError> {
+    ) -> Result<(Option<u32>, Option<NodeSettings>), CallError> {
         let rows = self.rows(node, &Statement::ShowSettings, timeout).await?;
-        Ok(status::replication_ports(&rows))
+        Ok((status::replication_ports(&rows), status::node_settings(&rows, processors)))
     }
 
     /// The 99th percentile of the node's searches in the last minute, in ms; `None` when there were none.

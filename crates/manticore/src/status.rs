@@ -1,7 +1,7 @@
 //! `SHOW STATUS LIKE 'cluster%'` and `SHOW TABLES`, read into what the controller knows of a node.
 
 use crate::reply::Rows;
-use model::{ClusterState, ClusterStatus, Content, GroupId, MemberState, NodeId};
+use model::{ClusterState, ClusterStatus, Content, GroupId, MemberState, NodeId, NodeSettings};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Rows that are not what the statement shows on any known version.
@@ -173,6 +173,24 @@ pub fn replication_ports(rows: &Rows) -> Option<u32> {
     ranges.max()
 }
 
+/// searchd shows what its configuration says, and nothing of what it leaves to the defaults. The embedded engine has
+/// no configuration file.
+pub fn node_settings(rows: &Rows, processors: u32) -> Option<NodeSettings> {
+    let value = |name: &str| {
+        let mut named =
+            rows.rows.iter().filter(|row| row.first().is_some_and(|n| n.as_deref() == Some(name)));
+        named.next().and_then(|row| row.get(1)?.as_deref())
+    };
+    value("configuration_file")?;
+    let number = |name: &str| value(name).and_then(|text| text.trim().parse::<u32>().ok());
+    Some(NodeSettings {
+        threads: number("searchd.threads").filter(|threads| *threads > 0).unwrap_or(processors),
+        server_id: number("searchd.server_id"),
+        binlog: value("searchd.binlog_path").is_none_or(|path| !path.trim().is_empty()),
+        binlog_flush: number("searchd.binlog_flush").unwrap_or(2),
+    })
+}
+
 /// `search_stats_ms_pct99`: three figures, of the last 1, 5 and 15 minutes; `N/A` where there was no search.
 pub fn query_p99_ms(rows: &Rows) -> Option<u64> {
     let value = rows.rows.iter().find_map(|row| match row.as_slice() {
@@ -186,6 +204,23 @@ pub fn query_p99_ms(rows: &Rows) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn settings_are_those_of_the_configuration_or_the_defaults() {
+        let file = ("configuration_file", "/etc/searchd.conf");
+        let bare = NodeSettings { threads: 2, server_id: None, binlog: true, binlog_flush: 2 };
+        assert_eq!(node_settings(&rows(&[file]), 2), Some(bare));
+        assert_eq!(node_settings(&rows(&[("searchd.server_id", "1")]), 2), None, "the embedded engine");
+        let said = rows(&[
+            file,
+            ("searchd.threads", "8"),
+            ("searchd.server_id", "3"),
+            ("searchd.binlog_path", ""),
+            ("searchd.binlog_flush", "1"),
+        ]);
+        let expected = NodeSettings { threads: 8, server_id: Some(3), binlog: false, binlog_flush: 1 };
+        assert_eq!(node_settings(&said, 2), Some(expected));
+    }
 
     fn rows(pairs: &[(&str, &str)]) -> Rows {
         let row =

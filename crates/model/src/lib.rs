@@ -22,7 +22,8 @@ pub use ids::{
     Epoch, GroupId, InvalidName, LogIndex, NodeId, OperationId, StepId, TableName, parse_shard_table,
 };
 pub use observe::{
-    ClusterState, ClusterStatus, Machine, Measurement, MemberState, NodeStatus, Reach, Routes, TablesStatus,
+    ClusterState, ClusterStatus, Machine, Measurement, MemberState, NodeSettings, NodeStatus, Reach, Routes,
+    TablesStatus,
 };
 pub use settings::Settings;
 pub use table::{ColumnSpec, Route, Schema, TableSpec};

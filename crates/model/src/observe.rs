@@ -99,6 +99,22 @@ pub struct Machine {
     pub query_p99_ms: Option<u64>,
     /// On disk, by physical shard.
     pub shard_bytes: BTreeMap<String, u64>,
+    /// Only of a real searchd.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub settings: Option<NodeSettings>,
+}
+
+/// What a searchd's configuration says that bears on safety (rule 14).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeSettings {
+    /// Worker threads: as configured, else one for each processor.
+    pub threads: u32,
+    /// `None`: searchd makes one up, the same for all nodes of a machine.
+    pub server_id: Option<u32>,
+    /// Whether there is a binlog.
+    pub binlog: bool,
+    /// `binlog_flush`: 1 writes to disk with every commit, 2 (searchd's default) every second, 0 when the system likes.
+    pub binlog_flush: u32,
 }
 
 /// How a node answered a look from one vantage point.

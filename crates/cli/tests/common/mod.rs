@@ -178,8 +178,31 @@ impl Dev {
     }
 }
 
+impl Dev {
+    /// What a failed test leaves behind for who looks into it: the whole logs, and what the controller says.
+    fn keep(&self, to: &Path) {
+        let name = self.dir.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let to = to.join(name.trim_start_matches('.'));
+        std::fs::create_dir_all(&to).expect("a directory");
+        for entry in std::fs::read_dir(self.dir.join("logs")).into_iter().flatten().flatten() {
+            let _copied = std::fs::copy(entry.path(), to.join(entry.file_name()));
+        }
+        if self.dir.join("cluster.json").exists() {
+            for what in ["status", "alerts", "health"] {
+                let output = self.ask(&[what]);
+                let _written = std::fs::write(to.join(what), [output.stdout, output.stderr].concat());
+            }
+        }
+    }
+}
+
 impl Drop for Dev {
     fn drop(&mut self) {
+        if std::thread::panicking()
+            && let Some(kept) = std::env::var_os("SHARDWRIGHT_TEST_KEEP")
+        {
+            self.keep(Path::new(&kept));
+        }
         if self.child.try_wait().ok().flatten().is_none() {
             let _gone = self.child.kill();
             let _gone = self.child.wait();

@@ -14,7 +14,7 @@ pub use create::{Create, create_table};
 pub use drop::drop_table;
 pub use hand_over::{HandOver, hand_over};
 pub use moves::{donor, move_group, shed};
-pub use recover::{let_go, remake, tables_to_keep, user_cluster};
+pub use recover::{let_go, remake, tables_to_keep, user_cluster, user_quorum};
 pub use remove::remove_node;
 pub use repair::{cleanup, every_shard, failover, reroute, returned};
 

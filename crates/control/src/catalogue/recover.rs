@@ -70,3 +70,11 @@ pub fn user_cluster(
     let kind = Kind::UserCluster { cluster: cluster.clone(), node: node.clone(), at: at.cloned() };
     Operation::new(id, kind, steps.0, unix)
 }
+
+/// The user's own cluster, empty, has a quorum again from `node` on.
+pub fn user_quorum(id: OperationId, cluster: &GroupId, node: &NodeId, unix: u64) -> Operation {
+    let mut steps = Steps::default();
+    steps.command(node, Action::Bootstrap { group: cluster.clone() }, &[], None);
+    let kind = Kind::UserCluster { cluster: cluster.clone(), node: node.clone(), at: None };
+    Operation::new(id, kind, steps.0, unix)
+}

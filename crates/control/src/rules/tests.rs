@@ -6,6 +6,9 @@ use crate::state::{Group, Node};
 use model::{ClusterStatus, MemberState, NodeStatus, Reach};
 use std::collections::BTreeMap;
 
+/// A node's number, and what it shows look by look.
+type Looks<'a> = (u16, &'a [ClusterStatus]);
+
 fn node(n: u16) -> NodeId {
     NodeId::new(format!("h:{n}")).expect("valid")
 }
@@ -29,7 +32,18 @@ fn orphan(committed: i64, view: u16) -> ClusterStatus {
 }
 
 /// The verdict after these looks at each node, one after the other; who is not looked at is lost.
-fn verdict(members: u16, looks: &[(u16, &[ClusterStatus])]) -> Result<NodeId, Gate> {
+fn verdict(members: u16, looks: &[Looks<'_>]) -> Result<NodeId, Gate> {
+    let (state, observed) = seen(members, looks);
+    survivor(&state, &observed, &group(), Millis(0))
+}
+
+/// The same for a cluster that is the user's own.
+fn user_verdict(members: u16, looks: &[Looks<'_>]) -> Result<NodeId, Gate> {
+    let (state, observed) = seen(members, looks);
+    user_survivor(&state, &observed, &group(), Millis(0))
+}
+
+fn seen(members: u16, looks: &[Looks<'_>]) -> (State, Observed) {
     let all = || (1..=members).map(node);
     let mut known = Group::new(2, all().map(|node| (node, Member::Serving)).collect());
     known.history = Some("u".to_owned());
@@ -58,10 +72,10 @@ fn verdict(members: u16, looks: &[(u16, &[ClusterStatus])]) -> Result<NodeId, Ga
             observed.see(PollAnswer { node, token, reach: Reach::Answered, status: Some(status) });
         }
     }
-    survivor(&state, &observed, &group(), Millis(0))
+    (state, observed)
 }
 
-fn waits(members: u16, looks: &[(u16, &[ClusterStatus])], why: &str) {
+fn waits(members: u16, looks: &[Looks<'_>], why: &str) {
     match verdict(members, looks) {
         Err(Gate::Wait(text)) => assert!(text.contains(why), "{text}"),
         other => panic!("{other:?}, not: {why}"),
@@ -121,4 +135,72 @@ fn half_of_the_last_view_must_be_reachable() {
 fn where_somebody_has_a_quorum_nobody_is_bootstrapped() {
     let primary = ClusterStatus { status: ClusterState::Primary, ..orphan(5, 2) };
     waits(3, &[(1, &[orphan(5, 3), orphan(5, 3)]), (2, &[primary])], "is primary on");
+}
+
+/// One of two members dies while a third, which came back and is wanted no more, is made to leave.
+#[test]
+fn who_left_meanwhile_does_not_count_unless_the_dead_may_have_gone_on_without_the_survivor() {
+    let before = ClusterStatus { status: ClusterState::Primary, ..orphan(5, 3) };
+    let parted = ClusterStatus { nodes_view: [node(2), node(3)].into(), ..before.clone() };
+    let survivor_of = |last: &ClusterStatus, is_member: bool| {
+        let looks: [Looks<'_>; 3] = [
+            (1, &[orphan(5, 3), orphan(5, 3)]),
+            (2, std::slice::from_ref(last)),
+            (3, std::slice::from_ref(&before)),
+        ];
+        let (mut state, mut observed) = seen(3, &looks);
+        state.nodes.get_mut(&node(2)).expect("known").lost = true;
+        let members = &mut state.groups.get_mut(&group()).expect("known").members;
+        members.insert(node(2), Member::Lost);
+        if !is_member {
+            members.remove(&node(3));
+        }
+        let now = Millis(20_000);
+        let looks = observed.due_looks(now, Millis(500));
+        let look = looks.iter().find(|look| look.node == node(3)).expect("due");
+        let status = Some(NodeStatus { clusters: BTreeMap::new(), tables: None });
+        let (node, token) = (look.node.clone(), look.token);
+        observed.see(PollAnswer { node, token, reach: Reach::Answered, status });
+        survivor(&state, &observed, &group(), Millis(0))
+    };
+    assert_eq!(survivor_of(&before, false), Ok(node(1)));
+    for (last, is_member) in [(&parted, false), (&before, true)] {
+        let found = survivor_of(last, is_member);
+        assert!(matches!(&found, Err(Gate::Wait(why)) if why.contains("only 1 of the 3")), "{found:?}");
+    }
+}
+
+#[test]
+fn an_empty_user_cluster_gets_a_quorum_from_half_of_all_that_are_known() {
+    let twice = |view| [orphan(5, view), orphan(5, view)];
+    assert_eq!(user_verdict(3, &[(1, &twice(2)), (2, &twice(3))]), Ok(node(1)));
+    let later = [orphan(7, 3), orphan(7, 3)];
+    assert_eq!(user_verdict(3, &[(1, &twice(3)), (2, &later)]), Ok(node(2)));
+    assert_eq!(user_verdict(2, &[(2, &twice(2))]), Ok(node(2)));
+    let refusals: [(u16, &[Looks<'_>], &str); 6] = [
+        (3, &[(1, &twice(3))], "only 1 of the 3"),
+        (3, &[(1, &twice(1))], "only 1 of the 3"),
+        (3, &[(1, &[orphan(5, 3), orphan(6, 3)]), (2, &twice(3))], "twice"),
+        // A member of it that has no sidecar here.
+        (2, &[(1, &twice(3)), (2, &twice(3))], "is not known"),
+        (
+            3,
+            &[(1, &twice(3)), (2, &[ClusterStatus { status: ClusterState::Primary, ..orphan(5, 3) }])],
+            "Primary",
+        ),
+        (
+            3,
+            &[(1, &twice(3)), (2, &[ClusterStatus { status: ClusterState::Disconnected, ..orphan(5, 3) }])],
+            "Disconnected",
+        ),
+    ];
+    for (members, looks, why) in refusals {
+        match user_verdict(members, looks) {
+            Err(Gate::Wait(text)) => assert!(text.contains(why), "{text}"),
+            other => panic!("{other:?}, not: {why}"),
+        }
+    }
+    let filled = ClusterStatus { tables: ["mine".to_owned()].into(), ..orphan(5, 3) };
+    let looks: [Looks<'_>; 2] = [(1, &[filled.clone(), filled]), (2, &twice(3))];
+    assert!(matches!(user_verdict(3, &looks), Err(Gate::Refuse(text)) if text.contains("mine")));
 }

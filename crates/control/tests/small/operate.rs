@@ -63,7 +63,7 @@ fn refused(reply: RebalanceReply) -> Preflight {
     match reply {
         RebalanceReply::Refused { success: false, reason: Why::PreflightFailed { details } } => {
             assert!(!details.can_proceed);
-            assert_eq!(details.checks.len(), 4, "all are reported: {details:?}");
+            assert_eq!(details.checks.len(), 5, "all are reported: {details:?}");
             details
         }
         other => panic!("{other:?}"),
@@ -135,10 +135,10 @@ fn a_start_needs_disk_with_headroom_and_ports_on_every_target() {
     let needed = planned.bytes + planned.bytes / 10;
     let groups = planned.moves.iter().filter(|one| one.to.as_ref() == Some(&node(4))).count() as u32;
     for (disk, ports, fails) in [
-        (Some(needed), Some(1 + groups), false),
-        (Some(needed - 1), Some(1 + groups), true),
-        (None, Some(1 + groups), true),
-        (Some(needed), Some(groups), true),
+        (Some(needed), Some(2 * (1 + groups)), false),
+        (Some(needed - 1), Some(2 * (1 + groups)), true),
+        (None, Some(2 * (1 + groups)), true),
+        (Some(needed), Some(2 * groups + 1), true),
     ] {
         let machine = world.machines.get_mut(&node(4)).expect("it");
         (machine.disk_free_bytes, machine.replication_ports) = (disk, ports);
@@ -152,7 +152,7 @@ fn a_start_needs_disk_with_headroom_and_ports_on_every_target() {
         }
     }
     let machine = world.machines.get_mut(&node(4)).expect("it");
-    machine.replication_ports = Some(1 + groups);
+    machine.replication_ports = Some(2 * (1 + groups));
     steps(&mut world, 2);
     let RebalanceReply::Done { success: true, operation: Some(_), status, .. } = start(&mut world, "t")
     else {

@@ -53,13 +53,16 @@ async fn look(sidecar: &Arc<Sidecar>) -> Machine {
         (disk_free_bytes(&directory), memory, shard_bytes(&directory))
     });
     let (disk_free_bytes, memory_available_bytes, shard_bytes) = local.await.unwrap_or_default();
-    let ports = sidecar.client.replication_ports(&sidecar.node, ANSWER_TIME_MAX).await;
+    let processors = std::thread::available_parallelism().map_or(1, |count| count.get() as u32);
+    let settings = sidecar.client.settings(&sidecar.node, processors, ANSWER_TIME_MAX).await;
+    let (replication_ports, settings) = settings.unwrap_or_default();
     let query_p99_ms = sidecar.client.query_p99_ms(&sidecar.node, ANSWER_TIME_MAX).await;
     Machine {
         disk_free_bytes,
         memory_available_bytes,
         // A node that does not answer is news of its own.
-        replication_ports: ports.unwrap_or_default(),
+        replication_ports,
+        settings,
         query_p99_ms: query_p99_ms.unwrap_or_default(),
         shard_bytes,
     }

@@ -260,6 +260,10 @@ fn asked() -> Value {
         "Machine": object(&[
             ("disk_free_bytes", "integer?"), ("memory_available_bytes", "integer?"),
             ("replication_ports", "integer?"), ("query_p99_ms", "integer?"), ("shard_bytes", "{integer}"),
+            ("settings", "~NodeSettings"),
+        ]),
+        "NodeSettings": object(&[
+            ("threads", "integer"), ("server_id", "integer?"), ("binlog", "boolean"), ("binlog_flush", "integer"),
         ]),
         "SidecarOrders": object(&[
             ("log_id", "string"), ("epoch", "integer"), ("lead", "string"), ("last", "integer"), ("names_version", "integer"),

@@ -1,0 +1,98 @@
+//! Rule 14: what the configuration of real nodes must say, and what it should.
+
+use crate::Controller;
+use model::{NodeId, NodeSettings};
+use std::collections::BTreeMap;
+
+/// With the two of a small machine, an UPDATE through a routing table can hang a node for good.
+const THREADS_MIN: u32 = 4;
+
+/// What was found, a text for each node or group of nodes.
+#[derive(Debug, Default)]
+pub(crate) struct SettingsCheck {
+    must: Vec<String>,
+    should: Vec<String>,
+}
+
+impl SettingsCheck {
+    fn of<'a>(settings: impl Iterator<Item = (&'a NodeId, NodeSettings)>) -> Self {
+        let mut found = Self::default();
+        let mut ids: BTreeMap<(Option<u32>, Option<&str>), Vec<&NodeId>> = BTreeMap::new();
+        for (node, said) in settings {
+            if !said.binlog {
+                found.must.push(format!("{node} has no binlog: set binlog_path"));
+            } else if said.binlog_flush != 1 {
+                found.should.push(format!(
+                    "{node} can lose the last second of acknowledged writes when its machine loses power: binlog_flush = 1 prevents it"
+                ));
+            }
+            if said.threads < THREADS_MIN {
+                found.should.push(format!(
+                    "{node} has {} worker threads, with fewer than {THREADS_MIN} it can hang: threads = 8",
+                    said.threads
+                ));
+            }
+            // One that searchd makes up comes from the machine.
+            let machine = said.server_id.is_none().then(|| host(node));
+            ids.entry((said.server_id, machine)).or_default().push(node);
+        }
+        for ((id, _), nodes) in ids.into_iter().filter(|(_, nodes)| nodes.len() > 1) {
+            let nodes = nodes.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+            let why = id.map_or("no server_id on one machine".to_owned(), |id| format!("server_id {id}"));
+            found.must.push(format!(
+                "{nodes} have {why}: automatic ids of two nodes can be the same, give each a server_id of its own"
+            ));
+        }
+        found
+    }
+
+    /// What must be mended before more is moved.
+    pub(crate) fn faults(&self) -> Option<String> {
+        (!self.must.is_empty()).then(|| self.must.join("; "))
+    }
+
+    pub(crate) fn advice(&self) -> Option<String> {
+        (!self.should.is_empty()).then(|| self.should.join("; "))
+    }
+}
+
+fn host(node: &NodeId) -> &str {
+    node.as_str().rsplit_once(':').map_or(node.as_str(), |(host, _)| host)
+}
+
+impl Controller {
+    pub(crate) fn node_settings(&self) -> SettingsCheck {
+        SettingsCheck::of(
+            self.state.live_nodes().filter_map(|node| Some((node, self.machine(node)?.settings?))),
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GOOD: NodeSettings = NodeSettings { threads: 8, server_id: Some(1), binlog: true, binlog_flush: 1 };
+
+    fn found(nodes: &[(&str, NodeSettings)]) -> (String, String) {
+        let ids: Vec<NodeId> = nodes.iter().map(|(id, _)| NodeId::new(*id).expect("valid")).collect();
+        let check = SettingsCheck::of(ids.iter().zip(nodes.iter().map(|(_, said)| *said)));
+        (check.faults().unwrap_or_default(), check.advice().unwrap_or_default())
+    }
+
+    #[test]
+    fn what_endangers_documents_is_named() {
+        let second = NodeSettings { server_id: Some(2), ..GOOD };
+        assert_eq!(found(&[("a:1", GOOD), ("a:2", second)]), Default::default());
+        let (must, should) = found(&[("a:1", GOOD), ("b:1", GOOD)]);
+        assert!(must.contains("a:1, b:1") && must.contains("server_id 1") && should.is_empty(), "{must}");
+        // Made up from the machine: two on one are the same, two on two are not.
+        let none = NodeSettings { server_id: None, ..GOOD };
+        assert!(found(&[("a:1", none), ("a:2", none)]).0.contains("a:1, a:2"));
+        assert_eq!(found(&[("a:1", none), ("b:1", none)]), Default::default());
+        assert!(found(&[("a:1", NodeSettings { binlog: false, ..GOOD })]).0.contains("binlog"));
+        assert!(found(&[("a:1", NodeSettings { binlog_flush: 2, ..GOOD })]).1.contains("binlog_flush = 1"));
+        let (must, should) = found(&[("a:1", NodeSettings { threads: 3, ..GOOD })]);
+        assert!(must.is_empty() && should.contains("a:1 has 3 worker threads"), "{should}");
+    }
+}
