@@ -3,6 +3,7 @@
 use crate::dev::{ClusterFile, DEFAULT_DIR};
 use crate::output::{CommandError, Failure};
 use daemon::audit::Verified as AuditVerified;
+use daemon::tls::{ClientTls, TlsError, check_url};
 use model::api::{
     AlertList, BackupBody, BackupList, BackupReply, BackupShow, CreateTableBody, Dashboard, Metrics,
     MoveBody, NodeList, OperationList, Problem, RebalanceBody, RecoverBody, RestoreBody, RestoreReply,
@@ -40,7 +41,7 @@ pub struct Api {
 impl Api {
     /// The controller at `url`; without one that of the development cluster in the current directory, else the one
     /// at the usual address.
-    pub fn find(url: Option<&str>, token_file: Option<&Path>) -> Result<Self, CommandError> {
+    pub fn find(url: Option<&str>, token_file: Option<&Path>, tls: &ClientTls) -> Result<Self, CommandError> {
         let near = std::fs::read(Path::new(DEFAULT_DIR).join("cluster.json"))
             .ok()
             .and_then(|bytes| serde_json::from_slice::<ClusterFile>(&bytes).ok());
@@ -49,18 +50,20 @@ impl Api {
             (None, Some(file)) => (file.api, Some(file.token_file)),
             (None, None) => (format!("http://{DEFAULT_API}"), None),
         };
-        Self::at(&url, token_file.map(Path::to_owned).or(near_token))
+        Self::at(&url, token_file.map(Path::to_owned).or(near_token), tls)
     }
 
-    pub fn at(url: &str, token_file: Option<PathBuf>) -> Result<Self, CommandError> {
-        if !url.starts_with("http://") {
-            let hint = "write it as http://HOST:PORT";
+    pub fn at(url: &str, token_file: Option<PathBuf>, tls: &ClientTls) -> Result<Self, CommandError> {
+        if !url.starts_with("http://") && !url.starts_with("https://") {
+            let hint = "write it as https://HOST:PORT, or http://HOST:PORT on this machine";
             return Err(CommandError::usage(format!("'{url}' is no URL of a controller"), hint));
         }
-        // A proxy from the environment would be a mistake between a command and its controller.
-        let client = reqwest::Client::builder().no_proxy().connect_timeout(CONNECT_TIMEOUT).build().map_err(
-            |error| CommandError::failed(format!("no HTTP client: {error}"), "check the system's resolver"),
-        )?;
+        let refused = |error: TlsError| CommandError::complete(Failure::Usage, error);
+        check_url(url).map_err(refused)?;
+        let client =
+            tls.builder().map_err(refused)?.connect_timeout(CONNECT_TIMEOUT).build().map_err(|error| {
+                CommandError::failed(format!("no HTTP client: {error}"), "check the system's resolver")
+            })?;
         Ok(Self { client, url: url.trim_end_matches('/').to_owned(), token_file })
     }
 
@@ -365,7 +368,7 @@ mod tests {
 
     #[test]
     fn refusals_keep_their_kind_and_words() {
-        let api = Api::at("http://127.0.0.1:1", None).expect("a URL");
+        let api = Api::at("http://127.0.0.1:1", None, &ClientTls::default()).expect("a URL");
         let problem = Problem {
             kind: "urn:shardwright:error:conflict".into(),
             title: "Conflict".into(),
@@ -378,6 +381,6 @@ mod tests {
         assert_eq!((error.failure, error.code.as_deref()), (Failure::Refused, Some("conflict")));
         assert_eq!(error.line(), "error: table 't' already exists; choose another name");
         assert_eq!(api.refusal(StatusCode::BAD_GATEWAY, b"<html>").failure, Failure::Failed);
-        assert!(Api::at("ftp://x", None).is_err());
+        assert!(Api::at("ftp://x", None, &ClientTls::default()).is_err());
     }
 }

@@ -5,6 +5,7 @@
 use crate::dev::DEFAULT_DIR;
 use crate::output::Output;
 use clap::{Args, Parser, Subcommand};
+use daemon::tls::ClientTls;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
@@ -56,6 +57,35 @@ pub struct Common {
         env = "SHARDWRIGHT_TOKEN_FILE"
     )]
     pub token_file: Option<PathBuf>,
+    /// Trusts this CA alone (PEM) towards controllers, webhook and collector; by default those of the system
+    #[arg(
+        long,
+        global = true,
+        help_heading = "Common options",
+        value_name = "FILE",
+        env = "SHARDWRIGHT_CA_FILE"
+    )]
+    pub ca_file: Option<PathBuf>,
+    /// A certificate (PEM) to show to who asks for one
+    #[arg(
+        long,
+        global = true,
+        help_heading = "Common options",
+        value_name = "FILE",
+        requires = "key_file",
+        env = "SHARDWRIGHT_CERT_FILE"
+    )]
+    pub cert_file: Option<PathBuf>,
+    /// Its key (PEM), readable by its owner alone
+    #[arg(
+        long,
+        global = true,
+        help_heading = "Common options",
+        value_name = "FILE",
+        requires = "cert_file",
+        env = "SHARDWRIGHT_KEY_FILE"
+    )]
+    pub key_file: Option<PathBuf>,
     /// How lines of the log are written: for people, or one JSON object each
     #[arg(
         long,
@@ -69,6 +99,13 @@ pub struct Common {
     /// Kills this process when the one that started it ends, which has this id
     #[arg(long, global = true, hide = true, value_name = "PID")]
     pub die_with_parent: Option<u32>,
+}
+
+impl Common {
+    /// What is trusted and shown towards others.
+    pub fn tls(&self) -> ClientTls {
+        ClientTls { ca: self.ca_file.clone(), identity: self.cert_file.clone().zip(self.key_file.clone()) }
+    }
 }
 
 /// How the log of a process is written.
@@ -347,9 +384,21 @@ pub struct ServeArgs {
     /// The control log that several controllers share; by default it is in --dir, for one controller
     #[arg(long, value_name = "etcd://HOST:PORT[,HOST:PORT…]/PREFIX", env = "SHARDWRIGHT_STORE")]
     pub store: Option<String>,
-    /// Where the API listens; loopback only in this version
+    /// Where the API listens; beyond loopback only with --tls-cert
     #[arg(long, value_name = "HOST:PORT", default_value = crate::api::DEFAULT_API, env = "SHARDWRIGHT_API")]
     pub api: SocketAddr,
+    /// What other controllers and sidecars reach this one by; by default the address of --api
+    #[arg(long, value_name = "HOST:PORT", env = "SHARDWRIGHT_ADVERTISE")]
+    pub advertise: Option<String>,
+    /// Certificate of the API, with those between it and its CA (PEM); read again on SIGHUP
+    #[arg(long, value_name = "FILE", requires = "tls_key", env = "SHARDWRIGHT_TLS_CERT")]
+    pub tls_cert: Option<PathBuf>,
+    /// Its key (PEM), readable by its owner alone
+    #[arg(long, value_name = "FILE", requires = "tls_cert", env = "SHARDWRIGHT_TLS_KEY")]
+    pub tls_key: Option<PathBuf>,
+    /// Clients of the API must show a certificate of this CA (PEM)
+    #[arg(long, value_name = "FILE", requires = "tls_cert", env = "SHARDWRIGHT_TLS_CLIENT_CA")]
+    pub tls_client_ca: Option<PathBuf>,
     /// An Alertmanager to tell of alerts; the log always tells of them
     #[arg(long, value_name = "URL", env = "SHARDWRIGHT_ALERT_WEBHOOK", hide_env_values = true)]
     pub alert_webhook: Option<String>,

@@ -114,7 +114,7 @@ async fn a_shard_is_moved_by_hand_and_explained() {
     assert!(dev.ask(&["rebalance", "pause", "t"]).status.success());
     sql(&nodes[2], &by_sql).await.expect("ordered");
     assert!(dev.ask(&["rebalance", "resume", "t"]).status.success());
-    let api = cli::api::Api::at(&dev.file().api, None).expect("a URL");
+    let api = cli::api::Api::at(&dev.file().api, None, &daemon::tls::ClientTls::default()).expect("a URL");
     common::wait_for("the move", || async {
         let found = api.operations().await.map_err(|error| error.message)?.operations;
         let done = found.iter().any(|one| {

@@ -80,7 +80,8 @@ impl Stage {
 
     /// The operations of this kind that are done.
     async fn done(&self, kind: &str) -> usize {
-        let api = cli::api::Api::at(&self.dev.file().api, None).expect("a URL");
+        let api =
+            cli::api::Api::at(&self.dev.file().api, None, &daemon::tls::ClientTls::default()).expect("a URL");
         let found = wait_for("the operations", || async {
             api.operations().await.map(|list| list.operations).map_err(|error| error.message)
         })

@@ -2,7 +2,9 @@
 //!
 //! It bounds connections, header time and shutdown; what a request may do is the router's matter.
 
+use crate::crowd::Crowds;
 use crate::shutdown::Shutdown;
+use crate::tls::ServerSide;
 use axum::Router;
 use hyper::Request;
 use hyper::body::Incoming;
@@ -12,9 +14,11 @@ use hyper_util::service::TowerToHyperService;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
+use tokio_rustls::TlsAcceptor;
 
 /// What a listener puts up with.
 #[derive(Clone, Copy, Debug)]
@@ -29,11 +33,23 @@ pub struct ConnectionLimits {
 #[derive(Clone, Copy, Debug)]
 pub struct Peer(pub SocketAddr);
 
+/// A client that means it is done within a few round trips.
+const HANDSHAKE_TIME_MAX: Duration = Duration::from_secs(10);
+/// One address beyond loopback has at most this part of all connections, so that one that only opens them keeps nobody out.
+const PART_OF_ONE_ADDRESS: usize = 4;
+
 /// How long answers under way may still take after the signal. Ctrl-C must not wait for a held request.
 const DRAIN_TIME_MAX: Duration = Duration::from_millis(500);
 
 /// Accepts and serves until `shutdown`.
-pub async fn serve(listener: TcpListener, router: Router, limits: ConnectionLimits, shutdown: Shutdown) {
+pub async fn serve(
+    listener: TcpListener,
+    tls: Option<Arc<ServerSide>>,
+    router: Router,
+    limits: ConnectionLimits,
+    shutdown: Shutdown,
+) {
+    let crowds = Crowds::default();
     let places = Arc::new(Semaphore::new(limits.connections_max));
     let mut connections = JoinSet::new();
     loop {
@@ -45,11 +61,21 @@ pub async fn serve(listener: TcpListener, router: Router, limits: ConnectionLimi
         };
         match accepted {
             Ok((stream, peer, place)) => {
-                let service = router.clone();
+                // Everybody on loopback is one address, and has all.
+                let part = if peer.ip().is_loopback() {
+                    usize::MAX
+                } else {
+                    limits.connections_max / PART_OF_ONE_ADDRESS
+                };
+                let Some(member) = crowds.admit(&peer.ip(), part) else {
+                    tracing::warn!(%peer, "too many connections from one address: this one is closed");
+                    continue;
+                };
+                let (service, acceptor) = (router.clone(), tls.as_ref().map(|tls| tls.acceptor()));
                 let shutdown = shutdown.clone();
                 connections.spawn(async move {
-                    connection(stream, peer, service, limits, shutdown).await;
-                    drop(place);
+                    connection(stream, peer, acceptor, service, limits, shutdown).await;
+                    drop((place, member));
                 });
             }
             Err(error) => {
@@ -76,6 +102,7 @@ async fn accept(
 async fn connection(
     stream: TcpStream,
     peer: SocketAddr,
+    acceptor: Option<TlsAcceptor>,
     router: Router,
     limits: ConnectionLimits,
     shutdown: Shutdown,
@@ -84,6 +111,22 @@ async fn connection(
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "no TCP_NODELAY");
     }
+    let Some(acceptor) = acceptor else { return converse(stream, peer, router, limits, shutdown).await };
+    match tokio::time::timeout(HANDSHAKE_TIME_MAX.min(limits.header_time_max), acceptor.accept(stream)).await
+    {
+        Ok(Ok(stream)) => converse(stream, peer, router, limits, shutdown).await,
+        Ok(Err(error)) => tracing::debug!(%peer, %error, "no TLS was agreed upon"),
+        Err(_late) => tracing::debug!(%peer, "a TLS handshake took too long"),
+    }
+}
+
+async fn converse<S: AsyncRead + AsyncWrite + Send + Unpin + 'static>(
+    stream: S,
+    peer: SocketAddr,
+    router: Router,
+    limits: ConnectionLimits,
+    shutdown: Shutdown,
+) {
     let router = TowerToHyperService::new(router);
     let service = service_fn(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(Peer(peer));

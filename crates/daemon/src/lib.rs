@@ -7,6 +7,7 @@
 pub mod audit;
 mod backup;
 pub mod config;
+mod crowd;
 mod files;
 pub mod gate;
 mod http;
@@ -14,3 +15,4 @@ mod redact;
 pub mod serve;
 pub mod shutdown;
 pub mod sidecar;
+pub mod tls;

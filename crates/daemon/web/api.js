@@ -25,6 +25,10 @@ async function answer(response) {
   } catch {
     body = { detail: text.slice(0, 500) };
   }
+  if (response.status === 401 && token()) {
+    keepToken(null);
+    window.dispatchEvent(new Event("signed-out"));
+  }
   if (!response.ok) throw new Refused(response.status, body ?? {});
   return body;
 }

@@ -60,6 +60,7 @@ export async function signIn() {
 export function showSigned() {
   at("sign").textContent = token() ? "Signed in" : "Sign in";
 }
+window.addEventListener("signed-out", showSigned);
 
 /** Sends one order; asks for a token first where there is none. Gives the answer, or null. */
 export async function order(method, path, body, done) {
@@ -79,10 +80,6 @@ export async function order(method, path, body, done) {
   } catch (error) {
     const hint = error instanceof Refused && error.hint ? ` — ${error.hint}` : "";
     say(`${error.message}${hint}`, true);
-    if (error.status === 401) {
-      keepToken(null);
-      showSigned();
-    }
     return null;
   }
 }

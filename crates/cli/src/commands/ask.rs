@@ -9,7 +9,7 @@ use serde_json::json;
 use std::fmt::Write;
 
 pub fn api(common: &Common) -> Result<Api, CommandError> {
-    Api::find(common.url.as_deref(), common.token_file.as_deref())
+    Api::find(common.url.as_deref(), common.token_file.as_deref(), &common.tls())
 }
 
 pub async fn nodes(common: &Common) -> Result<(), CommandError> {

@@ -61,7 +61,7 @@ async fn wait(common: &Common, args: &GateArgs, node: &NodeId) -> Result<(), Com
     let apis = if args.controller.is_empty() {
         vec![ask::api(common)?]
     } else {
-        let at = |url: &String| Api::at(url, common.token_file.clone());
+        let at = |url: &String| Api::at(url, common.token_file.clone(), &common.tls());
         args.controller.iter().map(at).collect::<Result<Vec<_>, _>>()?
     };
     let until = args.wait.map(|seconds| Instant::now() + Duration::from_secs(seconds));

@@ -46,8 +46,8 @@ pub async fn run(cli: Cli) -> Result<(), CommandError> {
         Command::Node(NodeArgs { command: None, run: None }) => {
             Err(CommandError::usage("`node` needs --dir, --mysql and --http", "or ask for `node list`"))
         }
-        Command::Serve(args) => processes::serve(args, common.config).await,
-        Command::Sidecar(args) => processes::sidecar(args, common.token_file).await,
+        Command::Serve(args) => processes::serve(args, common.config.clone(), common.tls()).await,
+        Command::Sidecar(args) => processes::sidecar(args, common.token_file.clone(), common.tls()).await,
         Command::Gate(args) => gate::run(&common, &args).await,
         Command::Group(command) => orders::group(&common, command).await,
         Command::Table(command) => ask::table(&common, command).await,

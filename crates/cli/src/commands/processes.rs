@@ -7,6 +7,7 @@ use crate::signals;
 use daemon::serve::{Reloading, ServeError, ServeOptions};
 use daemon::shutdown::Shutdown;
 use daemon::sidecar::SidecarOptions;
+use daemon::tls::{ClientTls, ServerTls};
 use node::NodeOptions;
 use std::path::PathBuf;
 use store::etcd::EtcdAddress;
@@ -20,7 +21,11 @@ pub async fn node(run: NodeRun) -> Result<(), CommandError> {
         .map_err(|error| CommandError::complete(Failure::Failed, error))
 }
 
-pub async fn serve(args: ServeArgs, file: Option<PathBuf>) -> Result<(), CommandError> {
+pub async fn serve(
+    args: ServeArgs,
+    file: Option<PathBuf>,
+    client_tls: ClientTls,
+) -> Result<(), CommandError> {
     let sources = config::sources(file, args.settings);
     let config = config::read(&sources)?;
     // Not by clap, whose error would repeat what may hold a password.
@@ -32,6 +37,13 @@ pub async fn serve(args: ServeArgs, file: Option<PathBuf>) -> Result<(), Command
         dir: args.dir,
         store,
         api: args.api,
+        advertise: args.advertise,
+        tls: args.tls_cert.zip(args.tls_key).map(|(cert, key)| ServerTls {
+            cert,
+            key,
+            client_ca: args.tls_client_ca,
+        }),
+        client_tls,
         config,
         alert_webhook: args.alert_webhook,
         otlp_endpoint: args.otlp_endpoint,
@@ -48,7 +60,11 @@ pub async fn serve(args: ServeArgs, file: Option<PathBuf>) -> Result<(), Command
     })
 }
 
-pub async fn sidecar(args: SidecarArgs, token_file: Option<PathBuf>) -> Result<(), CommandError> {
+pub async fn sidecar(
+    args: SidecarArgs,
+    token_file: Option<PathBuf>,
+    tls: ClientTls,
+) -> Result<(), CommandError> {
     let options = SidecarOptions {
         listen: args.listen,
         bind: args.bind,
@@ -61,6 +77,7 @@ pub async fn sidecar(args: SidecarArgs, token_file: Option<PathBuf>) -> Result<(
         upstream_flags: crate::sidecar_flags::all(),
         galera_listen: args.galera_listen,
         searchd_token: std::env::var("BUDDY_TOKEN").ok(),
+        tls,
         exit_with_parent: true,
     };
     daemon::sidecar::run(options, shutdown(signals::stop()?))

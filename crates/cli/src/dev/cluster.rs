@@ -9,6 +9,7 @@ use crate::api::Api;
 use crate::load::Endpoint;
 use crate::output::{CommandError, Failure};
 use crate::story::Story;
+use daemon::tls::ClientTls;
 use model::NodeId;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -62,7 +63,8 @@ impl Cluster {
             let port = if api.port() == 0 { ports.free()? } else { api.port() };
             state.api = SocketAddr::new(api.ip(), port).to_string();
         }
-        let api = Api::at(&format!("http://{}", state.api), Some(layout.token_file()))?;
+        let api =
+            Api::at(&format!("http://{}", state.api), Some(layout.token_file()), &ClientTls::default())?;
         let config = options.config;
         let cluster =
             Self { layout, state, config, api, ports, is_new, controller: None, nodes: BTreeMap::new() };

@@ -6,6 +6,7 @@
 use super::ServeError;
 use super::meters::Meters;
 use crate::shutdown::Shutdown;
+use crate::tls::{self, ClientTls};
 use model::api::Alert;
 use reqwest::{Client, Url};
 use serde_json::{Value, json};
@@ -101,17 +102,23 @@ pub(super) struct Webhook {
 impl Webhook {
     /// `url` is the Alertmanager's, with or without the path of its API. Its user and password are sent, and never
     /// shown.
-    pub(super) fn new(url: &str, log_id: String, cooldown_seconds: u64) -> Result<Self, ServeError> {
+    pub(super) fn new(
+        url: &str,
+        log_id: String,
+        cooldown_seconds: u64,
+        tls: &ClientTls,
+    ) -> Result<Self, ServeError> {
         let wrong = |reason: &str| ServeError::Webhook(reason.to_owned());
         let mut url = Url::parse(url).map_err(|error| wrong(&error.to_string()))?;
-        if url.scheme() != "http" || !url.has_host() {
-            return Err(wrong("it must begin with http:// (this version speaks no TLS to it)"));
+        if !matches!(url.scheme(), "http" | "https") || !url.has_host() {
+            return Err(wrong("it must begin with https://, or http:// on loopback"));
         }
+        tls::check_url(url.as_str()).map_err(|error| wrong(&error.to_string()))?;
         if !url.path().ends_with("/api/v2/alerts") {
             let path = format!("{}/api/v2/alerts", url.path().trim_end_matches('/'));
             url.set_path(&path);
         }
-        let client = Client::builder().no_proxy().timeout(REQUEST_TIME_MAX).build();
+        let client = tls.builder()?.timeout(REQUEST_TIME_MAX).build();
         let client = client.map_err(|error| ServeError::Client(error.to_string()))?;
         Ok(Self { client, url, log_id, cooldown: Duration::from_secs(cooldown_seconds) })
     }
@@ -241,7 +248,9 @@ mod tests {
 
     #[test]
     fn an_alert_is_what_alertmanager_takes() {
-        let webhook = Webhook::new("http://u:secret@127.0.0.1:9093/x/", "l".into(), 300).expect("good");
+        let webhook =
+            Webhook::new("http://u:secret@127.0.0.1:9093/x/", "l".into(), 300, &ClientTls::default())
+                .expect("good");
         assert_eq!(webhook.url.path(), "/x/api/v2/alerts");
         let now = UNIX_EPOCH + Duration::from_secs(2_000);
         let firing = webhook.payload(&alert("data_unavailable", "firing"), now);
@@ -257,9 +266,10 @@ mod tests {
         assert_eq!(firing, expected);
         let over = webhook.payload(&alert("data_unavailable", "resolved"), now);
         assert_eq!(over["endsAt"], "1970-01-01T00:33:20.000Z");
-        for wrong in ["https://127.0.0.1:9093", "127.0.0.1:9093", "http://", "file:///x"] {
-            let error = Webhook::new(wrong, String::new(), 300).expect_err(wrong).to_string();
-            assert!(error.contains("--alert-webhook"), "{error}");
+        for wrong in ["http://u:secret@10.0.0.1:9093", "127.0.0.1:9093", "http://", "file:///x"] {
+            let error =
+                Webhook::new(wrong, String::new(), 300, &ClientTls::default()).expect_err(wrong).to_string();
+            assert!(error.contains("--alert-webhook") && !error.contains("secret"), "{error}");
         }
     }
 }

@@ -15,6 +15,7 @@ use super::{
 };
 use crate::audit::Audit;
 use crate::backup::Tools;
+use crate::crowd::Crowds;
 use crate::files::unix_now;
 use crate::http::Peer;
 use axum::body::to_bytes;
@@ -23,6 +24,7 @@ use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, delete, get, post};
 use axum::{Json, Router};
+use model::Role;
 use model::api::{AlertList, Dashboard, Metrics};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -32,6 +34,10 @@ use tokio::sync::Semaphore;
 
 /// Requests under way: a held poll and a statement for each of 1,000 nodes, and some for people.
 pub(super) const REQUESTS_MAX: usize = 2_500;
+/// Of one person's or script's token, or of all who show none: pages hold a few each.
+const REQUESTS_PER_TOKEN_MAX: usize = 200;
+/// Sidecars leave so many for people.
+const PLACES_FOR_OTHERS: usize = 300;
 /// A poll carries the outcomes of its node's commands; a table declaration is far smaller.
 const BODY_BYTES_MAX: usize = 4 << 20;
 /// A body that takes longer is no client of ours.
@@ -50,6 +56,8 @@ pub(super) struct Shared {
     pub(super) denials: Arc<audits::Denials>,
     pub(super) config: Shown,
     pub(super) requests: Arc<Semaphore>,
+    /// Requests under way, by token.
+    pub(super) crowds: Crowds<String>,
     /// Whether this controller leads.
     pub(super) standing: Seen,
     pub(super) backups: Tools,
@@ -149,7 +157,7 @@ pub(super) fn router(shared: Shared) -> Router {
 
 /// A place for the request, and the token where one is needed.
 async fn admit(State(shared): State<Shared>, request: Request, next: Next) -> Response {
-    if !auth::is_addressed_directly(request.headers()) {
+    if shared.access.reads_are_open() && !auth::is_addressed_directly(request.headers()) {
         let detail = "the Host header names neither an address nor localhost";
         return ApiError::new(Kind::Invalid, detail, "ask by the address that the controller listens on")
             .into_response();
@@ -163,12 +171,25 @@ async fn admit(State(shared): State<Shared>, request: Request, next: Next) -> Re
         audits::denied(&shared, &caller, what.clone()).await;
         return error.told(&what).into_response();
     }
+    let Some(_member) = shared.crowds.admit(&caller.name, places(&caller)) else {
+        let detail = format!("too many requests of '{}' are under way", caller.name);
+        return ApiError::busy(&detail).into_response();
+    };
     let Ok(_place) = shared.requests.try_acquire() else {
         return ApiError::busy("too many requests are under way").into_response();
     };
     match forward::unless_leading(&shared, request).await {
         Ok(request) => CALLER.scope(caller, next.run(request)).await,
         Err(response) => *response,
+    }
+}
+
+/// How many requests of the same token may be under way. Sidecars share theirs, or the local one.
+fn places(caller: &Caller) -> usize {
+    match caller.role {
+        Role::Sidecar => REQUESTS_MAX - PLACES_FOR_OTHERS,
+        _ if caller.name == auth::LOCAL => REQUESTS_MAX,
+        _ => REQUESTS_PER_TOKEN_MAX,
     }
 }
 

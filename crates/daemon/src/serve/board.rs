@@ -106,6 +106,7 @@ mod tests {
         let mut board = Board::default().dashboard;
         board.cluster.master_node = Some("127.0.0.1:2".to_owned());
         let standing = Standing {
+            scheme: "http",
             name: "127.0.0.1:1".into(),
             log_id: "l".into(),
             leads: false,

@@ -61,6 +61,8 @@ const IDLE_MS_MAX: u64 = 1_000;
 /// What an operator is made from besides its log.
 #[derive(Clone, Debug)]
 pub(super) struct Start {
+    /// Of the API: `http` or `https`.
+    pub(super) scheme: &'static str,
     pub(super) name: String,
     pub(super) settings: Settings,
     pub(super) seed: u64,
@@ -127,6 +129,7 @@ impl Driver {
         let (sender, messages) = mpsc::channel(MESSAGES_MAX);
         let handle = Handle::new(sender);
         let nothing_yet = Standing {
+            scheme: start.scheme,
             name: start.name.as_str().into(),
             log_id: log.log_id().into(),
             leads: false,

@@ -6,6 +6,7 @@ use super::api::Shared;
 use super::problem::{ApiError, Kind};
 use super::standing::Standing;
 use crate::http::Peer;
+use crate::tls::ClientTls;
 use axum::body::{Body, to_bytes};
 use axum::extract::Request;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
@@ -44,8 +45,8 @@ pub(super) fn forwarded_for(headers: &HeaderMap) -> Option<&str> {
 }
 
 /// The client for requests to the leader. They take as long as the leader lets them.
-pub(super) fn client() -> Result<reqwest::Client, ServeError> {
-    let built = reqwest::Client::builder().no_proxy().connect_timeout(CONNECT_TIME_MAX).build();
+pub(super) fn client(tls: &ClientTls) -> Result<reqwest::Client, ServeError> {
+    let built = tls.builder()?.connect_timeout(CONNECT_TIME_MAX).build();
     built.map_err(|error| ServeError::Client(error.to_string()))
 }
 

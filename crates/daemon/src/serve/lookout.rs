@@ -6,6 +6,7 @@ use super::ServeError;
 use super::handle::{Handle, Message};
 use super::standing::{Seen, Standing};
 use crate::shutdown::Shutdown;
+use crate::tls::ClientTls;
 use model::Epoch;
 use model::api::ControllerShow;
 use reqwest::Client;
@@ -63,8 +64,8 @@ pub(super) async fn run(
 }
 
 /// The client for questions to other controllers.
-pub(super) fn client() -> Result<Client, ServeError> {
-    let built = Client::builder().no_proxy().timeout(ANSWER_TIME_MAX).build();
+pub(super) fn client(tls: &ClientTls) -> Result<Client, ServeError> {
+    let built = tls.builder()?.timeout(ANSWER_TIME_MAX).build();
     built.map_err(|error| ServeError::Client(error.to_string()))
 }
 
@@ -72,7 +73,7 @@ impl Lookout {
     /// Whether the leader has been silent for too long. When nobody has ever led there is no one to wait for.
     async fn is_silent(&mut self, standing: &Standing) -> bool {
         let Some(leader) = &standing.leader else { return true };
-        let alive = ask(&self.client, leader).await.is_some_and(|show| {
+        let alive = ask(&self.client, &standing.url(leader)).await.is_some_and(|show| {
             show.leads && show.log_id == *standing.log_id && show.epoch >= standing.epoch.0
         });
         let now = Instant::now();
@@ -93,8 +94,9 @@ impl Lookout {
         let mut asked = JoinSet::new();
         for name in standing.candidates.iter().filter(|name| ***name < *standing.name) {
             let (client, name, log_id) = (self.client.clone(), name.clone(), Arc::clone(&standing.log_id));
+            let url = standing.url(&name);
             asked.spawn(async move {
-                let show = ask(&client, &name).await?;
+                let show = ask(&client, &url).await?;
                 (show.able && show.log_id == *log_id).then_some(name)
             });
         }
@@ -107,8 +109,8 @@ impl Lookout {
     }
 }
 
-async fn ask(client: &Client, name: &str) -> Option<ControllerShow> {
-    let asked = client.get(format!("http://{name}/api/v1/controller")).send().await;
+async fn ask(client: &Client, url: &str) -> Option<ControllerShow> {
+    let asked = client.get(format!("{url}/api/v1/controller")).send().await;
     let answer = match asked.and_then(reqwest::Response::error_for_status) {
         Ok(response) => response.json().await,
         Err(error) => Err(error),
@@ -116,7 +118,7 @@ async fn ask(client: &Client, name: &str) -> Option<ControllerShow> {
     match answer {
         Ok(show) => Some(show),
         Err(error) => {
-            tracing::debug!(name, %error, "no sign of life");
+            tracing::debug!(url, %error, "no sign of life");
             None
         }
     }

@@ -45,9 +45,11 @@ pub use reload::Reloading;
 
 use crate::audit::{Audit, AuditError, AuditOptions, Entry, Event};
 use crate::config::{ConfigShow, Loaded};
+use crate::crowd::Crowds;
 use crate::files::{self, FileError};
 use crate::http::{self, ConnectionLimits};
 use crate::shutdown::Shutdown;
+use crate::tls::{ClientTls, ServerSide, ServerTls, TlsError};
 use api::Shared;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -76,8 +78,14 @@ pub struct ServeOptions {
     pub dir: PathBuf,
     /// The log that several controllers share. `None`: the log in `dir`, and one controller.
     pub store: Option<EtcdAddress>,
-    /// Loopback only; port 0 takes a free one.
+    /// Beyond loopback only with `tls`; port 0 takes a free one.
     pub api: SocketAddr,
+    /// What others reach this controller by, and what its certificate names; otherwise `api`.
+    pub advertise: Option<String>,
+    /// What the API's listener shows.
+    pub tls: Option<ServerTls>,
+    /// What this controller trusts and shows towards other controllers, webhook and collector.
+    pub client_tls: ClientTls,
     pub config: Loaded,
     /// An Alertmanager to tell of alerts, by its URL. Besides it the log always is.
     pub alert_webhook: Option<String>,
@@ -91,8 +99,7 @@ pub struct ServeOptions {
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
     #[error(
-        "refused to listen on {0}: beyond loopback the API needs TLS and roles, which this version does not have; \
-         listen on 127.0.0.1 and put a TLS proxy or an SSH tunnel in front"
+        "refused to listen on {0}: beyond loopback the API needs TLS; give --tls-cert and --tls-key, or listen on 127.0.0.1"
     )]
     BeyondLoopback(SocketAddr),
     #[error("cannot listen on {address}: {error}; free the port or choose another with --api")]
@@ -101,6 +108,8 @@ pub enum ServeError {
     File(#[from] FileError),
     #[error(transparent)]
     Audit(#[from] AuditError),
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     #[error(transparent)]
     OpenLog(#[from] store::OpenError),
     #[error(transparent)]
@@ -127,6 +136,8 @@ pub enum ServeError {
 #[derive(Debug)]
 pub struct Server {
     listener: TcpListener,
+    tls: Option<Arc<ServerSide>>,
+    client_tls: ClientTls,
     address: SocketAddr,
     token: String,
     driver: driver::Driver,
@@ -142,9 +153,10 @@ pub struct Server {
 impl Server {
     /// Takes the port, the log and the token; reads the log. Must run inside a tokio runtime.
     pub async fn bind(options: ServeOptions) -> Result<Self, ServeError> {
-        if !options.api.ip().is_loopback() {
+        if !options.api.ip().is_loopback() && options.tls.is_none() {
             return Err(ServeError::BeyondLoopback(options.api));
         }
+        let tls = options.tls.clone().map(ServerSide::open).transpose()?.map(Arc::new);
         let fail = |error| ServeError::Listen { address: options.api, error };
         let listener = TcpListener::bind(options.api).await.map_err(fail)?;
         let address = listener.local_addr().map_err(fail)?;
@@ -154,16 +166,19 @@ impl Server {
         let watchers = Watchers::default();
         let history = history::History::new(&options.dir, options.config.settings.metrics_retention_days);
         let cooldown = options.config.settings.alert_cooldown_seconds;
+        let name = options.advertise.clone().unwrap_or_else(|| address.to_string());
+        let scheme = if tls.is_some() { "https" } else { "http" };
         let mut start = driver::Start {
+            scheme,
             watchers: watchers.clone(),
-            name: address.to_string(),
+            name: name.clone(),
             settings: options.config.settings.clone(),
             seed: u64::from_str_radix(&seed, 16).unwrap_or_default(),
             dir: options.dir.clone(),
             audit: None,
         };
         // Both logs block while they are read, and the second one on the network.
-        let of_audit = options.clone();
+        let (of_audit, client_tls) = (options.clone(), options.client_tls.clone());
         let (store, dir) = (options.store, options.dir);
         let opening = tokio::task::spawn_blocking(move || {
             let (log, register): (_, Option<Box<dyn driver::Register>>) = match &store {
@@ -183,24 +198,28 @@ impl Server {
             denials: Arc::default(),
             audit,
             config: shown.subscribe(),
+            crowds: Crowds::default(),
             requests: Arc::new(tokio::sync::Semaphore::new(api::REQUESTS_MAX)),
             backups: driver.backup_tools(),
             standing: driver.seen(),
-            forwarding: forward::client()?,
+            forwarding: forward::client(&client_tls)?,
             watchers,
             history,
             events: events::Events::default(),
         };
         let log_id = shared.standing.borrow().log_id.to_string();
         let Watchers { spans, meters, .. } = &shared.watchers;
-        let name = address.to_string();
-        let exporter =
-            options.otlp_endpoint.map(|url| spans::Exporter::new(&url, &name, &log_id, spans, meters));
+        let exporter = options
+            .otlp_endpoint
+            .map(|url| spans::Exporter::new(&url, &name, &log_id, (spans, meters), &client_tls));
         let exporter = exporter.transpose()?;
-        let webhook = options.alert_webhook.map(|url| announce::Webhook::new(&url, log_id, cooldown));
+        let webhook =
+            options.alert_webhook.map(|url| announce::Webhook::new(&url, log_id, cooldown, &client_tls));
         let webhook = webhook.transpose()?;
         Ok(Self {
             listener,
+            tls,
+            client_tls,
             address,
             token,
             driver,
@@ -234,7 +253,7 @@ impl Server {
     pub async fn run(mut self, shutdown: Shutdown) -> Result<(), ServeError> {
         let (failed, stop) = Shutdown::new();
         if self.driver.is_one_of_several() {
-            let (client, seen) = (lookout::client()?, self.driver.seen());
+            let (client, seen) = (lookout::client(&self.client_tls)?, self.driver.seen());
             let (sign, lives) = watch::channel(true);
             tokio::spawn(lookout::run(client, seen.clone(), self.driver.handle(), sign, shutdown.clone()));
             let watchers = self.shared.watchers.clone();
@@ -245,11 +264,11 @@ impl Server {
         self.watch(&shutdown);
         if let Some(reloading) = self.reloading.take() {
             let driver = self.driver.handle();
-            let audit = self.shared.audit.clone();
-            tokio::spawn(reload::run(reloading, self.config, self.shown, driver, audit, shutdown.clone()));
+            let told = (driver, self.shared.audit.clone(), self.tls.clone());
+            tokio::spawn(reload::run(reloading, self.config, self.shown, told, shutdown.clone()));
         }
         let driving = self.driver.spawn(shutdown.clone(), failed)?;
-        http::serve(self.listener, api::router(self.shared), LIMITS, either(shutdown, stop)).await;
+        http::serve(self.listener, self.tls, api::router(self.shared), LIMITS, either(shutdown, stop)).await;
         match driving.await {
             Ok(ended) => ended,
             Err(_gone) => Err(ServeError::Driver("its thread is gone".to_owned())),

@@ -4,6 +4,7 @@ use super::handle::{Handle, Message};
 use crate::audit::{Audit, Entry, Event};
 use crate::config::{ConfigErrors, ConfigShow, Loaded};
 use crate::shutdown::Shutdown;
+use crate::tls::ServerSide;
 use std::sync::Arc;
 use tokio::sync::{mpsc, watch};
 
@@ -29,14 +30,27 @@ pub(super) async fn run(
     mut reloading: Reloading,
     mut held: Loaded,
     shown: watch::Sender<Arc<ConfigShow>>,
-    driver: Handle,
-    audit: Audit,
+    (driver, audit, tls): (Handle, Audit, Option<Arc<ServerSide>>),
     shutdown: Shutdown,
 ) {
     loop {
         tokio::select! {
             () = shutdown.wait() => return,
             asked = reloading.asked.recv() => if asked.is_none() { return },
+        }
+        if let Some(tls) = &tls {
+            let mut entry = Entry::new(Event::Reload, "controller", "certificates");
+            entry.result = Some(match tls.reload() {
+                Ok(()) => {
+                    tracing::info!("certificate, key and client CA were read again");
+                    "ok".to_owned()
+                }
+                Err(error) => {
+                    tracing::error!(%error, "the certificate was not read again: the old one stays");
+                    error.to_string()
+                }
+            });
+            audit.after_async(entry).await;
         }
         match (reloading.read)() {
             Ok(read) => {

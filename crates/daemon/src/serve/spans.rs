@@ -6,6 +6,7 @@
 use super::ServeError;
 use super::meters::Meters;
 use crate::shutdown::Shutdown;
+use crate::tls::{self, ClientTls};
 use async_trait::async_trait;
 use control::Record;
 use control::operation::{Operation, Status as OperationStatus};
@@ -179,18 +180,19 @@ impl Exporter {
         url: &str,
         name: &str,
         log_id: &str,
-        spans: &Spans,
-        meters: &Arc<Meters>,
+        (spans, meters): (&Spans, &Arc<Meters>),
+        tls: &ClientTls,
     ) -> Result<Self, ServeError> {
         let wrong = |reason: &str| ServeError::Collector(reason.to_owned());
         let mut url = Url::parse(url).map_err(|error| wrong(&error.to_string()))?;
-        if url.scheme() != "http" || !url.has_host() {
-            return Err(wrong("it must begin with http:// (this version speaks no TLS to it)"));
+        if !matches!(url.scheme(), "http" | "https") || !url.has_host() {
+            return Err(wrong("it must begin with https://, or http:// on loopback"));
         }
+        tls::check_url(url.as_str()).map_err(|error| wrong(&error.to_string()))?;
         if url.path() == "/" {
             url.set_path("/v1/traces");
         }
-        let client = reqwest::Client::builder().no_proxy().timeout(REQUEST_TIME_MAX).build();
+        let client = tls.builder()?.timeout(REQUEST_TIME_MAX).build();
         let client = client.map_err(|error| ServeError::Client(error.to_string()))?;
         let exporter = opentelemetry_otlp::SpanExporter::builder()
             .with_http()

@@ -9,6 +9,8 @@ use tokio::sync::watch;
 /// Set by the driver alone.
 #[derive(Clone, Debug)]
 pub(super) struct Standing {
+    /// `https` when this controller speaks TLS: then all on one log do.
+    pub(super) scheme: &'static str,
     /// This controller, as the log names it.
     pub(super) name: Arc<str>,
     pub(super) log_id: Arc<str>,
@@ -45,9 +47,14 @@ impl Standing {
         !self.leads && self.in_contact()
     }
 
+    /// The URL of the API of a controller that the log names.
+    pub(super) fn url(&self, name: &str) -> String {
+        format!("{}://{name}", self.scheme)
+    }
+
     /// The URL of the leader's API, when that is another controller.
     pub(super) fn leader_elsewhere(&self) -> Option<String> {
-        self.leader.as_ref().filter(|leader| **leader != self.name).map(|leader| format!("http://{leader}"))
+        self.leader.as_ref().filter(|leader| **leader != self.name).map(|leader| self.url(leader))
     }
 
     pub(super) fn show(&self) -> ControllerShow {
@@ -69,6 +76,7 @@ mod tests {
 
     fn standing(leads: bool, contact: Option<Duration>) -> Standing {
         Standing {
+            scheme: "http",
             name: "127.0.0.1:1".into(),
             log_id: "l".into(),
             leads,

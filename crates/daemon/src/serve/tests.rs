@@ -26,6 +26,9 @@ fn options(dir: &Path) -> ServeOptions {
         alert_webhook: None,
         otlp_endpoint: None,
         audit_syslog: None,
+        advertise: None,
+        tls: None,
+        client_tls: ClientTls::default(),
     }
 }
 

@@ -203,7 +203,8 @@ async fn a_real_alertmanager_hears_of_alerts_and_of_their_end() {
     let address = free_address();
     let url = format!("http://{address}");
     let watchers = Watchers::default();
-    let webhook = announce::Webhook::new(&url, "log".to_owned(), 300).expect("a webhook");
+    let webhook =
+        announce::Webhook::new(&url, "log".to_owned(), 300, &ClientTls::default()).expect("a webhook");
     let (_trigger, shutdown) = Shutdown::new();
     let (announcer, meters) = (watchers.announcer.clone(), Arc::clone(&watchers.meters));
     let sending = tokio::spawn(webhook.run(announcer, meters, shutdown));

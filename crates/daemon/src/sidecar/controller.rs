@@ -1,6 +1,7 @@
 //! The way to the controller: polls and statements, with the token and a time for each. Of several controllers the
 //! leader is found by asking: one that does not lead says who does, and one that does not answer is passed over.
 
+use crate::tls::{self, ClientTls, TlsError};
 use model::NodeId;
 use model::api::{LEADER_HEADER, Problem};
 use model::wire::{ShardingStatement, SidecarOrders, SidecarPoll, StatementReply, StatementRequest};
@@ -73,9 +74,10 @@ enum Asked<T> {
 }
 
 impl Controller {
-    pub(super) fn new(urls: &[String], token: String) -> Result<Self, reqwest::Error> {
-        // Loopback and data-centre addresses only: a proxy from the environment would be a mistake.
-        let client = Client::builder().no_proxy().connect_timeout(Duration::from_secs(2)).build()?;
+    pub(super) fn new(urls: &[String], token: String, tls: &ClientTls) -> Result<Self, TlsError> {
+        urls.iter().try_for_each(|url| tls::check_url(url))?;
+        let built = tls.builder()?.connect_timeout(Duration::from_secs(2)).build();
+        let client = built.map_err(|error| TlsError::Client(root(&error)))?;
         let urls: Vec<String> = urls.iter().map(|url| url.trim_end_matches('/').to_owned()).collect();
         let at = Mutex::new(urls.first().cloned().unwrap_or_default());
         Ok(Self { client, urls, at, leader: watch::Sender::new(String::new()), token })
@@ -158,7 +160,11 @@ impl Controller {
                     }
                     return Err(error);
                 }
-                Asked::Elsewhere(leader) => leader.into_iter().for_each(|leader| to_ask.push_front(leader)),
+                // What is sent is not for everyone to read, whoever names the leader.
+                Asked::Elsewhere(leader) => leader
+                    .into_iter()
+                    .filter(|leader| tls::check_url(leader).is_ok())
+                    .for_each(|leader| to_ask.push_front(leader)),
                 Asked::Gone(error) => ends = error,
             }
         }

@@ -23,6 +23,7 @@ mod upstream;
 use crate::files::{self, FileError};
 use crate::http;
 use crate::shutdown::Shutdown;
+use crate::tls::{ClientTls, TlsError};
 use manticore::client::Client;
 use model::NodeId;
 use std::io::Write as _;
@@ -63,6 +64,8 @@ pub struct SidecarOptions {
     pub galera_listen: Option<String>,
     /// `BUDDY_TOKEN`: authenticates the sidecar's own requests to searchd.
     pub searchd_token: Option<String>,
+    /// What it trusts and shows towards controllers.
+    pub tls: ClientTls,
     /// Whether to end when the process that started this one does.
     pub exit_with_parent: bool,
 }
@@ -86,6 +89,8 @@ pub enum SidecarError {
     EmptyToken(PathBuf),
     #[error(transparent)]
     File(#[from] FileError),
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     #[error("no HTTP client: {0}; check the system's TLS and resolver configuration")]
     Client(String),
     #[error("cannot say on stdout where the sidecar listens: {0}; searchd waits for that line")]
@@ -214,8 +219,7 @@ impl Bound {
         };
         let client = Client::new(manticore::USER_AGENT, options.searchd_token)
             .map_err(|error| SidecarError::Client(error.to_string()))?;
-        let controller = controller::Controller::new(&options.controllers, token)
-            .map_err(|error| SidecarError::Client(error.to_string()))?;
+        let controller = controller::Controller::new(&options.controllers, token, &options.tls)?;
         let upstream = options.upstream.map(|command| {
             upstream::Upstream::new(&command, options.upstream_flags)
                 .map_err(|error| SidecarError::Client(error.to_string()))
@@ -257,7 +261,7 @@ impl Bound {
         if sidecar.upstream.is_some() {
             tasks.spawn(upstream::supervise(Arc::clone(&sidecar), shutdown.clone()));
         }
-        http::serve(listener, server::router(sidecar), server::LIMITS, shutdown).await;
+        http::serve(listener, None, server::router(sidecar), server::LIMITS, shutdown).await;
         // What still runs ends with its task: a command cut off is unknown to the controller, which observes.
         tasks.shutdown().await;
     }

@@ -88,6 +88,7 @@ impl Driver {
     pub(super) fn standing(&self) -> Standing {
         let state = self.controller.state();
         Standing {
+            scheme: self.start.scheme,
             name: self.start.name.as_str().into(),
             log_id: self.log.log_id().into(),
             leads: self.role == Role::Leads,

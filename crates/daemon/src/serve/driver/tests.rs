@@ -17,6 +17,7 @@ struct Bench {
 
 fn start() -> Start {
     Start {
+        scheme: "http",
         name: "127.0.0.1:1".to_owned(),
         settings: Settings::development(),
         seed: 1,

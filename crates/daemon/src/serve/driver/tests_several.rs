@@ -56,6 +56,7 @@ impl Bench {
     fn driver(&self, number: u64) -> Driver {
         let name = format!("127.0.0.1:{number}");
         let start = Start {
+            scheme: "http",
             name,
             settings: Settings::development(),
             seed: number,

@@ -25,6 +25,7 @@ async fn collector() -> (String, mpsc::Receiver<ExportTraceServiceRequest>, impl
     let router = Router::new().route("/v1/traces", post(take));
     tokio::spawn(crate::http::serve(
         listener,
+        None,
         router,
         crate::http::ConnectionLimits { connections_max: 4, header_time_max: Duration::from_secs(5) },
         shutdown,
@@ -53,7 +54,8 @@ fn operation(node: &NodeId) -> Operation {
 async fn an_operation_is_a_trace_and_its_steps_are_spans_of_it() {
     let (url, mut heard, _collecting) = collector().await;
     let (spans, meters) = (Spans::default(), Arc::new(Meters::default()));
-    let exporter = Exporter::new(&url, "127.0.0.1:1", LOG_ID, &spans, &meters).expect("an exporter");
+    let exporter = Exporter::new(&url, "127.0.0.1:1", LOG_ID, (&spans, &meters), &ClientTls::default())
+        .expect("an exporter");
     let (_trigger, shutdown) = Shutdown::new();
     tokio::spawn(exporter.run(shutdown));
     let node = NodeId::new("127.0.0.1:9").expect("a node");
@@ -112,7 +114,8 @@ async fn without_a_collector_nothing_waits_and_the_rest_is_dropped() {
     ];
     // Nobody asked for an export.
     tell(&mut state, &spans, done);
-    let exporter = Exporter::new("http://127.0.0.1:9", "n", LOG_ID, &spans, &meters).expect("an exporter");
+    let exporter = Exporter::new("http://127.0.0.1:9", "n", LOG_ID, (&spans, &meters), &ClientTls::default())
+        .expect("an exporter");
     let over = Record::OperationDone { operation: OperationId(0), unix: 2 };
     for _ in 0..WAITING_MAX + 3 {
         spans.record(&state, &over);
@@ -122,9 +125,10 @@ async fn without_a_collector_nothing_waits_and_the_rest_is_dropped() {
     let text = page.end();
     assert!(text.contains("shardwright_trace_spans_total{outcome=\"dropped\"} 3\n"), "{text}");
     drop(exporter);
-    for wrong in ["https://127.0.0.1", "127.0.0.1:4318", "http://"] {
-        let error =
-            Exporter::new(wrong, "n", LOG_ID, &Spans::default(), &meters).expect_err(wrong).to_string();
+    for wrong in ["http://10.0.0.1:4318", "127.0.0.1:4318", "http://"] {
+        let error = Exporter::new(wrong, "n", LOG_ID, (&Spans::default(), &meters), &ClientTls::default())
+            .expect_err(wrong)
+            .to_string();
         assert!(error.contains("--otlp-endpoint"), "{error}");
     }
 }

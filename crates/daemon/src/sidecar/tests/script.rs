@@ -5,6 +5,7 @@ use super::super::{Bound, Sidecar, SidecarOptions};
 use crate::files::write_durably;
 use crate::http::{self, ConnectionLimits};
 use crate::shutdown::{Shutdown, Trigger};
+use crate::tls::ClientTls;
 use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::{StatusCode, Uri};
@@ -62,7 +63,7 @@ impl Server {
         };
         let router = Router::new().fallback(answer).with_state(server.clone());
         let limits = ConnectionLimits { connections_max: 64, header_time_max: Duration::from_secs(30) };
-        tokio::spawn(http::serve(listener, router, limits, shutdown));
+        tokio::spawn(http::serve(listener, None, router, limits, shutdown));
         server
     }
 
@@ -150,6 +151,7 @@ impl Stage {
         let data_dir = dir.path().join("data");
         std::fs::create_dir_all(&data_dir).expect("made");
         let bound = Bound::new(SidecarOptions {
+            tls: ClientTls::default(),
             listen: format!("http://{}", node.address),
             bind: "127.0.0.1".parse().expect("an address"),
             controllers,

@@ -1,0 +1,164 @@
+//! TLS by rustls: what the controller's listener shows, and what clients trust and show. TLS 1.3 alone, so that there is
+//! nothing to fall back to.
+//!
+//! Keys are read from files that only their owner may read. Names, ends and issuers of certificates are checked by rustls; no
+//! switch turns that off.
+
+use crate::files::{self, FileError};
+use reqwest::{Certificate, ClientBuilder, Identity};
+use rustls::ServerConfig;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::WebPkiClientVerifier;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError, RwLock};
+use tokio_rustls::TlsAcceptor;
+
+/// What a listener shows, and whom it lets in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServerTls {
+    /// The certificate, and those between it and the CA, as PEM.
+    pub cert: PathBuf,
+    /// Its key as PEM, readable by its owner alone.
+    pub key: PathBuf,
+    /// Clients must show a certificate of one of these.
+    pub client_ca: Option<PathBuf>,
+}
+
+/// What a client trusts and shows.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ClientTls {
+    /// Only these are trusted; `None`: those of the system.
+    pub ca: Option<PathBuf>,
+    /// A certificate to show, with its key.
+    pub identity: Option<(PathBuf, PathBuf)>,
+}
+
+/// Why there is no TLS.
+#[derive(Debug, thiserror::Error)]
+pub enum TlsError {
+    #[error(transparent)]
+    File(#[from] FileError),
+    #[error("there is no file {}: give one that exists", .0.display())]
+    Missing(PathBuf),
+    #[error("{} cannot be used: {reason}; it must be PEM as openssl writes it", path.display())]
+    Unusable { path: PathBuf, reason: String },
+    #[error("no HTTP client: {0}; check the system's TLS and resolver configuration")]
+    Client(String),
+    #[error("refused to talk to {0} in plain text beyond loopback; write it with https://")]
+    Plain(String),
+}
+
+fn unusable(path: &Path, reason: &dyn std::fmt::Display) -> TlsError {
+    TlsError::Unusable { path: path.to_owned(), reason: reason.to_string() }
+}
+
+fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    let text = files::read_if_present(path)?.ok_or_else(|| TlsError::Missing(path.to_owned()))?;
+    let read = CertificateDer::pem_slice_iter(text.as_bytes()).collect::<Result<Vec<_>, _>>();
+    let read = read.map_err(|error| unusable(path, &error))?;
+    if read.is_empty() {
+        return Err(unusable(path, &"there is no certificate in it"));
+    }
+    Ok(read)
+}
+
+/// The text of a key, from a file that is private.
+fn key_text(path: &Path) -> Result<String, TlsError> {
+    files::read_private(path)?.ok_or_else(|| TlsError::Missing(path.to_owned()))
+}
+
+/// A listener's side, read again when that is asked for.
+#[derive(Debug)]
+pub(crate) struct ServerSide {
+    files: ServerTls,
+    config: RwLock<Arc<ServerConfig>>,
+}
+
+impl ServerSide {
+    pub(crate) fn open(files: ServerTls) -> Result<Self, TlsError> {
+        let config = RwLock::new(Arc::new(server_config(&files)?));
+        Ok(Self { files, config })
+    }
+
+    /// Reads the files anew, for connections from here on. After an error the old ones stay.
+    pub(crate) fn reload(&self) -> Result<(), TlsError> {
+        let config = Arc::new(server_config(&self.files)?);
+        *self.config.write().unwrap_or_else(PoisonError::into_inner) = config;
+        Ok(())
+    }
+
+    pub(crate) fn acceptor(&self) -> TlsAcceptor {
+        TlsAcceptor::from(Arc::clone(&self.config.read().unwrap_or_else(PoisonError::into_inner)))
+    }
+}
+
+fn server_config(files: &ServerTls) -> Result<ServerConfig, TlsError> {
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let chain = certificates(&files.cert)?;
+    let key = PrivateKeyDer::from_pem_slice(key_text(&files.key)?.as_bytes())
+        .map_err(|error| unusable(&files.key, &error))?;
+    let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .map_err(|error| unusable(&files.cert, &error))?;
+    let builder = match &files.client_ca {
+        None => builder.with_no_client_auth(),
+        Some(path) => {
+            let mut roots = rustls::RootCertStore::empty();
+            for certificate in certificates(path)? {
+                roots.add(certificate).map_err(|error| unusable(path, &error))?;
+            }
+            let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider).build();
+            builder.with_client_cert_verifier(verifier.map_err(|error| unusable(path, &error))?)
+        }
+    };
+    let mut config = builder.with_single_cert(chain, key).map_err(|error| unusable(&files.cert, &error))?;
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Ok(config)
+}
+
+impl ClientTls {
+    /// A builder of clients that trust and show this, and speak with nobody through a proxy: all that is asked is within one
+    /// installation.
+    pub fn builder(&self) -> Result<ClientBuilder, TlsError> {
+        let mut builder =
+            reqwest::Client::builder().no_proxy().tls_version_min(reqwest::tls::Version::TLS_1_3);
+        if let Some(path) = &self.ca {
+            let roots: Vec<Certificate> = certificates(path)?
+                .iter()
+                .map(|der| Certificate::from_der(der).map_err(|error| unusable(path, &error)))
+                .collect::<Result<_, _>>()?;
+            builder = builder.tls_certs_only(roots);
+        }
+        if let Some((cert, key)) = &self.identity {
+            let mut text = files::read_if_present(cert)?.ok_or_else(|| TlsError::Missing(cert.clone()))?;
+            text.push('\n');
+            text.push_str(&key_text(key)?);
+            let identity = Identity::from_pem(text.as_bytes()).map_err(|error| unusable(cert, &error))?;
+            builder = builder.identity(identity);
+        }
+        Ok(builder)
+    }
+}
+
+/// Whether a URL may be asked at all: in plain text only on loopback. The error names no password that is in it.
+pub fn check_url(url: &str) -> Result<(), TlsError> {
+    let Some(rest) = url.strip_prefix("http://") else { return Ok(()) };
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    let host = authority.rsplit('@').next().unwrap_or_default();
+    if is_loopback(host) { Ok(()) } else { Err(TlsError::Plain(crate::redact::text(url).into_owned())) }
+}
+
+/// Whether `HOST[:PORT]` is this machine.
+fn is_loopback(host: &str) -> bool {
+    let name = match host.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+        Some((address, _)) => address,
+        None => host.rsplit_once(':').map_or(host, |(name, _)| name),
+    };
+    name.eq_ignore_ascii_case("localhost")
+        || name.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+}
+
+#[cfg(test)]
+mod tests;

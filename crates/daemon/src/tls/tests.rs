@@ -1,0 +1,228 @@
+//! Real handshakes with certificates made here: who is trusted, who is not, and nothing in plain text.
+
+use super::*;
+use crate::http::{self, ConnectionLimits};
+use crate::shutdown::{Shutdown, Trigger};
+use axum::Router;
+use axum::routing::get;
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa, KeyPair};
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+
+/// A CA with its file.
+struct Ca {
+    issuer: CertifiedIssuer<'static, KeyPair>,
+    file: PathBuf,
+}
+
+fn ca(dir: &Path, name: &str) -> Ca {
+    let mut params = CertificateParams::default();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params.distinguished_name.push(rcgen::DnType::CommonName, name);
+    let issuer = CertifiedIssuer::self_signed(params, KeyPair::generate().expect("a key")).expect("a CA");
+    let file = dir.join(format!("{name}.pem"));
+    std::fs::write(&file, issuer.pem()).expect("written");
+    Ca { issuer, file }
+}
+
+/// Certificate and key of `name`, by `ca`, good for these years.
+fn issue(dir: &Path, ca: &Ca, name: &str, years: (i32, i32)) -> (PathBuf, PathBuf) {
+    let mut params = CertificateParams::new(vec![name.to_owned()]).expect("a name");
+    params.not_before = rcgen::date_time_ymd(years.0, 1, 1);
+    params.not_after = rcgen::date_time_ymd(years.1, 1, 1);
+    params.extended_key_usages =
+        vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+    let key = KeyPair::generate().expect("a key");
+    let certificate = params.signed_by(&key, &ca.issuer).expect("signed");
+    let paths = (dir.join(format!("{name}.crt")), dir.join(format!("{name}.key")));
+    std::fs::write(&paths.0, certificate.pem()).expect("written");
+    files::write_durably(&paths.1, key.serialize_pem().as_bytes()).expect("written");
+    paths
+}
+
+const NOW: (i32, i32) = (2020, 2090);
+
+struct Serving {
+    address: SocketAddr,
+    side: Arc<ServerSide>,
+    _trigger: Trigger,
+}
+
+async fn serve(cert: &Path, key: &Path, client_ca: Option<&Path>) -> Serving {
+    let files =
+        ServerTls { cert: cert.to_owned(), key: key.to_owned(), client_ca: client_ca.map(Path::to_owned) };
+    let side = Arc::new(ServerSide::open(files).expect("opens"));
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("bound");
+    let address = listener.local_addr().expect("an address");
+    let (trigger, shutdown) = Shutdown::new();
+    let limits = ConnectionLimits { connections_max: 8, header_time_max: Duration::from_secs(1) };
+    let router = Router::new().route("/", get(|| async { "hello" }));
+    tokio::spawn(http::serve(listener, Some(Arc::clone(&side)), router, limits, shutdown));
+    Serving { address, side, _trigger: trigger }
+}
+
+impl Serving {
+    /// The answer, or the innermost cause of its want.
+    async fn ask(&self, name: &str, tls: &ClientTls) -> Result<String, String> {
+        let builder = tls.builder().expect("usable files").resolve(name, self.address);
+        let client = builder.timeout(Duration::from_secs(10)).build().expect("a client");
+        let url = format!("https://{name}:{}/", self.address.port());
+        let text = |error: reqwest::Error| {
+            let mut cause: &dyn std::error::Error = &error;
+            while let Some(inner) = cause.source() {
+                cause = inner;
+            }
+            cause.to_string()
+        };
+        client.get(url).send().await.map_err(text)?.text().await.map_err(text)
+    }
+}
+
+fn trusting(ca: &Path) -> ClientTls {
+    ClientTls { ca: Some(ca.to_owned()), identity: None }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn only_the_right_name_by_the_right_ca_in_its_time_is_trusted() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (ours, other) = (ca(dir.path(), "ours"), ca(dir.path(), "other"));
+    let (cert, key) = issue(dir.path(), &ours, "localhost", NOW);
+    let serving = serve(&cert, &key, None).await;
+    assert_eq!(serving.ask("localhost", &trusting(&ours.file)).await.as_deref(), Ok("hello"));
+    let wrong_ca = serving.ask("localhost", &trusting(&other.file)).await.expect_err("another CA");
+    assert!(wrong_ca.contains("UnknownIssuer"), "{wrong_ca}");
+    let system = serving.ask("localhost", &ClientTls::default()).await;
+    assert!(system.is_err(), "the system's CAs know nothing of ours");
+    let wrong_name = serving.ask("elsewhere.test", &trusting(&ours.file)).await.expect_err("another name");
+    assert!(wrong_name.contains("not valid for name"), "{wrong_name}");
+    let (cert, key) = issue(dir.path(), &ours, "late.test", (2000, 2001));
+    let late = serve(&cert, &key, None).await;
+    let expired = late.ask("late.test", &trusting(&ours.file)).await.expect_err("expired");
+    assert!(expired.contains("expired"), "{expired}");
+    let (cert, key) = issue(dir.path(), &ours, "early.test", (2080, 2090));
+    let early = serve(&cert, &key, None).await;
+    let not_yet = early.ask("early.test", &trusting(&ours.file)).await.expect_err("not yet valid");
+    assert!(not_yet.contains("not valid yet"), "{not_yet}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn with_a_client_ca_who_shows_no_certificate_of_it_gets_nothing() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (ours, other) = (ca(dir.path(), "ours"), ca(dir.path(), "other"));
+    let (cert, key) = issue(dir.path(), &ours, "localhost", NOW);
+    let serving = serve(&cert, &key, Some(&ours.file)).await;
+    let with = |identity| ClientTls { ca: Some(ours.file.clone()), identity };
+    let good = issue(dir.path(), &ours, "node1.test", NOW);
+    assert_eq!(serving.ask("localhost", &with(Some(good))).await.as_deref(), Ok("hello"));
+    for identity in [
+        None,
+        Some(issue(dir.path(), &other, "node2.test", NOW)),
+        Some(issue(dir.path(), &ours, "node3.test", (2000, 2001))),
+    ] {
+        let refused = serving.ask("localhost", &with(identity.clone())).await;
+        assert!(refused.is_err(), "{identity:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn certificates_are_read_again_and_bad_files_change_nothing() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (ours, other) = (ca(dir.path(), "ours"), ca(dir.path(), "other"));
+    let (cert, key) = issue(dir.path(), &ours, "localhost", NOW);
+    let serving = serve(&cert, &key, None).await;
+    // The same files, by another CA.
+    issue(dir.path(), &other, "localhost", NOW);
+    assert_eq!(serving.ask("localhost", &trusting(&ours.file)).await.as_deref(), Ok("hello"));
+    serving.side.reload().expect("read");
+    assert!(serving.ask("localhost", &trusting(&ours.file)).await.is_err());
+    assert_eq!(serving.ask("localhost", &trusting(&other.file)).await.as_deref(), Ok("hello"));
+    std::fs::write(&cert, "no certificate").expect("written");
+    let error = serving.side.reload().expect_err("no certificate").to_string();
+    assert!(error.contains("localhost.crt"), "{error}");
+    assert_eq!(serving.ask("localhost", &trusting(&other.file)).await.as_deref(), Ok("hello"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn plain_text_old_versions_and_silence_get_nothing_and_hurt_nobody() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let ours = ca(dir.path(), "ours");
+    let (cert, key) = issue(dir.path(), &ours, "localhost", NOW);
+    let serving = serve(&cert, &key, None).await;
+    let mut plain = TcpStream::connect(serving.address).await.expect("connected");
+    plain.write_all(b"GET / HTTP/1.1\r\nhost: localhost\r\n\r\n").await.expect("sent");
+    let mut answer = Vec::new();
+    // A reset is as good an end as an alert.
+    let _ended = plain.read_to_end(&mut answer).await;
+    assert!(!String::from_utf8_lossy(&answer).contains("hello"), "{answer:?}");
+    let old = trusting(&ours.file).builder().expect("usable");
+    let old = old
+        .tls_version_min(reqwest::tls::Version::TLS_1_2)
+        .tls_version_max(reqwest::tls::Version::TLS_1_2)
+        .resolve("localhost", serving.address)
+        .build()
+        .expect("a client");
+    let url = format!("https://localhost:{}/", serving.address.port());
+    assert!(old.get(&url).send().await.is_err(), "TLS 1.2 is not spoken");
+    // Half-open: connected, and not a byte. Seven of eight places are taken by them, and others are served.
+    let mut silent = Vec::new();
+    for _ in 0..7 {
+        silent.push(TcpStream::connect(serving.address).await.expect("connected"));
+    }
+    assert_eq!(serving.ask("localhost", &trusting(&ours.file)).await.as_deref(), Ok("hello"));
+    // All are taken: who comes waits until the silent ones have had their time.
+    silent.push(TcpStream::connect(serving.address).await.expect("connected"));
+    let began = Instant::now();
+    let client = trusting(&ours.file).builder().expect("usable").resolve("localhost", serving.address);
+    let client = client.timeout(Duration::from_mins(2)).build().expect("a client");
+    let served = client.get(&url).send().await.expect("served in the end").text().await;
+    assert_eq!(served.expect("a text"), "hello");
+    assert!(began.elapsed() < Duration::from_mins(1), "{:?}", began.elapsed());
+}
+
+#[test]
+fn a_key_that_others_may_read_and_files_that_are_none_are_refused() {
+    use std::os::unix::fs::PermissionsExt;
+    let dir = tempfile::tempdir().expect("a directory");
+    let (ours, other) = (ca(dir.path(), "ours"), ca(dir.path(), "other"));
+    let (cert, key) = issue(dir.path(), &ours, "localhost", NOW);
+    let (_, strange) = issue(dir.path(), &other, "strange.test", NOW);
+    let open = |cert: &Path, key: &Path| {
+        let files = ServerTls { cert: cert.to_owned(), key: key.to_owned(), client_ca: None };
+        ServerSide::open(files).map(drop).map_err(|error| error.to_string())
+    };
+    assert_eq!(open(&cert, &key), Ok(()));
+    assert!(open(&cert, &strange).is_err(), "the key of another certificate");
+    assert!(open(&key, &key).is_err() && open(&cert, &cert).is_err());
+    assert!(open(&dir.path().join("none"), &key).expect_err("not there").contains("none"));
+    std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o644)).expect("chmod");
+    assert!(open(&cert, &key).expect_err("open to all").contains("chmod 600"));
+    let identity = Some((cert, key));
+    assert!(ClientTls { ca: None, identity }.builder().is_err());
+}
+
+#[test]
+fn plain_text_stays_on_this_machine() {
+    for here in [
+        "http://127.0.0.1:9380",
+        "http://127.8.8.8/x",
+        "http://localhost",
+        "http://[::1]:9380/",
+        "https://10.0.0.1:9380",
+        "http://u:p@localhost:1/",
+    ] {
+        assert!(check_url(here).is_ok(), "{here}");
+    }
+    for away in [
+        "http://10.0.0.1:9380",
+        "http://localhost.evil.example/",
+        "http://127.0.0.1@evil.example/",
+        "http://[2001:db8::1]:1/",
+        "http://",
+        "http://u:hunter2@10.0.0.1/",
+    ] {
+        let error = check_url(away).expect_err(away).to_string();
+        assert!(!error.contains("hunter2"), "{error}");
+    }
+}
