@@ -179,7 +179,8 @@ impl Server {
         };
         // Both logs block while they are read, and the second one on the network.
         let (of_audit, client_tls) = (options.clone(), options.client_tls.clone());
-        let (store, dir) = (options.store, options.dir);
+        let store = options.store.map(|address| etcd_over(address, &client_tls)).transpose()?;
+        let dir = options.dir;
         let opening = tokio::task::spawn_blocking(move || {
             let (log, register): (_, Option<Box<dyn driver::Register>>) = match &store {
                 None => (open_file(&dir, address)?, None),
@@ -318,6 +319,15 @@ fn open_audit(options: &ServeOptions, address: SocketAddr) -> Result<Audit, Serv
     }));
     audit.before(vec![entry])?;
     Ok(audit)
+}
+
+/// The address with what its TLS needs. Plain text stays on this machine.
+fn etcd_over(address: EtcdAddress, client_tls: &ClientTls) -> Result<EtcdAddress, ServeError> {
+    if address.is_encrypted() {
+        let tls = client_tls.for_etcd()?;
+        return Ok(address.over(tls));
+    }
+    if address.is_on_loopback() { Ok(address) } else { Err(TlsError::Plain(address.to_string()).into()) }
 }
 
 /// The log in `dir`, which no other process can have.

@@ -13,6 +13,7 @@ use rustls::server::WebPkiClientVerifier;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
+use store::etcd::{EtcdTls, InvalidTls};
 use tokio_rustls::TlsAcceptor;
 
 /// What a listener shows, and whom it lets in.
@@ -46,7 +47,13 @@ pub enum TlsError {
     Unusable { path: PathBuf, reason: String },
     #[error("no HTTP client: {0}; check the system's TLS and resolver configuration")]
     Client(String),
-    #[error("refused to talk to {0} in plain text beyond loopback; write it with https://")]
+    #[error("an etcd over TLS needs --ca-file: the CA of its certificate")]
+    NoEtcdCa,
+    #[error(transparent)]
+    Etcd(#[from] InvalidTls),
+    #[error(
+        "refused to talk to {0} in plain text beyond loopback; write it with https:// (etcds:// for etcd)"
+    )]
     Plain(String),
 }
 
@@ -139,6 +146,21 @@ impl ClientTls {
             builder = builder.identity(identity);
         }
         Ok(builder)
+    }
+}
+
+impl ClientTls {
+    /// The same for etcd, which has no CA of the system's.
+    pub(crate) fn for_etcd(&self) -> Result<EtcdTls, TlsError> {
+        let path = self.ca.as_ref().ok_or(TlsError::NoEtcdCa)?;
+        let read =
+            |path: &Path| files::read_if_present(path)?.ok_or_else(|| TlsError::Missing(path.to_owned()));
+        let identity = match &self.identity {
+            Some((cert, key)) => Some((read(cert)?, key_text(key)?)),
+            None => None,
+        };
+        let identity = identity.as_ref().map(|(cert, key)| (cert.as_str(), key.as_str()));
+        Ok(EtcdTls::new(&read(path)?, identity)?)
     }
 }
 

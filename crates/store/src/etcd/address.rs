@@ -1,6 +1,8 @@
-//! Where a log in etcd lies: `etcd://HOST:PORT[,HOST:PORT…]/PREFIX`.
+//! Where a log in etcd lies: `etcd://HOST:PORT[,HOST:PORT…]/PREFIX`, or `etcds://…` over TLS.
 
+use super::tls::EtcdTls;
 use std::fmt;
+use std::net::IpAddr;
 use std::str::FromStr;
 
 /// Members of one etcd cluster, and the prefix of the log's keys.
@@ -8,12 +10,14 @@ use std::str::FromStr;
 pub struct EtcdAddress {
     endpoints: Vec<String>,
     prefix: String,
+    encrypted: bool,
+    tls: Option<EtcdTls>,
 }
 
 /// Why a text is no address of a log in etcd.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "this is no address of a control log in etcd: {reason}; write it as etcd://HOST:PORT[,HOST:PORT…]/PREFIX"
+    "this is no address of a control log in etcd: {reason}; write it as etcd://HOST:PORT[,HOST:PORT…]/PREFIX, or etcds://… over TLS"
 )]
 pub struct InvalidAddress {
     // The text itself is not repeated: someone may have put a password into it.
@@ -24,6 +28,28 @@ impl EtcdAddress {
     /// `host:port` of each member of etcd, in the order in which they are tried.
     pub fn endpoints(&self) -> &[String] {
         &self.endpoints
+    }
+
+    /// Whether it is to be spoken to over TLS: then [`EtcdAddress::over`] says how.
+    pub const fn is_encrypted(&self) -> bool {
+        self.encrypted
+    }
+
+    /// Whether all members are on this machine.
+    pub fn is_on_loopback(&self) -> bool {
+        self.endpoints.iter().all(|endpoint| {
+            let host = endpoint.rsplit_once(':').map_or("", |(host, _)| host).trim_matches(['[', ']']);
+            host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+        })
+    }
+
+    /// The same address, spoken to over `tls`.
+    pub fn over(self, tls: EtcdTls) -> Self {
+        Self { encrypted: true, tls: Some(tls), ..self }
+    }
+
+    pub(super) const fn tls(&self) -> Option<&EtcdTls> {
+        self.tls.as_ref()
     }
 
     /// What all keys of the log begin with: no slash at either end, never empty.
@@ -37,7 +63,10 @@ impl FromStr for EtcdAddress {
 
     fn from_str(text: &str) -> Result<Self, InvalidAddress> {
         let invalid = |reason: &str| InvalidAddress { reason: reason.to_owned() };
-        let rest = text.strip_prefix("etcd://").ok_or_else(|| invalid("it does not begin with etcd://"))?;
+        let encrypted = text.strip_prefix("etcds://");
+        let rest = encrypted
+            .or_else(|| text.strip_prefix("etcd://"))
+            .ok_or_else(|| invalid("it does not begin with etcd:// or etcds://"))?;
         if rest.contains('@') {
             return Err(invalid("credentials do not belong into an address, which logs and `ps` show"));
         }
@@ -51,7 +80,7 @@ impl FromStr for EtcdAddress {
         if endpoints.iter().any(|endpoint| !is_endpoint(endpoint)) {
             return Err(invalid("a member is not HOST:PORT"));
         }
-        Ok(Self { endpoints, prefix: prefix.to_owned() })
+        Ok(Self { endpoints, prefix: prefix.to_owned(), encrypted: encrypted.is_some(), tls: None })
     }
 }
 
@@ -64,7 +93,8 @@ fn is_endpoint(text: &str) -> bool {
 
 impl fmt::Display for EtcdAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "etcd://{}/{}", self.endpoints.join(","), self.prefix)
+        let scheme = if self.encrypted { "etcds" } else { "etcd" };
+        write!(f, "{scheme}://{}/{}", self.endpoints.join(","), self.prefix)
     }
 }
 
@@ -79,6 +109,10 @@ mod tests {
         assert_eq!(read.endpoints(), ["a:2379", "10.0.0.2:2379", "[::1]:2379"]);
         assert_eq!(read.prefix(), "shardwright/prod");
         assert_eq!(read.to_string(), "etcd://a:2379,10.0.0.2:2379,[::1]:2379/shardwright/prod");
+        assert!(!read.is_encrypted() && !read.is_on_loopback());
+        let read: EtcdAddress = "etcds://localhost:1,127.0.0.1:2,[::1]:3/p".parse().expect("valid");
+        assert!(read.is_encrypted() && read.is_on_loopback());
+        assert_eq!(read.to_string(), "etcds://localhost:1,127.0.0.1:2,[::1]:3/p");
     }
 
     #[test]

@@ -19,7 +19,7 @@ pub struct Candidates {
 
 impl Candidates {
     pub fn new(address: &EtcdAddress) -> Self {
-        Self { gateway: Gateway::new(address.endpoints()), keys: Keys::new(address.prefix()) }
+        Self { gateway: Gateway::new(address), keys: Keys::new(address.prefix()) }
     }
 
     /// Adds `name`, where its API answers (`host:port`); again is as once.

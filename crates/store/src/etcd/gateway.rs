@@ -3,6 +3,7 @@
 //! A request that may have reached etcd and has no answer is [`Fault::Unknown`]; only what reads alone is sent
 //! again to another member after that.
 
+use super::address::EtcdAddress;
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -42,6 +43,7 @@ impl Fault {
 #[derive(Debug)]
 pub(super) struct Gateway {
     agent: Agent,
+    scheme: &'static str,
     endpoints: Vec<String>,
     /// The member that answered last.
     preferred: AtomicUsize,
@@ -119,18 +121,24 @@ fn encode(bytes: &[u8]) -> String {
 }
 
 impl Gateway {
-    /// `endpoints` is not empty.
-    pub(super) fn new(endpoints: &[String]) -> Self {
-        let agent = Agent::config_builder()
+    pub(super) fn new(address: &EtcdAddress) -> Self {
+        let mut config = Agent::config_builder()
             .timeout_connect(Some(CONNECT_TIME_MAX))
             .timeout_global(Some(REQUEST_TIME_MAX))
             .http_status_as_error(false)
             .max_redirects(0)
             // etcd is a part of this installation: a proxy from the environment would be a mistake.
-            .proxy(None)
-            .build()
-            .into();
-        Self { agent, endpoints: endpoints.to_vec(), preferred: AtomicUsize::new(0) }
+            .proxy(None);
+        // An address that wants TLS and was not told how gets no connection: its client has no way to speak it.
+        if let Some(tls) = address.tls() {
+            config = config.tls_config(tls.config());
+        }
+        Self {
+            agent: config.build().into(),
+            scheme: if address.is_encrypted() { "https" } else { "http" },
+            endpoints: address.endpoints().to_vec(),
+            preferred: AtomicUsize::new(0),
+        }
     }
 
     /// Reads only, at one moment, with all that was written before it: every member is tried.
@@ -177,7 +185,7 @@ impl Gateway {
     fn ask(&self, endpoint: &str, body: &[u8]) -> Result<Answer, Fault> {
         let sent = self
             .agent
-            .post(format!("http://{endpoint}/v3/kv/txn"))
+            .post(format!("{}://{endpoint}/v3/kv/txn", self.scheme))
             .header("Content-Type", "application/json")
             .send(body);
         let mut response = sent.map_err(|error| fault(&error))?;
@@ -288,6 +296,10 @@ impl WirePair {
 mod tests {
     use super::*;
 
+    fn address(endpoint: &str) -> EtcdAddress {
+        format!("etcd://{endpoint}/p").parse().expect("an address")
+    }
+
     #[test]
     fn what_etcd_leaves_out_is_empty() {
         let text = r#"{"header":{"revision":"7"},"succeeded":true,"responses":[
@@ -315,7 +327,8 @@ mod tests {
         let gone = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
         let endpoint = gone.local_addr().expect("an address").to_string();
         drop(gone);
-        let fault = Gateway::new(&[endpoint]).write(&Transaction::default()).expect_err("nobody answers");
+        let fault =
+            Gateway::new(&address(&endpoint)).write(&Transaction::default()).expect_err("nobody answers");
         assert!(matches!(fault, Fault::NotDone(_)), "{fault:?}");
     }
 
@@ -329,7 +342,8 @@ mod tests {
                 let (mut stream, _) = listener.accept().expect("a connection");
                 stream.read_exact(&mut [0; 16]).expect("a request");
             });
-            let fault = Gateway::new(&[endpoint]).write(&Transaction::default()).expect_err("no answer");
+            let fault =
+                Gateway::new(&address(&endpoint)).write(&Transaction::default()).expect_err("no answer");
             assert!(matches!(fault, Fault::Unknown(_)), "{fault:?}");
         });
     }

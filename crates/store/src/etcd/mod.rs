@@ -13,9 +13,11 @@ mod candidates;
 mod gateway;
 mod layout;
 mod read;
+mod tls;
 
 pub use address::{EtcdAddress, InvalidAddress};
 pub use candidates::Candidates;
+pub use tls::{EtcdTls, InvalidTls};
 
 use crate::{
     AppendError, KeyDamage, Log, OpenError, ReadError, SnapshotError, check_append, check_snapshot,
@@ -65,7 +67,7 @@ impl EtcdLog {
         if !is_log_id(&writer) {
             return Err(OpenError::InvalidLogId { id: writer });
         }
-        let gateway = Gateway::new(address.endpoints());
+        let gateway = Gateway::new(address);
         let keys = Keys::new(address.prefix());
         let place = Place { address, keys: &keys };
         let mut new_log_id = Some(new_log_id);

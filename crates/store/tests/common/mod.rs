@@ -21,6 +21,7 @@ const STARTS_MAX: u32 = 5;
 pub struct Etcd {
     child: Child,
     endpoint: String,
+    encrypted: bool,
     dir: tempfile::TempDir,
 }
 
@@ -49,6 +50,11 @@ impl Etcd {
     }
 
     fn try_start() -> Option<Self> {
+        Self::try_start_with("http", &[])
+    }
+
+    /// One that speaks `scheme`, with these arguments.
+    pub fn try_start_with(scheme: &str, more: &[String]) -> Option<Self> {
         let dir = tempfile::tempdir().expect("a directory");
         let ports = [0; 2].map(|_| TcpListener::bind("127.0.0.1:0").expect("a port"));
         let [client, peer] = ports.map(|port| port.local_addr().expect("an address").to_string());
@@ -56,8 +62,9 @@ impl Etcd {
         let child = Command::new("etcd")
             .args(["--name", "test", "--data-dir"])
             .arg(dir.path().join("data"))
-            .args(["--listen-client-urls", &format!("http://{client}")])
-            .args(["--advertise-client-urls", &format!("http://{client}")])
+            .args(["--listen-client-urls", &format!("{scheme}://{client}")])
+            .args(["--advertise-client-urls", &format!("{scheme}://{client}")])
+            .args(more)
             .args(["--listen-peer-urls", &format!("http://{peer}")])
             .args(["--initial-advertise-peer-urls", &format!("http://{peer}")])
             .args(["--initial-cluster", &format!("test=http://{peer}")])
@@ -66,7 +73,7 @@ impl Etcd {
             .stderr(log)
             .spawn()
             .expect("etcd runs");
-        let mut etcd = Self { child, endpoint: client, dir };
+        let mut etcd = Self { child, endpoint: client, encrypted: scheme == "https", dir };
         let deadline = Instant::now() + PATIENCE;
         while !etcd.is_healthy() {
             if etcd.child.try_wait().expect("a child").is_some() || Instant::now() > deadline {
@@ -97,6 +104,10 @@ impl Etcd {
     }
 
     fn is_healthy(&self) -> bool {
+        if self.encrypted {
+            let log = std::fs::read_to_string(self.dir.path().join("etcd.log")).unwrap_or_default();
+            return log.contains("ready to serve client requests");
+        }
         self.request("GET", "/health", "").is_some_and(|answer| answer.contains("\"health\":\"true\""))
     }
 
