@@ -107,6 +107,9 @@ impl Controller {
         {
             return self.node_is_lost(operation, id, step, &node.clone());
         }
+        if self.is_left_behind(operation, step) {
+            return self.step_skipped(key, "it was lost meanwhile, and is cleaned");
+        }
         match &step.work {
             Work::Command { action } => {
                 let Some(node) = &step.node else { return };
@@ -121,6 +124,19 @@ impl Controller {
             Work::Regain { group } => self.regain(operation, id, step, group, since),
             internal => self.try_internal(operation, id, step, internal, since),
         }
+    }
+
+    /// Whether the step takes a copy away that is no member of its group any more: since it was lost, it is a leftover.
+    fn is_left_behind(&self, operation: &Operation, step: &Step) -> bool {
+        let (Kind::Move { group, from: Some(from), .. } | Kind::Shed { group, from, .. }) = &operation.kind
+        else {
+            return false;
+        };
+        let takes_away = matches!(step.work, Work::Command { .. } | Work::DropExited { .. });
+        takes_away
+            && step.node.as_ref() == Some(from)
+            && !operation.unwinds()
+            && self.state.groups.get(group).is_some_and(|known| !known.members.contains_key(from))
     }
 
     /// Sends a command if the rules and the node's sidecar allow it now.

@@ -70,6 +70,18 @@ fn a_transaction_that_commits_during_a_hand_over_holds_nothing_up() {
     assert_eq!(violations(Scenario::Changes, 53..=53), Vec::<String>::new());
 }
 
+/// Its copy was left behind, and its node came back before the move came to shed it.
+#[test]
+fn a_copy_that_was_left_behind_is_not_shed_as_well() {
+    assert_eq!(violations(Scenario::All, 150..=150), Vec::<String>::new());
+}
+
+/// One member waits in a new view for another that never came into it, and that lost the old one.
+#[test]
+fn a_view_that_half_of_its_members_have_comes_to_an_end() {
+    assert_eq!(violations(Scenario::Machines, 15..=15), Vec::<String>::new());
+}
+
 #[test]
 fn a_seed_repeats_exactly() {
     let run = || Scenario::All.run(7, None);

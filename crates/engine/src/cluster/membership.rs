@@ -222,12 +222,12 @@ impl Cluster {
             .cloned()
             .collect();
         let stuck = self.is_stuck(now);
-        let fallen = rest.iter().any(|member| self.has_fallen_out(member));
+        let fallen = rest.iter().any(|member| self.has_fallen_out(member, now));
         if gone.is_empty() && left.is_empty() && !stuck && !fallen {
             self.suspected_since = None;
             return;
         }
-        let leader = rest.iter().find(|member| !self.has_fallen_out(member));
+        let leader = rest.iter().find(|member| !self.has_fallen_out(member, now));
         let since = *self.suspected_since.get_or_insert(now);
         let patience = self.options.inactive_timeout - self.options.suspect_timeout;
         let delay = INSTALL_DELAY.min(patience);
@@ -240,13 +240,16 @@ impl Cluster {
     }
 
     /// Whether a member lost the primary view that this node still sees it in, or went on to one that came to nothing:
-    /// it acknowledges nothing any more, so a new view is needed, with it but not led by it.
-    fn has_fallen_out(&self, member: &Member) -> bool {
+    /// it acknowledges nothing any more, so a new view is needed, with it but not led by it. Neither does one that never
+    /// came into the view, and lost its own while this node waited for it.
+    fn has_fallen_out(&self, member: &Member, now: Millis) -> bool {
         let alive = self.peers.get(&member.node).and_then(|peer| peer.alive.as_ref());
         alive.is_some_and(|alive| {
             let here = alive.view == self.view.id && alive.confirmed;
+            let behind = alive.view < self.view.id && !self.is_confirmed() && self.is_stuck(now);
             alive.member == *member
-                && ((!alive.primary && (here || alive.view > self.view.id)) || (here && alive.stuck))
+                && ((!alive.primary && (here || behind || alive.view > self.view.id))
+                    || (here && alive.stuck))
         })
     }
 
