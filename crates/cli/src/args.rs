@@ -376,13 +376,13 @@ pub struct NodeRun {
 #[derive(Clone, Debug, Args)]
 #[command(after_help = "Examples:\n  shardwright serve --dir /var/lib/shardwright --api 127.0.0.1:9380\n  \
                         shardwright serve --dir /var/lib/shardwright --api 127.0.0.1:9381 \\\n    \
-                        --store etcd://10.0.0.1:2379,10.0.0.2:2379,10.0.0.3:2379/shardwright")]
+                        --store etcds://10.0.0.1:2379,10.0.0.2:2379,10.0.0.3:2379/shardwright \\\n    --ca-file ca.crt --cert-file ctl.crt --key-file ctl.key")]
 pub struct ServeArgs {
     /// Holds the token, and the control log unless --store names one; made when it is not there
     #[arg(long, env = "SHARDWRIGHT_DIR")]
     pub dir: PathBuf,
     /// The control log that several controllers share; by default it is in --dir, for one controller
-    #[arg(long, value_name = "etcd://HOST:PORT[,HOST:PORT…]/PREFIX", env = "SHARDWRIGHT_STORE")]
+    #[arg(long, value_name = "etcd[s]://HOST:PORT[,HOST:PORT…]/PREFIX", env = "SHARDWRIGHT_STORE")]
     pub store: Option<String>,
     /// Where the API listens; beyond loopback only with --tls-cert
     #[arg(long, value_name = "HOST:PORT", default_value = crate::api::DEFAULT_API, env = "SHARDWRIGHT_API")]

@@ -5,6 +5,9 @@ use model::sql::{Literal, TokenKind};
 use model::{ColumnSpec, Schema};
 use std::fmt::Write as _;
 
+/// Far above what anyone names a column.
+const COLUMN_NAME_BYTES_MAX: usize = 255;
+
 /// Reads the columns behind an opening bracket, up to and with the closing one.
 /// `None` when they do not read; the cursor then stands near the fault.
 pub(crate) fn read_columns(cursor: &mut Cursor<'_>) -> Option<Vec<ColumnSpec>> {
@@ -70,6 +73,12 @@ pub fn normalized_kind(kind: &str) -> Option<String> {
     let mut cursor = Cursor::new(kind).ok()?;
     let kind = read_kind(&mut cursor)?;
     cursor.at_end().then_some(kind)
+}
+
+/// Whether backticks can hold a column's name: without one of their own, and without characters that no terminal shows. A
+/// NUL would end the statement.
+pub fn is_column_name(name: &str) -> bool {
+    (1..=COLUMN_NAME_BYTES_MAX).contains(&name.len()) && !name.chars().any(|c| c == '`' || c.is_control())
 }
 
 /// Whether `key` can be an option of a table's content: a word, and none that routing tables or sharding own.

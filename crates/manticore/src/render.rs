@@ -25,6 +25,10 @@ pub enum RenderError {
         "column '{column}' of '{table}' has the type '{kind}', which is not words and key='value' pairs: nothing was sent"
     )]
     BadKind { table: String, column: String, kind: String },
+    #[error(
+        "a column of '{table}' has a name that is empty, too long, or has backticks or control characters: nothing was sent"
+    )]
+    BadColumn { table: String },
     #[error("option '{key}' of '{table}' is not a word or belongs to routing tables: nothing was sent")]
     BadOption { table: String, key: String },
     #[error("the route of '{table}' names no node for shard {shard}: nothing was sent")]
@@ -146,6 +150,9 @@ fn shards(names: &[String]) -> Result<Vec<ShardTable>, RenderError> {
 fn checked(schema: &Schema, table: &str) -> Result<Schema, RenderError> {
     let mut checked = schema.clone();
     for column in &mut checked.columns {
+        if !columns::is_column_name(&column.name) {
+            return Err(RenderError::BadColumn { table: table.to_owned() });
+        }
         column.kind = columns::normalized_kind(&column.kind).ok_or_else(|| RenderError::BadKind {
             table: table.to_owned(),
             column: column.name.clone(),
@@ -335,6 +342,9 @@ evs.install_timeout=PT2S;evs.keepalive_period=PT0.3S;evs.inactive_check_period=P
         for action in [
             Action::DropTables { tables: vec!["t".into()] },
             Action::Optimize { table: "system.t_s0; DROP TABLE t".into() },
+            with(|schema| schema.columns[0].name = "a\0b".into()),
+            with(|schema| schema.columns[0].name = "a`b".into()),
+            with(|schema| schema.columns[0].name = "x".repeat(256)),
             with(|schema| schema.columns[0].kind = "text) type='pq".into()),
             with(|schema| schema.options.push(("agent".into(), "n:1:x".into()))),
             with(|schema| schema.options.push(("a' b".into(), "c".into()))),

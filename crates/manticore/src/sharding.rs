@@ -2,7 +2,7 @@
 //!
 //! Decides only what the text alone decides; whether the names exist is the controller's matter.
 
-use crate::columns::{is_table_option, read_columns, read_value};
+use crate::columns::{is_column_name, is_table_option, read_columns, read_value};
 use crate::cursor::{Cursor, TableRef};
 use crate::views;
 use model::sql::TokenKind;
@@ -38,6 +38,8 @@ pub enum Refusal {
     Option(String),
     #[error("{0}")]
     Name(String),
+    #[error("a column's name is empty, longer than 255 bytes, or has backticks or control characters")]
+    ColumnName,
     #[error("P01: syntax error near '{near}'")]
     Syntax { near: String },
 }
@@ -296,6 +298,9 @@ fn decide(
     options: Vec<Given>,
 ) -> Result<ShardingStatement, Refusal> {
     let mut own = Own::default();
+    if !columns.iter().all(|column| is_column_name(&column.name)) {
+        return Err(Refusal::ColumnName);
+    }
     let mut schema = Schema { columns, options: Vec::new() };
     for Given { key, value } in options {
         match own.slot(&key) {

@@ -164,7 +164,7 @@ fn is_allowed(text: &str) -> Result<(), String> {
         return Err("a second statement".to_owned());
     }
     let begins = |words: &&[&str]| words.iter().zip(&tokens).all(|(word, token)| token.is(word));
-    if !BEGINNINGS.iter().any(|words| begins(words)) {
+    if !BEGINNINGS.iter().any(begins) {
         return Err("another beginning".to_owned());
     }
     // A NUL ends a text in C, wherever it stands.
