@@ -7,22 +7,6 @@ use control::state::Member;
 use model::wire::{ShardingStatement, StatementReply};
 use model::{BackupCause, BackupData, BackupId, BackupOrder, BackupState, RestoreOrder, TableName};
 
-fn with_table(seed: u64, nodes: usize, shards: u32, rf: u32) -> World {
-    let mut world = World::new(seed, nodes);
-    world.until("all members", |world| world.state().nodes.len() == nodes);
-    let request = world.create("t", shards, rf);
-    world.until("the table", |world| world.answers.contains_key(&request));
-    assert_eq!(world.answers[&request], StatementReply::Ok);
-    world.settle();
-    world
-}
-
-fn told(world: &mut World, statement: ShardingStatement) -> StatementReply {
-    let request = world.ask(statement);
-    world.until("an answer", |world| world.answers.contains_key(&request));
-    world.answers[&request].clone()
-}
-
 fn ordered(world: &mut World, with_data: bool) -> BackupId {
     let order = BackupOrder {
         name: table("t"),
@@ -30,7 +14,7 @@ fn ordered(world: &mut World, with_data: bool) -> BackupId {
         checksums: false,
         mib_per_second: 1,
     };
-    match told(world, ShardingStatement::Backup { order }) {
+    match world.told(ShardingStatement::Backup { order }) {
         StatementReply::Rows { rows, .. } => {
             rows[0][0].as_ref().expect("an id").parse().expect("a backup's id")
         }
@@ -57,7 +41,7 @@ fn recorded(world: &World, id: &BackupId) -> BackupData {
 
 #[test]
 fn moves_begin_only_when_their_tables_are_recorded() {
-    let mut world = with_table(1, 3, 12, 2);
+    let mut world = World::with_table(1, 3, 12, 2);
     world.add_node(4);
     world.until("a move", |world| {
         world.state().active().any(|it| matches!(it.kind, Kind::Move { .. }) && it.status == Status::Running)
@@ -73,7 +57,7 @@ fn moves_begin_only_when_their_tables_are_recorded() {
 
 #[test]
 fn two_backups_in_one_second_have_two_names() {
-    let mut world = with_table(2, 3, 4, 2);
+    let mut world = World::with_table(2, 3, 4, 2);
     let (first, second) = (ordered(&mut world, false), ordered(&mut world, false));
     assert_ne!(first, second);
     world.settle();
@@ -83,7 +67,7 @@ fn two_backups_in_one_second_have_two_names() {
 
 #[test]
 fn quiet_copies_are_read_where_they_are() {
-    let mut world = with_table(3, 3, 6, 2);
+    let mut world = World::with_table(3, 3, 6, 2);
     let id = ordered(&mut world, true);
     world.settle();
     assert_eq!(state(&world, &id), Some(BackupState::Complete));
@@ -95,7 +79,7 @@ fn quiet_copies_are_read_where_they_are() {
 /// A copy more is read and dropped; the world checks on every step that no copy is missing and none is routed that is
 /// not whole.
 fn busy(seed: u64, nodes: usize, rf: u32) -> (World, BackupId) {
-    let mut world = with_table(seed, nodes, 6, rf);
+    let mut world = World::with_table(seed, nodes, 6, rf);
     world.busy = true;
     let id = ordered(&mut world, true);
     (world, id)
@@ -213,7 +197,7 @@ fn restore(world: &mut World, data: &BackupData, rf: Option<u32>) -> StatementRe
         rf,
         mib_per_second: 1,
     };
-    told(world, ShardingStatement::Restore { order: Box::new(order) })
+    world.told(ShardingStatement::Restore { order: Box::new(order) })
 }
 
 fn members(world: &World, name: &TableName) -> Vec<Vec<model::NodeId>> {
@@ -223,7 +207,7 @@ fn members(world: &World, name: &TableName) -> Vec<Vec<model::NodeId>> {
 
 #[test]
 fn a_table_that_is_gone_is_made_where_it_was_and_filled() {
-    let mut world = with_table(7, 4, 8, 2);
+    let mut world = World::with_table(7, 4, 8, 2);
     let id = ordered(&mut world, true);
     world.settle();
     let before = members(&world, &id.table);
@@ -245,7 +229,7 @@ fn a_table_that_is_gone_is_made_where_it_was_and_filled() {
 
 #[test]
 fn a_table_that_does_not_fit_is_refused() {
-    let mut world = with_table(8, 3, 4, 2);
+    let mut world = World::with_table(8, 3, 4, 2);
     let id = ordered(&mut world, true);
     world.settle();
     let data = recorded(&world, &id);

@@ -9,31 +9,15 @@ use model::{Millis, StepId};
 /// What a hand-over may hold statements for: `hold_statements_seconds` is 10.
 const HOLD_MAX: Millis = Millis(10_000);
 
-fn told(world: &mut World, statement: ShardingStatement) -> StatementReply {
-    let request = world.ask(statement);
-    world.until("an answer", |world| world.answers.contains_key(&request));
-    world.answers[&request].clone()
-}
-
-fn refused(world: &mut World, statement: ShardingStatement) -> String {
-    match told(world, statement) {
-        StatementReply::Error { message } => message,
-        other => panic!("not refused: {other:?}"),
-    }
-}
-
 fn set_rf(name: &str, rf: u32) -> ShardingStatement {
     ShardingStatement::SetRf { name: table(name), cluster: Some("c".to_owned()), rf }
 }
 
 /// Tables of the given shards and rf; those of one rf share groups.
 fn made(seed: u64, nodes: usize, tables: &[(&str, u32, u32)]) -> World {
-    let mut world = World::new(seed, nodes);
-    world.until("all members", |world| world.state().nodes.len() == nodes);
+    let mut world = World::warmed_up(seed, nodes);
     for (name, shards, rf) in tables {
-        let request = world.create(name, *shards, *rf);
-        world.until("the table", |world| world.answers.contains_key(&request));
-        assert_eq!(world.answers[&request], StatementReply::Ok);
+        world.made(name, *shards, *rf);
         for _ in 0..30 {
             world.write(name);
         }
@@ -43,7 +27,7 @@ fn made(seed: u64, nodes: usize, tables: &[(&str, u32, u32)]) -> World {
 }
 
 fn order(world: &mut World, name: &str, rf: u32) {
-    let reply = told(world, set_rf(name, rf));
+    let reply = world.told(set_rf(name, rf));
     assert!(matches!(reply, StatementReply::Rows { .. }), "{reply:?}");
 }
 
@@ -142,7 +126,7 @@ fn two_tables_that_share_groups_follow_one_another() {
 fn a_shard_is_moved_alone() {
     let mut world = made(4, 3, &[("t", 6, 2), ("u", 24, 2)]);
     let pause = ShardingStatement::Rebalance { name: table("t"), order: RebalanceOrder::Pause };
-    told(&mut world, pause);
+    world.told(pause);
     let state = world.state();
     let home = state.tables[&table("t")].homes[0].clone();
     let group = state.groups[&home].clone();
@@ -156,13 +140,13 @@ fn a_shard_is_moved_alone() {
         to: to.clone(),
         split: true,
     };
-    let StatementReply::Rows { rows, .. } = told(&mut world, ordered) else { panic!("refused") };
+    let StatementReply::Rows { rows, .. } = world.told(ordered) else { panic!("refused") };
     assert_eq!(rows[0][2].as_deref(), Some("t"), "nothing else moves along: {rows:?}");
     for _ in 0..100 {
         world.step();
     }
     assert_eq!(world.state().tables[&table("t")].homes[0], home, "moves are held");
-    told(&mut world, ShardingStatement::Rebalance { name: table("t"), order: RebalanceOrder::Resume });
+    world.told(ShardingStatement::Rebalance { name: table("t"), order: RebalanceOrder::Resume });
     world.until("the move", |world| {
         world.write("t");
         let home = &world.state().tables[&table("t")].homes[0];
@@ -188,12 +172,12 @@ fn what_cannot_be_changed_is_refused() {
             "use ALTER TABLE c:t",
         ),
     ] {
-        let text = refused(&mut world, statement);
+        let text = world.refused(statement);
         assert!(text.contains(words), "{text}");
     }
     world.kill(&node(2));
     world.until("the loss", |world| world.state().nodes[&node(2)].lost);
-    let text = refused(&mut world, set_rf("t", 1));
+    let text = world.refused(set_rf("t", 1));
     assert!(text.contains("does not answer"), "{text}");
     world.start(&node(2));
     world.settle();
@@ -207,7 +191,7 @@ fn another_order_or_a_drop_in_between_is_followed() {
     order(&mut world, "t", 3);
     world.until("the first shard", |world| !hand_overs(world, Status::Done).is_empty());
     // While copies move for the first order the second one is told to wait.
-    while let StatementReply::Error { message } = told(&mut world, set_rf("t", 1)) {
+    while let StatementReply::Error { message } = world.told(set_rf("t", 1)) {
         assert!(message.contains("is at work"), "{message}");
     }
     changed(&mut world, "t", 1);

@@ -10,20 +10,6 @@ use model::wire::{RebalanceOrder, ShardingStatement, StatementReply};
 use model::{Action, GroupId, Millis, StepId};
 use std::collections::{BTreeMap, BTreeSet};
 
-fn warmed_up(seed: u64, nodes: usize) -> World {
-    let mut world = World::new(seed, nodes);
-    world.until("all members", |world| world.state().nodes.len() == nodes);
-    make(&mut world, "t", 12, 2);
-    world.settle();
-    world
-}
-
-fn make(world: &mut World, name: &str, shards: u32, rf: u32) {
-    let request = world.create(name, shards, rf);
-    world.until("the table", |world| world.answers.contains_key(&request));
-    assert_eq!(world.answers[&request], StatementReply::Ok);
-}
-
 fn object(world: &mut World, statement: ShardingStatement) -> OrderReply {
     let request = world.ask(statement);
     world.until("an answer", |world| world.answers.contains_key(&request));
@@ -88,7 +74,7 @@ fn wait(world: &mut World, seconds: u64) {
 
 /// Three nodes with a paused table, and a fourth that wants its share.
 fn grown(seed: u64) -> World {
-    let mut world = warmed_up(seed, 3);
+    let mut world = World::with_table(seed, 3, 12, 2);
     order(&mut world, "t", RebalanceOrder::Pause);
     world.add_node(4);
     world.until("a member", |world| world.state().nodes.len() == 4);
@@ -98,7 +84,7 @@ fn grown(seed: u64) -> World {
 
 #[test]
 fn a_start_needs_sixty_percent_of_the_nodes() {
-    let mut world = warmed_up(1, 5);
+    let mut world = World::with_table(1, 5, 12, 2);
     world.set(|settings| settings.node_loss_grace_seconds = 3_600);
     for (n, passes) in [(5, true), (4, true), (3, false)] {
         world.kill(&node(n));
@@ -186,7 +172,7 @@ fn rebalances_at_once_are_bounded_and_a_start_beside_three_is_refused() {
         let mut world = World::new(3, 9);
         world.until("all members", |world| world.state().nodes.len() == 9);
         for (name, rf) in [("a", 1), ("b", 2), ("c3", 3), ("d", 4)] {
-            make(&mut world, name, 9, rf);
+            world.made(name, 9, rf);
         }
         world.settle();
         for machine in world.machines.values_mut() {
@@ -442,7 +428,7 @@ fn an_operation_that_runs_too_long_is_taken_back() {
 
 #[test]
 fn a_temporary_cluster_of_nobody_goes_after_an_hour() {
-    let mut world = warmed_up(11, 3);
+    let mut world = World::with_table(11, 3, 12, 2);
     world.set(|settings| settings.temp_cluster_cleanup_interval_seconds = 2_592_000);
     let orphan = GroupId::from_random(7);
     for action in
@@ -498,7 +484,7 @@ fn what_is_older_than_its_retention_is_forgotten() {
 
 #[test]
 fn health_names_the_next_command() {
-    let mut world = warmed_up(13, 4);
+    let mut world = World::with_table(13, 4, 12, 2);
     world.kill(&node(4));
     world.until("the loss", |world| world.state().nodes[&node(4)].lost);
     let health = world.controller.health(world.now.0 / 1000);

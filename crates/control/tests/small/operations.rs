@@ -3,22 +3,10 @@
 use super::world::{World, node};
 use model::wire::{RebalanceOrder, ShardingStatement, StatementReply};
 
-fn made(world: &mut World, name: &str, shards: u32, rf: u32) {
-    let request = world.create(name, shards, rf);
-    world.until("the table", |world| world.answers.contains_key(&request));
-    assert_eq!(world.answers[&request], StatementReply::Ok);
-}
-
-fn warmed_up(seed: u64, nodes: usize) -> World {
-    let mut world = World::new(seed, nodes);
-    world.until("all members", |world| world.state().nodes.len() == nodes);
-    world
-}
-
 #[test]
 fn a_table_is_made_served_and_dropped_without_a_trace() {
-    let mut world = warmed_up(1, 3);
-    made(&mut world, "t", 12, 2);
+    let mut world = World::warmed_up(1, 3);
+    world.made("t", 12, 2);
     world.settle();
     assert_eq!(world.state().tables.len(), 1);
     let request = world.drop("t");
@@ -30,8 +18,8 @@ fn a_table_is_made_served_and_dropped_without_a_trace() {
 
 #[test]
 fn a_killed_node_is_replaced_under_writes_and_a_new_one_filled_with_the_fewest_copies() {
-    let mut world = warmed_up(2, 3);
-    made(&mut world, "t", 12, 2);
+    let mut world = World::warmed_up(2, 3);
+    world.made("t", 12, 2);
     for _ in 0..50 {
         world.write("t");
     }
@@ -56,8 +44,8 @@ fn a_killed_node_is_replaced_under_writes_and_a_new_one_filled_with_the_fewest_c
 
 #[test]
 fn a_node_that_returns_in_time_costs_nothing_and_later_is_cleaned() {
-    let mut world = warmed_up(3, 4);
-    made(&mut world, "t", 8, 2);
+    let mut world = World::warmed_up(3, 4);
+    world.made("t", 8, 2);
     world.settle();
     let records = world.state().rebalance.clone();
     world.kill(&node(1));
@@ -78,8 +66,8 @@ fn a_node_that_returns_in_time_costs_nothing_and_later_is_cleaned() {
 #[test]
 fn a_join_that_dies_with_its_node_holds_nothing_up() {
     for seed in 0..20 {
-        let mut world = warmed_up(seed, 3);
-        made(&mut world, "t", 12, 2);
+        let mut world = World::warmed_up(seed, 3);
+        world.made("t", 12, 2);
         world.settle();
         world.add_node(4);
         world.until("a join", |world| world.is_under_way(&node(4), "JOIN CLUSTER"));
@@ -96,8 +84,8 @@ fn a_join_that_dies_with_its_node_holds_nothing_up() {
 /// The node goes on answering, so nothing else would tell that its copies fall behind.
 #[test]
 fn copies_whose_replication_stopped_are_not_routed_and_made_anew() {
-    let mut world = warmed_up(6, 3);
-    made(&mut world, "t", 12, 2);
+    let mut world = World::warmed_up(6, 3);
+    world.made("t", 12, 2);
     for _ in 0..100 {
         world.write("t");
         world.step();
@@ -117,8 +105,8 @@ fn copies_whose_replication_stopped_are_not_routed_and_made_anew() {
 
 #[test]
 fn the_last_copy_there_is_stays_however_old() {
-    let mut world = warmed_up(5, 4);
-    made(&mut world, "t", 1, 2);
+    let mut world = World::warmed_up(5, 4);
+    world.made("t", 1, 2);
     for _ in 0..20 {
         world.write("t");
     }
@@ -144,8 +132,8 @@ fn the_last_copy_there_is_stays_however_old() {
 
 #[test]
 fn shards_without_copies_move_too() {
-    let mut world = warmed_up(4, 2);
-    made(&mut world, "t", 6, 1);
+    let mut world = World::warmed_up(4, 2);
+    world.made("t", 6, 1);
     for _ in 0..60 {
         world.write("t");
     }
@@ -198,7 +186,7 @@ fn let_go(world: &mut World) {
 
 /// The life of a table under a storm of faults, for one seed.
 fn storm(seed: u64, meddling: bool) {
-    let mut world = warmed_up(seed, 3);
+    let mut world = World::warmed_up(seed, 3);
     world.command_faults = 20;
     world.controller_deaths = 3;
     let mut tables = Vec::new();

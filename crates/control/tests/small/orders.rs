@@ -6,31 +6,8 @@ use control::state::Hold;
 use model::operate::{OrderReply, RebalanceReply};
 use model::wire::{RebalanceOrder, ShardingStatement, StatementReply};
 
-fn warmed_up(seed: u64, nodes: usize) -> World {
-    let mut world = World::new(seed, nodes);
-    world.until("all members", |world| world.state().nodes.len() == nodes);
-    let request = world.create("t", 12, 2);
-    world.until("the table", |world| world.answers.contains_key(&request));
-    assert_eq!(world.answers[&request], StatementReply::Ok);
-    world.settle();
-    world
-}
-
-fn told(world: &mut World, statement: ShardingStatement) -> StatementReply {
-    let request = world.ask(statement);
-    world.until("an answer", |world| world.answers.contains_key(&request));
-    world.answers[&request].clone()
-}
-
-fn refused(world: &mut World, statement: ShardingStatement) -> String {
-    match told(world, statement) {
-        StatementReply::Error { message } => message,
-        other => panic!("not refused: {other:?}"),
-    }
-}
-
 fn order(world: &mut World, order: RebalanceOrder) {
-    let reply = told(world, ShardingStatement::Rebalance { name: table("t"), order });
+    let reply = world.told(ShardingStatement::Rebalance { name: table("t"), order });
     let StatementReply::Object(object) = reply else { panic!("{reply:?}") };
     assert!(matches!(*object, OrderReply::Rebalance(RebalanceReply::Done { .. })), "{object:?}");
 }
@@ -50,18 +27,18 @@ fn settled_under_writes(world: &mut World) {
 
 #[test]
 fn a_drained_node_is_emptied_removed_and_may_come_again() {
-    let mut world = warmed_up(1, 4);
-    let before = refused(&mut world, ShardingStatement::RemoveNode { node: node(2) });
+    let mut world = World::with_table(1, 4, 12, 2);
+    let before = world.refused(ShardingStatement::RemoveNode { node: node(2) });
     assert!(before.contains("DRAIN NODE"), "{before}");
-    assert_eq!(told(&mut world, ShardingStatement::DrainNode { node: node(2) }), StatementReply::Ok);
+    assert_eq!(world.told(ShardingStatement::DrainNode { node: node(2) }), StatementReply::Ok);
     settled_under_writes(&mut world);
     assert_eq!(holds(&world, 2), 0, "it is empty");
-    assert_eq!(told(&mut world, ShardingStatement::RemoveNode { node: node(2) }), StatementReply::Ok);
+    assert_eq!(world.told(ShardingStatement::RemoveNode { node: node(2) }), StatementReply::Ok);
     world.settle();
     assert!(!world.state().nodes.contains_key(&node(2)));
     assert!(world.nodes.clusters(&node(2)).is_empty(), "it left the user's cluster");
     assert!(world.nodes.route(&node(2), "t").is_none(), "it routes nothing");
-    let unknown = refused(&mut world, ShardingStatement::DrainNode { node: node(2) });
+    let unknown = world.refused(ShardingStatement::DrainNode { node: node(2) });
     assert!(unknown.contains("there is no node"), "{unknown}");
 }
 
@@ -69,8 +46,8 @@ fn a_drained_node_is_emptied_removed_and_may_come_again() {
 #[test]
 fn a_node_that_is_being_removed_is_given_no_route_any_more() {
     for wait in 0..8 {
-        let mut world = warmed_up(10 + wait, 4);
-        assert_eq!(told(&mut world, ShardingStatement::DrainNode { node: node(2) }), StatementReply::Ok);
+        let mut world = World::with_table(10 + wait, 4, 12, 2);
+        assert_eq!(world.told(ShardingStatement::DrainNode { node: node(2) }), StatementReply::Ok);
         settled_under_writes(&mut world);
         world.kill(&node(1));
         world.ask(ShardingStatement::RemoveNode { node: node(2) });
@@ -88,13 +65,13 @@ fn a_node_that_is_being_removed_is_given_no_route_any_more() {
 
 #[test]
 fn a_node_taken_back_is_filled_again() {
-    let mut world = warmed_up(2, 3);
-    assert_eq!(told(&mut world, ShardingStatement::DrainNode { node: node(1) }), StatementReply::Ok);
+    let mut world = World::with_table(2, 3, 12, 2);
+    assert_eq!(world.told(ShardingStatement::DrainNode { node: node(1) }), StatementReply::Ok);
     settled_under_writes(&mut world);
     assert_eq!(holds(&world, 1), 0);
-    let last = refused(&mut world, ShardingStatement::DrainNode { node: node(2) });
+    let last = world.refused(ShardingStatement::DrainNode { node: node(2) });
     assert!(last.contains("add a node first"), "{last}");
-    assert_eq!(told(&mut world, ShardingStatement::UndrainNode { node: node(1) }), StatementReply::Ok);
+    assert_eq!(world.told(ShardingStatement::UndrainNode { node: node(1) }), StatementReply::Ok);
     settled_under_writes(&mut world);
     assert!(holds(&world, 1) > 0);
     let dropped = world.drop("t");
@@ -105,11 +82,11 @@ fn a_node_taken_back_is_filled_again() {
 
 #[test]
 fn a_lost_node_is_given_up_and_not_trusted_when_it_is_back() {
-    let mut world = warmed_up(3, 4);
+    let mut world = World::with_table(3, 4, 12, 2);
     world.kill(&node(3));
     world.until("the loss", |world| world.state().nodes[&node(3)].lost);
     settled_under_writes(&mut world);
-    assert_eq!(told(&mut world, ShardingStatement::RemoveNode { node: node(3) }), StatementReply::Ok);
+    assert_eq!(world.told(ShardingStatement::RemoveNode { node: node(3) }), StatementReply::Ok);
     for _ in 0..200 {
         world.step();
         assert!(!world.state().nodes.contains_key(&node(3)), "it is taken in again although it is dead");
@@ -121,7 +98,7 @@ fn a_lost_node_is_given_up_and_not_trusted_when_it_is_back() {
 
 #[test]
 fn a_move_by_hand_stays_or_is_refused() {
-    let mut world = warmed_up(4, 3);
+    let mut world = World::with_table(4, 3, 12, 2);
     let state = world.state();
     let (group, from, to) = state
         .groups
@@ -141,7 +118,7 @@ fn a_move_by_hand_stays_or_is_refused() {
         split: false,
     };
     order(&mut world, RebalanceOrder::Pause);
-    let reply = told(&mut world, ordered.clone());
+    let reply = world.told(ordered.clone());
     let StatementReply::Rows { rows, .. } = &reply else { panic!("{reply:?}") };
     assert_eq!(rows[0].last(), Some(&Some("true".to_owned())), "the loads were even: it is pinned");
     for _ in 0..200 {
@@ -158,7 +135,7 @@ fn a_move_by_hand_stays_or_is_refused() {
     world.settle();
     let there = |world: &World| world.state().groups[&group].members.contains_key(&to);
     assert!(there(&world), "no plan takes it back");
-    let reply = told(&mut world, ShardingStatement::ExplainShard { name: table("t"), shard });
+    let reply = world.told(ShardingStatement::ExplainShard { name: table("t"), shard });
     assert!(format!("{reply:?}").contains("Placed by hand"), "{reply:?}");
     // A loss is made good, pinned or not; until then it stays.
     order(&mut world, RebalanceOrder::Start);
@@ -169,7 +146,7 @@ fn a_move_by_hand_stays_or_is_refused() {
 
 #[test]
 fn a_pinned_group_is_made_whole_after_a_loss() {
-    let mut world = warmed_up(7, 3);
+    let mut world = World::with_table(7, 3, 12, 2);
     let home = world.state().tables[&table("t")].homes[0].clone();
     let members = &world.state().groups[&home].members;
     let (from, to) = (
@@ -178,7 +155,7 @@ fn a_pinned_group_is_made_whole_after_a_loss() {
     );
     let ordered =
         ShardingStatement::MoveShard { name: table("t"), shard: 0, from, to: to.clone(), split: false };
-    assert!(matches!(told(&mut world, ordered), StatementReply::Rows { .. }));
+    assert!(matches!(world.told(ordered), StatementReply::Rows { .. }));
     world.until("the move", |world| world.state().groups[&home].pinned);
     world.settle();
     world.kill(&to);
@@ -190,7 +167,7 @@ fn a_pinned_group_is_made_whole_after_a_loss() {
 /// What is made good after a loss is no balancing.
 #[test]
 fn a_pause_does_not_keep_lost_copies_missing() {
-    let mut world = warmed_up(8, 4);
+    let mut world = World::with_table(8, 4, 12, 2);
     for held in [RebalanceOrder::Pause, RebalanceOrder::Stop] {
         order(&mut world, held);
         world.kill(&node(2));
@@ -211,7 +188,7 @@ fn a_pause_does_not_keep_lost_copies_missing() {
 /// A JOIN makes the donor's writers wait: a node that cannot take a copy is not tried every few seconds.
 #[test]
 fn a_node_that_takes_no_copies_is_tried_less_and_less() {
-    let mut world = warmed_up(9, 3);
+    let mut world = World::with_table(9, 3, 12, 2);
     world.nodes.refuse_joins(&node(4), true);
     world.add_node(4);
     let began = world.now;
@@ -227,7 +204,7 @@ fn a_node_that_takes_no_copies_is_tried_less_and_less() {
 
 #[test]
 fn a_node_that_flaps_is_taken_for_lost_until_it_stays_up() {
-    let mut world = warmed_up(10, 4);
+    let mut world = World::with_table(10, 4, 12, 2);
     let flap = |world: &mut World| {
         world.kill(&node(2));
         world.until("the loss", |world| world.state().nodes[&node(2)].lost);
@@ -247,7 +224,7 @@ fn a_node_that_flaps_is_taken_for_lost_until_it_stays_up() {
 #[test]
 fn a_stop_ends_the_queue_and_a_start_goes_on() {
     for now in [RebalanceOrder::Stop, RebalanceOrder::StopNow] {
-        let mut world = warmed_up(5, 3);
+        let mut world = World::with_table(5, 3, 12, 2);
         world.add_node(4);
         world.until("a move", |world| world.is_under_way(&node(4), "JOIN CLUSTER"));
         order(&mut world, now);
@@ -268,10 +245,10 @@ fn a_stop_ends_the_queue_and_a_start_goes_on() {
 
 #[test]
 fn explanations_name_the_holders_and_every_other_node() {
-    let mut world = warmed_up(6, 3);
-    let reply = told(&mut world, ShardingStatement::ExplainShard { name: table("t"), shard: 0 });
+    let mut world = World::with_table(6, 3, 12, 2);
+    let reply = world.told(ShardingStatement::ExplainShard { name: table("t"), shard: 0 });
     let StatementReply::Rows { rows, .. } = reply else { panic!("{reply:?}") };
     assert_eq!(rows.len(), 2, "a text, and the one node that has no copy: {rows:?}");
-    let missing = refused(&mut world, ShardingStatement::ExplainShard { name: table("t"), shard: 12 });
+    let missing = world.refused(ShardingStatement::ExplainShard { name: table("t"), shard: 12 });
     assert!(missing.contains("0 to 11"), "{missing}");
 }

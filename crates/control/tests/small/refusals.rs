@@ -2,7 +2,7 @@
 //! tested where it is parsed, and all of them through the binary.
 
 use super::world::{World, node, table};
-use model::wire::{ShardingStatement, StatementReply};
+use model::wire::ShardingStatement;
 use model::{GroupId, TableName};
 
 const AGAIN: &str = "refusing to DROP — retry when the cluster is fully synced";
@@ -13,15 +13,7 @@ fn user_cluster() -> GroupId {
 
 /// With the table `t` of two copies, where there are nodes for it.
 fn world(nodes: usize) -> World {
-    let mut world = World::new(1, nodes);
-    world.until("all members", |world| world.state().nodes.len() == nodes || nodes == 1);
-    if nodes > 1 {
-        let request = world.create("t", 2, 2);
-        world.until("the table", |world| world.answers.contains_key(&request));
-        assert_eq!(world.answers[&request], StatementReply::Ok);
-        world.settle();
-    }
-    world
+    if nodes > 1 { World::with_table(1, nodes, 2, 2) } else { World::new(1, nodes) }
 }
 
 /// What is answered, after a while in which the change is seen.
@@ -29,12 +21,7 @@ fn refused(world: &mut World, statement: ShardingStatement) -> String {
     for _ in 0..100 {
         world.step();
     }
-    let request = world.ask(statement);
-    world.until("a word", |world| world.answers.contains_key(&request));
-    match &world.answers[&request] {
-        StatementReply::Error { message } => message.clone(),
-        other => panic!("{other:?}"),
-    }
+    world.refused(statement)
 }
 
 fn create(name: &str, cluster: Option<&str>, rf: u32, timeout_seconds: u64) -> ShardingStatement {

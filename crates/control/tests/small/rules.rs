@@ -3,23 +3,10 @@
 use super::world::{World, node};
 use model::wire::{ShardingStatement, StatementReply};
 
-fn warmed_up(seed: u64, nodes: usize) -> World {
-    let mut world = World::new(seed, nodes);
-    world.until("all members", |world| world.state().nodes.len() == nodes);
-    world
-}
-
-fn made(world: &mut World) {
-    let request = world.create("t", 4, 2);
-    world.until("the table", |world| world.answers.contains_key(&request));
-    assert_eq!(world.answers[&request], StatementReply::Ok);
-    world.settle();
-}
-
 /// Rule 8: what a node may still hold of an earlier table keeps its name from being used.
 #[test]
 fn a_name_is_made_again_only_when_no_node_can_hold_the_old_one() {
-    let mut world = warmed_up(1, 3);
+    let mut world = World::warmed_up(1, 3);
     world.create("t", 4, 2);
     world.until("copies on a node", |world| !world.nodes.shards(&node(2)).is_empty());
     world.kill(&node(2));
@@ -30,14 +17,16 @@ fn a_name_is_made_again_only_when_no_node_can_hold_the_old_one() {
     assert!(reply.contains(&format!("{} may still hold", node(2))), "{reply}");
     world.start(&node(2));
     world.until("the cleaning", |world| world.state().leftovers.is_empty());
-    made(&mut world);
+    world.made("t", 4, 2);
+    world.settle();
 }
 
 /// Rule 10: an address is used only while the node behind it is the one that the log knows.
 #[test]
 fn another_node_under_a_known_address_is_given_no_orders_and_alerts() {
-    let mut world = warmed_up(2, 3);
-    made(&mut world);
+    let mut world = World::warmed_up(2, 3);
+    world.made("t", 4, 2);
+    world.settle();
     world.kill(&node(3));
     world.until("the loss", |world| world.state().nodes[&node(3)].lost);
     world.impostors.insert(node(3));
@@ -56,8 +45,9 @@ fn another_node_under_a_known_address_is_given_no_orders_and_alerts() {
 /// Rule 12: what would undo later writes is not repeated, whatever became of it.
 #[test]
 fn a_truncate_is_never_repeated() {
-    let mut world = warmed_up(3, 3);
-    made(&mut world);
+    let mut world = World::warmed_up(3, 3);
+    world.made("t", 4, 2);
+    world.settle();
     // These nodes refuse it.
     let request = world.ask(ShardingStatement::TruncateTable { name: super::world::table("t") });
     world.until("its end", |world| world.answers.contains_key(&request));

@@ -4,7 +4,7 @@
 use super::world::{Refused, World, node};
 use control::operation::Status;
 use model::StepId;
-use model::wire::{ShardingStatement, StatementReply};
+use model::wire::ShardingStatement;
 
 /// A kind of operation, and how it comes about in a cluster of three nodes.
 struct Case {
@@ -26,15 +26,11 @@ const CASES: [Case; 10] = [
 ];
 
 fn filled(nodes: usize) -> World {
-    let mut world = World::new(7, nodes);
-    world.until("all members", |world| world.state().nodes.len() == nodes);
-    world
+    World::warmed_up(7, nodes)
 }
 
 fn table(world: &mut World) {
-    let request = world.create("u", 4, 2);
-    world.until("the table", |world| world.answers.contains_key(&request));
-    assert_eq!(world.answers[&request], StatementReply::Ok);
+    world.made("u", 4, 2);
     for _ in 0..40 {
         world.write("u");
         world.step();

@@ -6,10 +6,8 @@ use model::wire::{ShardingStatement, StatementReply};
 use model::{GroupId, NodeId};
 
 fn filled(seed: u64, nodes: usize, shards: u32, rf: u32) -> World {
-    let mut world = World::new(seed, nodes);
-    world.until("all members", |world| world.state().nodes.len() == nodes);
-    let request = world.create("t", shards, rf);
-    world.until("the table", |world| world.answers.contains_key(&request));
+    let mut world = World::warmed_up(seed, nodes);
+    world.made("t", shards, rf);
     for _ in 0..100 {
         world.write("t");
         world.step();

@@ -147,6 +147,21 @@ impl World {
         world
     }
 
+    /// With all nodes known to be members.
+    pub fn warmed_up(seed: u64, nodes: usize) -> Self {
+        let mut world = Self::new(seed, nodes);
+        world.until("all members", |world| world.state().nodes.len() == nodes);
+        world
+    }
+
+    /// And at rest with the table `t`.
+    pub fn with_table(seed: u64, nodes: usize, shards: u32, rf: u32) -> Self {
+        let mut world = Self::warmed_up(seed, nodes);
+        world.made("t", shards, rf);
+        world.settle();
+        world
+    }
+
     pub fn add_node(&mut self, n: usize) {
         let machine = Machine {
             disk_free_bytes: Some(1 << 40),
@@ -202,6 +217,30 @@ impl World {
         let request = RequestId(self.next_request);
         self.inputs.push(Input::Statement { request, statement });
         request
+    }
+
+    /// Sends a statement, and waits for its answer.
+    pub fn told(&mut self, statement: ShardingStatement) -> StatementReply {
+        let request = self.ask(statement);
+        self.answer_to(request)
+    }
+
+    pub fn answer_to(&mut self, request: RequestId) -> StatementReply {
+        self.until("an answer", |world| world.answers.contains_key(&request));
+        self.answers[&request].clone()
+    }
+
+    pub fn refused(&mut self, statement: ShardingStatement) -> String {
+        match self.told(statement) {
+            StatementReply::Error { message } => message,
+            other => panic!("not refused: {other:?}"),
+        }
+    }
+
+    /// Creates a table, which must succeed.
+    pub fn made(&mut self, name: &str, shards: u32, rf: u32) {
+        let request = self.create(name, shards, rf);
+        assert_eq!(self.answer_to(request), StatementReply::Ok);
     }
 
     pub fn create(&mut self, name: &str, shards: u32, rf: u32) -> RequestId {
