@@ -6,6 +6,7 @@ use crate::dev::DEFAULT_DIR;
 use crate::output::Output;
 use clap::{Args, Parser, Subcommand};
 use daemon::tls::ClientTls;
+use std::ffi::OsString;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
@@ -121,7 +122,7 @@ pub enum Command {
     Demo(DemoArgs),
     Dev(DevArgs),
     #[command(hide = true)]
-    RunSearchd(RunSearchdArgs),
+    Become(BecomeArgs),
     Node(NodeArgs),
     Serve(ServeArgs),
     Sidecar(SidecarArgs),
@@ -275,14 +276,12 @@ pub struct DevRun {
     pub searchd: Option<PathBuf>,
 }
 
-/// Becomes a searchd; `dev` starts its real nodes by it.
+/// Becomes another program, which so ends with its parent: `dev` starts its real nodes by it, `sidecar` the one behind it.
 #[derive(Clone, Debug, Args)]
-pub struct RunSearchdArgs {
-    #[arg(long)]
-    pub program: PathBuf,
-    /// Its configuration
-    #[arg(long)]
-    pub file: PathBuf,
+pub struct BecomeArgs {
+    /// The program and its arguments
+    #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
+    pub command: Vec<OsString>,
 }
 
 #[derive(Clone, Debug, Subcommand)]

@@ -11,6 +11,7 @@ mod demo;
 pub mod dev;
 pub mod documents;
 pub mod load;
+mod log;
 pub mod output;
 pub mod random;
 mod sidecar_flags;
@@ -34,7 +35,9 @@ pub fn main() -> ExitCode {
         Err(error) => return refuse_usage(&error, wants_json),
     };
     let output = cli.common.output;
-    match run(cli) {
+    let ended = run(cli);
+    log::let_go();
+    match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             output::report(output, &error);
@@ -64,7 +67,10 @@ fn start_logging(command: &Command, format: LogFormat) {
         || matches!(command, Command::Node(node) if node.command.is_none());
     let default = if runs_long { "info" } else { "warn" };
     let filter = EnvFilter::try_from_env("SHARDWRIGHT_LOG").unwrap_or_else(|_| EnvFilter::new(default));
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false);
+    if matches!(command, Command::Sidecar(_)) {
+        log::hold_back();
+    }
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(|| log::Log).with_ansi(false);
     match format {
         LogFormat::Text => log.init(),
         LogFormat::Json => log.json().flatten_event(true).with_span_list(false).init(),

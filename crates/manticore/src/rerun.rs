@@ -54,6 +54,11 @@ pub fn decide(sql: &str, error: &str, facts: Facts<'_>) -> Decision {
     }
 }
 
+/// Whether `sql` is one statement that changes nothing: run again, it can do no harm.
+pub fn only_reads(sql: &str) -> bool {
+    Single::read(sql).is_some_and(|statement| statement.kind == Kind::Select)
+}
+
 /// A target refused before it replicated: what is left of the ids may be sent again, when the ids are known.
 fn again_without(sql: &str, statement: &Single, processed: &BTreeSet<i64>, error: &str) -> Decision {
     let Some(ids) = &statement.ids else {

@@ -39,7 +39,7 @@ pub async fn run(cli: Cli) -> Result<(), CommandError> {
             };
             dev::run(&run.dir, options, common.output).await
         }
-        Command::RunSearchd(args) => Err(dev::become_searchd(&args.program, &args.file)),
+        Command::Become(args) => Err(dev::become_program(&args.command)),
         Command::Node(NodeArgs { command: Some(NodeCommand::List), .. }) => ask::nodes(&common).await,
         Command::Node(NodeArgs { command: Some(order), .. }) => orders::node(&common, order).await,
         Command::Node(NodeArgs { command: None, run: Some(run) }) => processes::node(run).await,

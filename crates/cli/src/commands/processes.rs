@@ -75,14 +75,25 @@ pub async fn sidecar(
         mysql: args.mysql,
         upstream: args.upstream,
         upstream_flags: crate::sidecar_flags::all(),
+        upstream_runner: tied_to_this()?,
         galera_listen: args.galera_listen,
         searchd_token: std::env::var("BUDDY_TOKEN").ok(),
         tls,
         exit_with_parent: true,
+        announced: Some(crate::log::let_go),
     };
     daemon::sidecar::run(options, shutdown(signals::stop()?))
         .await
         .map_err(|error| CommandError::complete(Failure::Failed, error))
+}
+
+/// How a program is started that ends with this process, however that ends: what stands before its command.
+fn tied_to_this() -> Result<Vec<String>, CommandError> {
+    let own = std::env::current_exe().map_err(|error| {
+        CommandError::failed(format!("this program cannot find itself: {error}"), "start it by its path")
+    })?;
+    let tie = format!("--die-with-parent={}", std::process::id());
+    Ok(vec![own.display().to_string(), tie, "become".to_owned()])
 }
 
 /// The signal to end, as the crates below want it.

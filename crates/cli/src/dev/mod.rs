@@ -15,7 +15,7 @@ pub use ports::Ports;
 pub use process::{die_with_parent, resident_bytes};
 pub use remote::{Request, ask};
 pub use run::run;
-pub use searchd::become_searchd;
+pub use searchd::become_program;
 
 /// Where `dev` keeps its cluster when nothing else is said.
 pub const DEFAULT_DIR: &str = ".shardwright";

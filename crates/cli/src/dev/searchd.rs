@@ -4,6 +4,7 @@ use super::layout::{Layout, Member};
 use super::ports::loopback;
 use crate::output::CommandError;
 use manticore::statement::USER_CLUSTER_OPTIONS;
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 /// Ports of a node for replication. Every cluster takes two; the rest is spare, for a port that was used a moment ago is
@@ -51,9 +52,11 @@ pub(super) fn prepare(
     daemon::gate::take_routes_away(&sidecar_dir(&dir), &node::data_dir(&dir))
         .map_err(|error| CommandError::failed(error.to_string(), "the node was not started"))?;
     Ok(vec![
-        "run-searchd".to_owned(),
-        format!("--program={}", program.display()),
-        format!("--file={}", config.display()),
+        "become".to_owned(),
+        program.display().to_string(),
+        "--config".to_owned(),
+        config.display().to_string(),
+        "--nodetach".to_owned(),
     ])
 }
 
@@ -110,13 +113,16 @@ fn configuration(
     ))
 }
 
-/// This process becomes searchd; only returns when it cannot. Its parent and what ties it to that stay the same.
-pub fn become_searchd(program: &Path, config: &Path) -> CommandError {
+/// This process becomes that program; only returns when it cannot. Its parent and what ties it to that stay the same.
+pub fn become_program(command: &[OsString]) -> CommandError {
     use std::os::unix::process::CommandExt;
-    let error = std::process::Command::new(program).arg("--config").arg(config).arg("--nodetach").exec();
+    let [program, arguments @ ..] = command else {
+        return CommandError::usage("no program to become", "name one");
+    };
+    let error = std::process::Command::new(program).args(arguments).exec();
     CommandError::failed(
-        format!("cannot start {}: {error}", program.display()),
-        "give --searchd a program of this machine",
+        format!("cannot start {}: {error}", Path::new(program).display()),
+        "give a program of this machine",
     )
 }
 

@@ -7,7 +7,7 @@ use super::Sidecar;
 use super::confirm::rows_applied;
 use super::peers::is_in_no_history;
 use manticore::handover::Response;
-use manticore::rerun::{Decision, Facts, decide};
+use manticore::rerun::{Decision, Facts, decide, only_reads};
 use manticore::{CallError, Reply, reply};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
@@ -170,6 +170,13 @@ pub(super) async fn answer(sidecar: &Sidecar, failed: Failed<'_>) -> Option<Resp
             Err(error) if error.never_arrived() => {
                 tracing::warn!(%error, "a held statement could not be sent");
                 return given_up(last, partly);
+            }
+            Err(error) if only_reads(&text) => {
+                // searchd closes connections while a routing table is made anew.
+                tracing::warn!(%error, "a held read is run once more");
+                next = Next::Run;
+                pause(&mut routes, deadline).await;
+                continue;
             }
             Err(error) => return Some(Response::error(&open(&error))),
         };

@@ -60,12 +60,17 @@ pub struct SidecarOptions {
     pub upstream: Option<String>,
     /// The flags that searchd gave, for the upstream sidecar.
     pub upstream_flags: Vec<String>,
+    /// Words before the upstream command: a program that becomes it and ends with this process. It may be killed at any
+    /// time, and searchd then starts another. Empty: the command itself.
+    pub upstream_runner: Vec<String>,
     /// `gmcast.listen_addr` of groups, `tcp://ADDRESS` without a port; otherwise Galera binds to all addresses.
     pub galera_listen: Option<String>,
     /// `BUDDY_TOKEN`: authenticates the sidecar's own requests to searchd.
     pub searchd_token: Option<String>,
     /// What it trusts and shows towards controllers.
     pub tls: ClientTls,
+    /// Called when the line that searchd waits for is out: until then nothing else may be said.
+    pub announced: Option<fn()>,
     /// Whether to end when the process that started this one does.
     pub exit_with_parent: bool,
 }
@@ -174,8 +179,12 @@ pub fn stored_names(dir: &std::path::Path) -> Result<Vec<model::TableName>, File
 /// Serves one node until `shutdown`, or until the parent is gone.
 pub async fn run(options: SidecarOptions, shutdown: Shutdown) -> Result<(), SidecarError> {
     let shutdown = if options.exit_with_parent { parent::or_gone(shutdown) } else { shutdown };
+    let announced = options.announced;
     let bound = Bound::new(options).await?;
     announce(bound.address)?;
+    if let Some(announced) = announced {
+        announced();
+    }
     bound.run(shutdown).await;
     Ok(())
 }
@@ -221,7 +230,7 @@ impl Bound {
             .map_err(|error| SidecarError::Client(error.to_string()))?;
         let controller = controller::Controller::new(&options.controllers, token, &options.tls)?;
         let upstream = options.upstream.map(|command| {
-            upstream::Upstream::new(&command, options.upstream_flags)
+            upstream::Upstream::new(options.upstream_runner, &command, options.upstream_flags)
                 .map_err(|error| SidecarError::Client(error.to_string()))
         });
         let (lanes, queues) = lanes::Lanes::new();

@@ -41,8 +41,12 @@ pub(super) struct Upstream {
 
 impl Upstream {
     /// `command` is a program and its arguments, divided by spaces; searchd's flags follow.
-    pub(super) fn new(command: &str, flags: Vec<String>) -> Result<Self, reqwest::Error> {
-        let mut words = command.split_whitespace().map(str::to_owned);
+    pub(super) fn new(
+        runner: Vec<String>,
+        command: &str,
+        flags: Vec<String>,
+    ) -> Result<Self, reqwest::Error> {
+        let mut words = runner.into_iter().chain(command.split_whitespace().map(str::to_owned));
         let program = words.next().unwrap_or_default();
         let arguments = words.chain(flags).collect();
         let client = Client::builder().no_proxy().timeout(ANSWER_TIME_MAX).build()?;

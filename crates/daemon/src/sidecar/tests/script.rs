@@ -29,6 +29,9 @@ pub(super) fn word(log_id: &str, epoch: u64) -> Word {
     Word { log_id: log_id.to_owned(), epoch: Epoch(epoch), lead: LEAD.to_owned(), last: LogIndex(1) }
 }
 
+/// The status of an answer that does not come: the connection is closed instead.
+pub(super) const CUT_OFF: u16 = 0;
+
 type Answerer = Box<dyn FnMut(&str, &str) -> (u16, Value) + Send>;
 
 /// One scripted server: what it was asked, and how it answers (path, body) → (status, JSON).
@@ -44,6 +47,10 @@ async fn answer(State(server): State<Server>, uri: Uri, body: Bytes) -> Response
     let body = String::from_utf8_lossy(&body).into_owned();
     server.asked.lock().expect("unpoisoned").push(body.clone());
     let (status, answer) = (server.answerer.lock().expect("unpoisoned"))(uri.path(), &body);
+    if status == CUT_OFF {
+        // The connection goes with its task; no message, since nothing is wrong.
+        std::panic::resume_unwind(Box::new(()));
+    }
     let mut response = (StatusCode::from_u16(status).expect("a status"), Json(&answer)).into_response();
     if let Some(leader) = answer["leader"].as_str() {
         response.headers_mut().insert(LEADER_HEADER, leader.parse().expect("a header"));
@@ -161,6 +168,8 @@ impl Stage {
             mysql: None,
             upstream,
             upstream_flags: Vec::new(),
+            upstream_runner: Vec::new(),
+            announced: None,
             galera_listen: None,
             searchd_token: None,
             exit_with_parent: false,

@@ -1,4 +1,4 @@
-use super::script::{Server, Stage, cluster, error, hand_over, ok, rows, until};
+use super::script::{CUT_OFF, Server, Stage, cluster, error, hand_over, ok, rows, until};
 use crate::sidecar::Sidecar;
 use crate::sidecar::upstream::Upstream;
 use manticore::Reply;
@@ -47,6 +47,28 @@ async fn a_statement_of_the_routing_gap_is_held_until_the_route_is_back() {
     let read =
         hand_over(address, "SELECT COUNT(*) FROM t", "unknown local table(s) 't' in search request").await;
     assert!(matches!(read.reply(), Ok(Reply::Done { .. })));
+}
+
+/// As real nodes do it while a routing table is made anew. A read can be run once more, a write may be applied.
+#[tokio::test]
+async fn a_held_read_outlives_a_connection_that_breaks_and_a_write_does_not() {
+    let tries = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&tries);
+    let node = Server::start(move |_, _| match counted.fetch_add(1, Ordering::SeqCst) {
+        0 | 1 => (CUT_OFF, json!(null)),
+        _ => ok(),
+    })
+    .await;
+    let mut stage = Stage::new(&node, None).await;
+    stage.knows(&["t"], 60);
+    let (address, _trigger) = stage.run();
+    let gap = "unknown local table(s) 't' in search request";
+    let read = hand_over(address, "SELECT COUNT(*) FROM t", gap).await;
+    assert!(matches!(read.reply(), Ok(Reply::Done { .. })), "{read:?}");
+    assert_eq!(tries.swap(0, Ordering::SeqCst), 3);
+    let message = text(&hand_over(address, INSERT, ABSENT).await);
+    assert!(message.contains("look before repeating it"), "{message}");
+    assert_eq!(tries.load(Ordering::SeqCst), 1, "it was repeated");
 }
 
 #[tokio::test]
