@@ -148,3 +148,6 @@ async fn converse<S: AsyncRead + AsyncWrite + Send + Unpin + 'static>(
         tracing::debug!(%error, "a connection ended early");
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -26,7 +26,7 @@ pub enum RenderError {
     )]
     BadKind { table: String, column: String, kind: String },
     #[error(
-        "a column of '{table}' has a name that is empty, too long, or has backticks or control characters: nothing was sent"
+        "a column of '{table}' has a name that is empty, too long, or has dots, backticks or control characters: nothing was sent"
     )]
     BadColumn { table: String },
     #[error("option '{key}' of '{table}' is not a word or belongs to routing tables: nothing was sent")]
@@ -344,6 +344,7 @@ evs.install_timeout=PT2S;evs.keepalive_period=PT0.3S;evs.inactive_check_period=P
             Action::Optimize { table: "system.t_s0; DROP TABLE t".into() },
             with(|schema| schema.columns[0].name = "a\0b".into()),
             with(|schema| schema.columns[0].name = "a`b".into()),
+            with(|schema| schema.columns[0].name = "system.t_s0".into()),
             with(|schema| schema.columns[0].name = "x".repeat(256)),
             with(|schema| schema.columns[0].kind = "text) type='pq".into()),
             with(|schema| schema.options.push(("agent".into(), "n:1:x".into()))),

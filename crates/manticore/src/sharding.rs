@@ -38,7 +38,7 @@ pub enum Refusal {
     Option(String),
     #[error("{0}")]
     Name(String),
-    #[error("a column's name is empty, longer than 255 bytes, or has backticks or control characters")]
+    #[error("a column's name is empty, longer than 255 bytes, or has dots, backticks or control characters")]
     ColumnName,
     #[error("P01: syntax error near '{near}'")]
     Syntax { near: String },

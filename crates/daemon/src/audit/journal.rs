@@ -9,7 +9,7 @@ use crate::files;
 use model::AuditMark;
 use serde_json::json;
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Seek, SeekFrom, Write};
+use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
@@ -190,16 +190,18 @@ impl Journal {
         let Some((_, last)) = files.last() else { return Ok(()) };
         self.first = files[0].0;
         let mut file = OpenOptions::new().read(true).append(true).open(last)?;
-        let text = io::read_to_string(&mut file)?;
-        let whole = text.rfind('\n').map_or(0, |end| end + 1);
-        let cut = text.len() - whole;
+        let mut bytes = Vec::new();
+        file.read_to_end(&mut bytes)?;
+        let whole = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
+        let cut = bytes.len() - whole;
+        let text = String::from_utf8_lossy(&bytes[..whole]);
         if cut > 0 {
             file.set_len(whole as u64)?;
             file.sync_all()?;
         }
         file.seek(SeekFrom::End(0))?;
         let (mut head, mut day, mut bad) = (None, unix / DAY_SECONDS, None);
-        for (number, one) in text[..whole].lines().enumerate() {
+        for (number, one) in text.lines().enumerate() {
             match line::read(one) {
                 Ok(link) => {
                     if number == 0 {
@@ -235,7 +237,7 @@ impl Journal {
         // The last one is never taken: it has the end of the chain.
         for pair in files.windows(2) {
             let [(first, path), (next, _)] = pair else { break };
-            let text = fs::read_to_string(path)?;
+            let text = text_of(path)?;
             let Some(last) = text.lines().rev().find_map(|one| line::read(one).ok()) else { break };
             if last.unix >= oldest_kept {
                 break;
@@ -251,12 +253,17 @@ impl Journal {
     }
 }
 
+/// What stands in a file. Bytes that are no text were not written by us; they make their line a bad one, and no more.
+pub(super) fn text_of(path: &Path) -> io::Result<String> {
+    Ok(String::from_utf8_lossy(&fs::read(path)?).into_owned())
+}
+
 /// The end of the chain before the last file, which is empty.
 fn end_before(files: &[(u64, PathBuf)]) -> io::Result<Head> {
     let Some((_, path)) = files.len().checked_sub(2).and_then(|at| files.get(at)) else {
         return Ok(Head { seq: 0, hash: NO_HASH.to_owned() });
     };
-    let text = fs::read_to_string(path)?;
+    let text = text_of(path)?;
     let link = text.lines().rev().find_map(|one| line::read(one).ok());
     link.map(|link| Head { seq: link.seq, hash: link.hash })
         .ok_or_else(|| io::Error::other(format!("{} has no line that can be read", path.display())))

@@ -130,4 +130,6 @@ impl Audit {
 }
 
 #[cfg(test)]
+mod hostile;
+#[cfg(test)]
 mod tests;

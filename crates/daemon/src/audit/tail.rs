@@ -1,6 +1,6 @@
 //! The last lines of an audit log, as they stand there.
 
-use super::journal::files;
+use super::journal::{files, text_of};
 use serde_json::Value;
 use std::io;
 use std::path::Path;
@@ -19,7 +19,7 @@ pub fn tail(directory: &Path, count: usize, before: Option<u64>) -> io::Result<V
         if before.is_some_and(|before| first >= before) {
             continue;
         }
-        let text = std::fs::read_to_string(path)?;
+        let text = text_of(&path)?;
         for line in text.lines().rev() {
             let line = serde_json::from_str(line).unwrap_or_else(|_| Value::String(line.to_owned()));
             let seq = line.get("seq").and_then(Value::as_u64);

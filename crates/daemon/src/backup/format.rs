@@ -208,4 +208,30 @@ mod tests {
         assert!(tally.add(7, "").is_err());
         assert!(tally.add(5, "").is_err());
     }
+
+    proptest::proptest! {
+        /// Whatever is found in the place of a backup is refused, or is what was written.
+        #[test]
+        fn hostile_objects_are_refused(
+            bytes in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..200),
+            line in ".{0,80}",
+            count in 0..4_usize,
+        ) {
+            proptest::prop_assert!(Sealed::<Part>::read(&bytes).is_err());
+            proptest::prop_assert!(Sealed::<Part>::read(line.as_bytes()).is_err());
+            let columns: Vec<(String, String)> =
+                ["id", "title", "v"].iter().take(count).map(|name| ((*name).to_owned(), "text".to_owned())).collect();
+            let _document = read_line(&columns, &line);
+            // With its right checksum, too: it came from whoever made the backup.
+            let part = Part {
+                name: "p".into(),
+                rows: 1,
+                first_id: 1,
+                last_id: 1,
+                bytes: bytes.len() as u64,
+                sha256: sha256(&bytes),
+            };
+            let _lines = open_part(&part, &bytes);
+        }
+    }
 }

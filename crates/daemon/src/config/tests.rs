@@ -137,3 +137,46 @@ fn a_new_reading_leaves_what_only_a_start_takes_up() {
     assert_eq!((kept.len(), back.settings.silent_node_seconds), (1, 5));
     assert!(!back.settings.queue_interval_is_chosen);
 }
+
+proptest::proptest! {
+    /// Whatever stands in the file: every mistake has its line, and nothing falls over.
+    #[test]
+    fn hostile_files_are_read_or_refused_with_a_place(
+        lines in proptest::collection::vec(
+            proptest::prop_oneof![
+                proptest::strategy::Strategy::prop_map("[a-z_]{1,20} ?= ?.{0,20}", |line| line),
+                proptest::strategy::Strategy::prop_map(
+                    (proptest::sample::select(vec!["silent_node_seconds", "auto_recovery_enabled", "environment"]), ".{0,30}"),
+                    |(key, value)| format!("{key} = {value}"),
+                ),
+                ".{0,60}",
+            ],
+            0..12,
+        )
+    ) {
+        let text = lines.join("\n");
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("x.toml");
+        std::fs::write(&path, &text).expect("written");
+        let sources = ConfigSources { file: Some(path), ..ConfigSources::default() };
+        match load(&sources) {
+            Ok(loaded) => {
+                // What is taken is in range: it can be shown and set again.
+                for key in KEYS {
+                    let shown = match key.show(&loaded.settings) {
+                        Value::String(text) => Written::Text(text),
+                        other => Written::from_text(&other.to_string()),
+                    };
+                    proptest::prop_assert!(key.set(&mut loaded.settings.clone(), &shown).is_ok(), "{}", key.name);
+                }
+            }
+            Err(errors) => {
+                proptest::prop_assert!(!errors.0.is_empty());
+                for error in errors.0 {
+                    let said = error.to_string();
+                    proptest::prop_assert!(said.contains("x.toml:"), "{}", said);
+                }
+            }
+        }
+    }
+}
