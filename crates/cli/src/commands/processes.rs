@@ -26,6 +26,7 @@ pub async fn serve(
     file: Option<PathBuf>,
     client_tls: ClientTls,
 ) -> Result<(), CommandError> {
+    without_core_dumps();
     let sources = config::sources(file, args.settings);
     let config = config::read(&sources)?;
     // Not by clap, whose error would repeat what may hold a password.
@@ -65,6 +66,7 @@ pub async fn sidecar(
     token_file: Option<PathBuf>,
     tls: ClientTls,
 ) -> Result<(), CommandError> {
+    without_core_dumps();
     let options = SidecarOptions {
         listen: args.listen,
         bind: args.bind,
@@ -94,6 +96,14 @@ fn tied_to_this() -> Result<Vec<String>, CommandError> {
     })?;
     let tie = format!("--die-with-parent={}", std::process::id());
     Ok(vec![own.display().to_string(), tie, "become".to_owned()])
+}
+
+/// A dump of this process would hold tokens and keys.
+fn without_core_dumps() {
+    let none = rustix::process::Rlimit { current: Some(0), maximum: Some(0) };
+    if let Err(error) = rustix::process::setrlimit(rustix::process::Resource::Core, none) {
+        tracing::warn!(%error, "core dumps stay allowed: one would hold secrets");
+    }
 }
 
 /// The signal to end, as the crates below want it.

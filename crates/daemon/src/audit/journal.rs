@@ -164,8 +164,14 @@ impl Journal {
             Some(current) => current,
             None => self.begin_file(unix)?,
         };
-        current.file.write_all(text.as_bytes())?;
-        current.file.sync_data()?;
+        let written = current.file.write_all(text.as_bytes()).and_then(|()| current.file.sync_data());
+        if let Err(error) = written {
+            // What is there of it was not done: on a full disk half a line would stand there until the next one.
+            if let Err(error) = current.file.set_len(current.bytes) {
+                tracing::warn!(%error, "an unfinished line stays at the end of the audit log");
+            }
+            return Err(error);
+        }
         current.bytes += text.len() as u64;
         self.current = Some(current);
         (self.head, self.missed) = (head, 0);
