@@ -24,9 +24,14 @@ const USER_REPLY_BYTES_MAX: usize = 128 << 20;
 const IDLE_CONNECTIONS_PER_NODE: usize = 8;
 
 /// An HTTP client for nodes. Cheap to clone; clones share connections.
+///
+/// searchd closes a connection after every error reply without saying so, and whoever sends on it at that moment does not
+/// know what became of it. So only looks are said on connections that are kept, and again when one breaks; what changes
+/// something, and what a user said, gets a connection of its own.
 #[derive(Clone)]
 pub struct Client {
-    http: reqwest::Client,
+    kept: reqwest::Client,
+    fresh: reqwest::Client,
     token: Option<String>,
 }
 
@@ -40,15 +45,17 @@ impl Client {
     /// `user_agent` is [`crate::USER_AGENT`] for sidecars and controllers, so that failures come back to them and
     /// are not handed to a sidecar. `token` is sent as bearer token when given.
     pub fn new(user_agent: &str, token: Option<String>) -> Result<Self, CallError> {
-        let http = reqwest::Client::builder()
-            .user_agent(user_agent)
-            .pool_max_idle_per_host(IDLE_CONNECTIONS_PER_NODE)
-            .redirect(reqwest::redirect::Policy::none())
-            .no_proxy()
-            .tcp_nodelay(true)
-            .build()
-            .map_err(|error| CallError::NotSent(format!("the HTTP client cannot be set up: {error}")))?;
-        Ok(Self { http, token })
+        let keeping = |idle: usize| {
+            reqwest::Client::builder()
+                .user_agent(user_agent)
+                .pool_max_idle_per_host(idle)
+                .redirect(reqwest::redirect::Policy::none())
+                .no_proxy()
+                .tcp_nodelay(true)
+                .build()
+                .map_err(|error| CallError::NotSent(format!("the HTTP client cannot be set up: {error}")))
+        };
+        Ok(Self { kept: keeping(IDLE_CONNECTIONS_PER_NODE)?, fresh: keeping(0)?, token })
     }
 
     /// Sends one statement of ours, after a last look at its text.
@@ -60,7 +67,11 @@ impl Client {
     ) -> Result<Reply, CallError> {
         let text = statement.to_string();
         closed_set::check(&text).map_err(|error| CallError::NotSent(error.to_string()))?;
-        let (status, body) = self.post(node, text, None, OWN_REPLY_BYTES_MAX, timeout).await?;
+        let (status, body) = if statement.only_looks() {
+            self.look(node, &text, timeout).await?
+        } else {
+            self.post(&self.fresh, node, text, None, OWN_REPLY_BYTES_MAX, timeout).await?
+        };
         reply::read(status, &body).map_err(|error| bad_reply(node, error.to_string()))
     }
 
@@ -72,7 +83,8 @@ impl Client {
         user: Option<&str>,
         timeout: Duration,
     ) -> Result<(u16, Value), CallError> {
-        let (status, body) = self.post(node, sql.to_owned(), user, USER_REPLY_BYTES_MAX, timeout).await?;
+        let (fresh, sql) = (&self.fresh, sql.to_owned());
+        let (status, body) = self.post(fresh, node, sql, user, USER_REPLY_BYTES_MAX, timeout).await?;
         let value =
             serde_json::from_slice(&body).map_err(|error| bad_reply(node, format!("no JSON: {error}")))?;
         Ok((status, value))
@@ -241,7 +253,7 @@ impl Client {
     ) -> Result<Documents, CallError> {
         let text = Statement::Page { table: table.clone(), behind, limit }.to_string();
         closed_set::check(&text).map_err(|error| CallError::NotSent(error.to_string()))?;
-        let (status, body) = self.post(node, text, None, OWN_REPLY_BYTES_MAX, timeout).await?;
+        let (status, body) = self.look(node, &text, timeout).await?;
         let read = documents::read(status, &body).map_err(|error| bad_reply(node, error.to_string()))?;
         read.map_err(|message| bad_reply(node, message))
     }
@@ -254,8 +266,18 @@ impl Client {
         }
     }
 
+    /// What changes nothing, on a kept connection; on a new one when that breaks.
+    async fn look(&self, node: &NodeId, text: &str, timeout: Duration) -> Result<(u16, Vec<u8>), CallError> {
+        let say = |by| self.post(by, node, text.to_owned(), None, OWN_REPLY_BYTES_MAX, timeout);
+        match say(&self.kept).await {
+            Err(CallError::Broken { .. }) => say(&self.fresh).await,
+            said => said,
+        }
+    }
+
     async fn post(
         &self,
+        by: &reqwest::Client,
         node: &NodeId,
         sql: String,
         user: Option<&str>,
@@ -263,7 +285,7 @@ impl Client {
         timeout: Duration,
     ) -> Result<(u16, Vec<u8>), CallError> {
         let url = format!("http://{node}/sql?mode=raw");
-        let mut request = self.http.post(url).timeout(timeout).body(sql);
+        let mut request = by.post(url).timeout(timeout).body(sql);
         if let Some(token) = &self.token {
             request = request.bearer_auth(token);
         }

@@ -61,6 +61,51 @@ async fn a_statement_goes_out_as_it_is_and_its_answer_is_read() {
     assert!(!format!("{:?}", client()).contains("secret"));
 }
 
+/// As searchd 29.0.2: after an error reply it reads nothing more on that connection and closes it, without having said so.
+async fn closes_after_errors() -> (NodeId, Arc<Mutex<usize>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let node = NodeId::new(listener.local_addr().expect("bound").to_string()).expect("valid");
+    let connections = Arc::new(Mutex::new(0));
+    let counted = connections.clone();
+    tokio::spawn(async move {
+        loop {
+            let (mut stream, _) = listener.accept().await.expect("accepts");
+            *counted.lock().expect("whole") += 1;
+            tokio::spawn(async move {
+                let mut buffer = vec![0; 64 * 1024];
+                let error = http("500 Internal Server Error", r#"{"error":"table 't' absent"}"#);
+                if stream.read(&mut buffer).await.is_ok_and(|length| length > 0)
+                    && stream.write_all(&error).await.is_ok()
+                {
+                    // Until the next request is there: it is cut off.
+                    let _cut_off = stream.read(&mut buffer).await;
+                }
+            });
+        }
+    });
+    (node, connections)
+}
+
+#[tokio::test]
+async fn after_an_error_nothing_is_said_on_the_same_connection() {
+    let (node, connections) = closes_after_errors().await;
+    let client = client();
+    let drop = Statement::ExitCluster { group: GroupId::new("g0").expect("valid") };
+    for _ in 0..3 {
+        let (status, _) =
+            client.pass(&node, "INSERT INTO t (id) VALUES (1)", None, LATE).await.expect("answered");
+        assert_eq!(status, 500);
+        let answer = client.execute(&node, &drop, LATE).await;
+        assert_eq!(answer, Ok(Reply::Error { message: "table 't' absent".into() }));
+    }
+    assert_eq!(*connections.lock().expect("whole"), 6);
+    // A look may meet a connection that closes, and is said again.
+    for _ in 0..3 {
+        let answer = client.execute(&node, &Statement::ShowTables, LATE).await;
+        assert_eq!(answer, Ok(Reply::Error { message: "table 't' absent".into() }));
+    }
+}
+
 #[tokio::test]
 async fn an_error_of_the_node_is_an_answer() {
     let (node, _) =

@@ -172,7 +172,7 @@ pub(super) async fn answer(sidecar: &Sidecar, failed: Failed<'_>) -> Option<Resp
                 return given_up(last, partly);
             }
             Err(error) if only_reads(&text) => {
-                // searchd closes connections while a routing table is made anew.
+                // Whatever became of it, it changed nothing.
                 tracing::warn!(%error, "a held read is run once more");
                 next = Next::Run;
                 pause(&mut routes, deadline).await;

@@ -49,7 +49,7 @@ async fn a_statement_of_the_routing_gap_is_held_until_the_route_is_back() {
     assert!(matches!(read.reply(), Ok(Reply::Done { .. })));
 }
 
-/// As real nodes do it while a routing table is made anew. A read can be run once more, a write may be applied.
+/// A read can be run once more, a write may be applied.
 #[tokio::test]
 async fn a_held_read_outlives_a_connection_that_breaks_and_a_write_does_not() {
     let tries = Arc::new(AtomicUsize::new(0));
