@@ -21,13 +21,13 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 type Rows = Vec<Vec<Option<String>>>;
 
 const COLUMNS: &str = "title text, tag string, small int, large bigint, price float, ok bool, \
-                       at timestamp, props json, few multi, many multi64";
+                       made timestamp, props json, few multi, many multi64";
 
 /// Documents of every type, with the values that are easily bent.
 async fn fill_typed(node: &Endpoint, documents: u32) {
     let create = format!("CREATE TABLE c:typed ({COLUMNS}) shards='3' rf='2' timeout='120'");
     sql(node, &create).await.expect("created");
-    let insert = "INSERT INTO typed (id,title,tag,small,large,price,ok,at,props,few,many) VALUES";
+    let insert = "INSERT INTO typed (id,title,tag,small,large,price,ok,made,props,few,many) VALUES";
     for row in [
         "(1,'','',0,0,0,0,0,'{}',(),())",
         "(2,'it\\'s \\\\ a\\nline\\tand \"more\"','ünïcödé 日本語',4294967295,-9223372036854775808,0.1,1,1700000000,\

@@ -292,6 +292,13 @@ pub fn searchd() -> Option<String> {
     std::env::var("SHARDWRIGHT_SEARCHD").ok().filter(|path| !path.is_empty())
 }
 
+/// Says loudly that a test has no real nodes although they were asked for, and why.
+pub fn embedded_all_the_same(why: &str) {
+    if let Some(path) = searchd() {
+        eprintln!("NOT ON REAL NODES: SHARDWRIGHT_SEARCHD={path}: {why}");
+    }
+}
+
 /// Whether a test does not run because the nodes would be real ones; says loudly why.
 pub fn skipped_on_searchd(why: &str) -> bool {
     if let Some(path) = searchd() {

@@ -48,6 +48,9 @@ impl Trio {
 
     /// The same, each process on a host of its own when there is a network.
     pub async fn start_on(dir: &Path, etcd: &Etcd, net: Option<Net>) -> Self {
+        common::embedded_all_the_same(
+            "several controllers and hosts of their own are tried on embedded nodes",
+        );
         std::fs::create_dir_all(dir.join("logs")).expect("a directory");
         let client = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(1)).build();
         // Not from those that systems give to outgoing connections: a controller must find its own free again.
