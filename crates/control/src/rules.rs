@@ -255,21 +255,33 @@ fn routers(case: &Case<'_>, names: impl Fn(&Routes) -> Option<String>) -> Gate {
 /// meanwhile, and no member knows it any more. It finds nobody and nobody finds it, so it can neither come back nor EXIT; what
 /// is done to its cluster reaches nobody else.
 pub fn is_adrift(state: &State, observed: &Observed, node: &NodeId, group: &GroupId) -> bool {
+    let ended = observed.cluster(node, group).is_some_and(|own| own.is_synced() && own.size <= 1);
+    let member = state.groups.get(group).is_some_and(|known| known.members.contains_key(node));
+    !member
+        && (ended || is_without_quorum(observed, node, group))
+        && finds_nobody(state, observed, node, group)
+}
+
+/// The same of a node that is a member by the log, and will not come back by itself.
+pub fn is_member_adrift(state: &State, observed: &Observed, node: &NodeId, group: &GroupId) -> bool {
+    is_without_quorum(observed, node, group) && finds_nobody(state, observed, node, group)
+}
+
+fn is_without_quorum(observed: &Observed, node: &NodeId, group: &GroupId) -> bool {
+    let own = observed.cluster(node, group);
+    own.is_some_and(|own| own.status == ClusterState::NonPrimary && own.is_whole_survivor())
+}
+
+fn finds_nobody(state: &State, observed: &Observed, node: &NodeId, group: &GroupId) -> bool {
     let (Some(known), Some(own)) = (state.groups.get(group), observed.cluster(node, group)) else {
         return false;
     };
-    if !known.is_clustered() || known.members.contains_key(node) {
-        return false;
-    }
-    let cut_off = own.status == ClusterState::NonPrimary && own.is_whole_survivor();
-    let ended = own.is_synced() && own.size <= 1;
     let shown = |other: &NodeId| observed.cluster(other, group);
-    let goes_on = known
-        .serving()
-        .any(|other| state.is_live(other) && shown(other).is_some_and(ClusterStatus::is_synced));
+    let whole = |other: &NodeId| state.is_live(other) && shown(other).is_some_and(ClusterStatus::is_synced);
+    let goes_on = known.serving().any(|other| other != node && whole(other));
     let mut partners = own.nodes_set.union(&own.nodes_view).filter(|other| *other != node);
     let mut others = observed.nodes.iter().filter(|(other, _)| *other != node);
-    (cut_off || ended)
+    known.is_clustered()
         && goes_on
         && partners.all(|other| !known.members.contains_key(other) && shown(other).is_none())
         && others.all(|(_, view)| view.cluster(group).is_none_or(|theirs| !theirs.nodes_view.contains(node)))
@@ -344,6 +356,7 @@ pub fn survivor(state: &State, observed: &Observed, group: &GroupId, since: Mill
     let Some(known) = state.groups.get(group) else {
         return Err(Gate::Refuse(format!("unknown group {group}")));
     };
+    told_before(state, observed, known, group, since)?;
     let mut best: Option<(i64, NodeId)> = None;
     let mut view = BTreeSet::new();
     for node in known.serving() {
@@ -456,6 +469,30 @@ pub fn user_survivor(
             fit.len(),
             members.len()
         ))),
+    }
+}
+
+/// Rule 5: who was told before may have gone on alone. Until that is seen another one would be a second half of the group,
+/// with writes of its own.
+fn told_before(
+    state: &State,
+    observed: &Observed,
+    known: &Group,
+    group: &GroupId,
+    since: Millis,
+) -> Result<(), Gate> {
+    let Some(told) = &known.told else { return Ok(()) };
+    if !state.is_live(told) {
+        return Err(Gate::Wait(format!(
+            "{told} was told to go on with {group}, and nobody has seen what came of it: bring it back, or give it up by REMOVE NODE"
+        )));
+    }
+    match observed.view(told).map(|view| view.cluster_since(group, since)) {
+        Some(Some(Some(cluster))) if cluster.status == ClusterState::Primary => {
+            Err(Gate::Wait(format!("{group} is primary on {told}")))
+        }
+        Some(Some(_)) => Ok(()),
+        _ => Err(Gate::Look(vec![told.clone()])),
     }
 }
 

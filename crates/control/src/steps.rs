@@ -93,8 +93,8 @@ impl Controller {
         known.is_some_and(|known| node.is_some_and(|node| known.members.contains_key(node)))
     }
 
-    /// A copy on its way back whose replication stopped for good will not come: while another one is whole it is made
-    /// anew instead.
+    /// A copy on its way back whose replication stopped for good, or that finds none of those who went on, will not come:
+    /// while another one is whole it is made anew instead.
     fn give_up_closed(
         &mut self,
         operation: &Operation,
@@ -103,13 +103,19 @@ impl Controller {
         group: &model::GroupId,
         node: &NodeId,
     ) {
-        if !self.is_closed_on(group, node) || self.whole_copies_besides(group, node) == 0 {
+        let adrift = rules::is_member_adrift(&self.state, &self.observed, node, group);
+        if !(adrift || self.is_closed_on(group, node)) || self.whole_copies_besides(group, node) == 0 {
             return;
         }
         let tables = self.state.groups.get(group).map(crate::state::Group::tables).unwrap_or_default();
         let (left, of) = (node.clone(), Some(group.clone()));
         self.record(Record::LeftBehind { node: left, group: of, tables, routes: Vec::new() });
-        self.give_up(operation, id, step, "its replication has stopped: the copy is made anew");
+        self.give_up(
+            operation,
+            id,
+            step,
+            "its replication has stopped, or finds nobody: the copy is made anew",
+        );
     }
 
     /// Serving members besides `node` that their node shows as synced (or that need no cluster).

@@ -64,7 +64,10 @@ impl Controller {
             }
             return;
         };
-        if !synced {
+        // Two halves of a group that both went on are both synced, and can even hold the same for a while.
+        let apart = known.is_clustered()
+            && self.observed.cluster(&donor, group).is_some_and(|theirs| !theirs.nodes_view.contains(node));
+        if !synced || apart {
             return;
         }
         let now = self.now;

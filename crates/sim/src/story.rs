@@ -38,7 +38,8 @@ pub fn records(world: &mut World, at: usize, records: &[Record]) {
 pub fn state(world: &mut World) {
     for at in 0..world.machines.len() {
         let (node, clusters) = (world.machines[at].node.clone(), crate::invariants::clusters(world, at));
-        world.story.add(world.now, || format!("{node} shows {clusters:?}"));
+        let threads = world.peek(at, "SHOW THREADS");
+        world.story.add(world.now, || format!("{node} shows {clusters:?}, and runs {threads:?}"));
     }
     let Some(leader) = world.leader() else { return };
     let state = serde_json::to_string(leader.controller.state()).unwrap_or_default();

@@ -142,6 +142,9 @@ impl State {
                 };
                 step.attempts = *attempt;
                 step.node = Some(node.clone());
+                if let Work::Regain { group } = step.work.clone() {
+                    self.tell(&group, Some(node));
+                }
             }
             Record::StepDone { operation, step, contents } => {
                 self.finish_step(*operation, *step, contents)?;
@@ -151,6 +154,10 @@ impl State {
                 step.error = Some(error.clone());
                 if *last {
                     step.status = StepStatus::Failed;
+                }
+                // The node was seen, and had not done it.
+                if let Work::Regain { group } = step.work.clone() {
+                    self.tell(&group, None);
                 }
             }
             Record::StepSkipped { operation, step, why } => {
@@ -292,6 +299,7 @@ impl State {
         };
         *known = member;
         if let Some(known) = self.groups.get_mut(group) {
+            known.told.take_if(|told| member == Member::Serving && told == node);
             match member {
                 Member::Serving => known.newest.insert(node.clone()),
                 // The others go on without it.
@@ -301,8 +309,16 @@ impl State {
         Ok(())
     }
 
+    /// Who was told to go on with the group alone.
+    fn tell(&mut self, group: &GroupId, node: Option<&NodeId>) {
+        if let Some(known) = self.groups.get_mut(group) {
+            known.told = node.cloned();
+        }
+    }
+
     /// The group has a quorum without those that were lost: what they hold falls behind.
     fn regained(&mut self, group: &GroupId) {
+        self.tell(group, None);
         if let Some(known) = self.groups.get_mut(group) {
             known.newest = known.serving().cloned().collect();
             known.halt = None;
@@ -333,6 +349,7 @@ impl State {
         let Some(known) = self.groups.get_mut(group) else { return };
         known.history = None;
         known.halt = None;
+        known.told = None;
         known.newest = [from.clone()].into();
         let tables = known.tables();
         let others: Vec<NodeId> = known.members.keys().filter(|node| *node != from).cloned().collect();
@@ -495,6 +512,8 @@ impl State {
                 {
                     known.members.remove(node);
                     known.newest.remove(node);
+                    // Given up, whatever it did.
+                    known.told.take_if(|told| told == node);
                 }
             }
             None if !tables.is_empty() => {

@@ -117,6 +117,9 @@ pub struct Group {
     /// Why no routing table is to name it.
     #[serde(default)]
     pub halt: Option<Halt>,
+    /// Who was told to go on without the others, until it is seen what came of it (rule 5): nobody else is told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub told: Option<NodeId>,
 }
 
 /// What stopped a whole group, as seen on every member that answers.
@@ -225,6 +228,7 @@ impl Group {
             newest: BTreeSet::new(),
             pinned: false,
             halt: None,
+            told: None,
         }
     }
 

@@ -356,7 +356,7 @@ impl Cluster {
     /// Repeats what is unanswered, and starts anew without those who stay silent.
     pub(super) fn drive_round(&mut self, host: &mut dyn Host) {
         let now = host.now();
-        let Some(mine) = &mut self.round else { return };
+        let Some(mine) = &mut self.round else { return self.end_bootstrap(host) };
         if mine.deadline <= now {
             self.start_again(host);
             return;
@@ -384,6 +384,15 @@ impl Cluster {
                     host.send(&member.node, M::Install { round: round.clone(), base, view, nodes_set });
                 }
             }
+        }
+    }
+
+    /// Its round gave way to another member's: whoever asked for it is told what came of it.
+    fn end_bootstrap(&mut self, host: &mut dyn Host) {
+        match self.bootstrap {
+            Some(ticket) if self.primary => self.bootstrap_done(host, ticket),
+            Some(ticket) => self.bootstrap_failed(host, ticket),
+            None => {}
         }
     }
 

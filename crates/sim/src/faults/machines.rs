@@ -21,6 +21,10 @@ pub fn strike(world: &mut World, fault: Fault) -> bool {
             later(world, 15_000, Turn::Calm);
         }
         Fault::FullDisk => {
+            // With two of them full an operator has to choose between copies.
+            if world.machines.iter().any(|machine| machine.disk_full.load(Ordering::Relaxed)) {
+                return false;
+            }
             let Some(at) = victim(world) else { return false };
             world.machines[at].disturbed = world.now;
             fill_disk(world, at, true);
