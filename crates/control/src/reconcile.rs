@@ -273,11 +273,15 @@ impl Controller {
     fn retire_closed(&mut self) {
         let mut closed = Vec::new();
         // One without shards is being filled or dissolved.
-        let at_rest = |(id, group): &(&GroupId, &crate::state::Group)| {
-            self.state.group_operation(id).is_none() && self.is_at_rest(id, group)
+        let at_rest = |(id, group): &(&GroupId, &crate::state::Group)| self.is_at_rest(id, group);
+        // A move can wait for a copy that does not come any more; that it goes on without one is its own matter.
+        let spared = |id: &GroupId, node: &NodeId| match self.state.group_operation(id).map(|it| &it.kind) {
+            None | Some(Kind::Shed { .. }) => false,
+            Some(Kind::Move { to, .. }) => to == node,
+            Some(_) => true,
         };
         for (id, group) in self.state.groups.iter().filter(at_rest) {
-            for node in group.serving().filter(|node| self.state.is_live(node)) {
+            for node in group.serving().filter(|node| self.state.is_live(node) && !spared(id, node)) {
                 let another = group
                     .serving()
                     .filter(|other| *other != node)

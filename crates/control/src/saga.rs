@@ -345,12 +345,14 @@ impl Controller {
     pub(crate) fn give_up(&mut self, operation: &Operation, id: StepId, step: &Step, error: &str) {
         let key = (operation.id, id);
         self.flights.end_step(key);
-        if step.status == StepStatus::Pending {
-            // Nothing was sent, so nothing there is ours to undo: what stands in the way belongs to somebody.
-            self.step_skipped(key, error);
-        } else {
+        // A move whose verification is over, in whatever way, cannot be taken back any more.
+        let decides = operation.unwinds() && matches!(step.work, Work::Verify { .. });
+        if step.status != StepStatus::Pending {
             let error = error.to_owned();
             self.record(Record::StepFailed { operation: key.0, step: key.1, error, last: true });
+        } else if !decides {
+            // Nothing was sent, so nothing there is ours to undo: what stands in the way belongs to somebody.
+            self.step_skipped(key, error);
         }
         let node = step.node.as_ref().map_or(String::new(), |node| format!(" on node {node}"));
         let error = format!("step {}{node} failed: {error}", step.work.class());

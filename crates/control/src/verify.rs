@@ -54,8 +54,12 @@ impl Controller {
             .is_some_and(|operation| matches!(operation.kind, crate::operation::Kind::Remake { .. }));
         let synced = self.is_whole_on(group, node)
             || remade && self.observed.cluster(node, group).is_some_and(model::ClusterStatus::is_synced);
-        let donor = known.serving().find(|other| *other != node && self.state.is_live(other)).cloned();
         let clustered = known.is_clustered() || self.observed.cluster(node, group).is_some();
+        // One whose replication has stopped falls behind: nobody is compared with it while there is another.
+        let live = |other: &&NodeId| *other != node && self.state.is_live(other);
+        let stopped = |other: &&NodeId| self.is_closed_on(group, other);
+        let donor = known.serving().filter(live).find(|other| !stopped(other));
+        let donor = donor.or_else(|| known.serving().find(live)).cloned();
         let Some(donor) = donor else {
             // The only copy there is came back, perhaps with the cluster of a move that its node did not live to see.
             let only = !known.is_clustered() && self.is_return(key);

@@ -82,6 +82,31 @@ fn a_view_that_half_of_its_members_have_comes_to_an_end() {
     assert_eq!(violations(Scenario::Machines, 15..=15), Vec::<String>::new());
 }
 
+/// Its node was told to go on with a group alone and was cut off before anybody saw it: the other member was told, too.
+#[test]
+fn only_one_is_told_to_go_on_alone() {
+    assert_eq!(violations(Scenario::All, 987..=987), Vec::<String>::new());
+}
+
+/// By the log a member, but all the members it knew have left.
+#[test]
+fn a_member_that_finds_nobody_is_made_anew() {
+    assert_eq!(violations(Scenario::All, 685..=685), Vec::<String>::new());
+}
+
+/// Another member's round took the place of its own, and its statement ran for ever.
+#[test]
+fn a_bootstrap_that_gives_way_ends() {
+    assert_eq!(violations(Scenario::All, 693..=693), Vec::<String>::new());
+}
+
+/// A full disk: a copy stops and falls behind in the middle of a move.
+#[test]
+fn a_copy_that_stopped_is_no_measure_and_holds_no_move_up() {
+    assert_eq!(violations(Scenario::Machines, 42..=42), Vec::<String>::new());
+    assert_eq!(violations(Scenario::Machines, 57..=57), Vec::<String>::new());
+}
+
 #[test]
 fn a_seed_repeats_exactly() {
     let run = || Scenario::All.run(7, None);
