@@ -462,6 +462,9 @@ pub struct SidecarArgs {
     /// Where replication groups listen, without a port (`gmcast.listen_addr`); by default on every address
     #[arg(long, value_name = "tcp://ADDRESS")]
     pub galera_listen: Option<String>,
+    /// Asks nodes over TLS, its own too, and never in plain text; trusts --ca-file
+    #[arg(long)]
+    pub node_tls: bool,
     /// How many threads, as searchd gives it
     #[arg(long, hide = true)]
     pub threads: Option<usize>,

@@ -32,7 +32,29 @@ const IDLE_CONNECTIONS_PER_NODE: usize = 8;
 pub struct Client {
     kept: reqwest::Client,
     fresh: reqwest::Client,
+    scheme: &'static str,
     token: Option<String>,
+}
+
+/// How nodes are reached over HTTP.
+#[derive(Debug)]
+pub struct Way {
+    kept: reqwest::ClientBuilder,
+    fresh: reqwest::ClientBuilder,
+    scheme: &'static str,
+}
+
+impl Way {
+    /// In plain text.
+    pub fn plain() -> Self {
+        Self { kept: reqwest::Client::builder(), fresh: reqwest::Client::builder(), scheme: "http" }
+    }
+
+    /// Over TLS and nothing else, trusting and showing what `builder` gives.
+    pub fn tls<E>(builder: impl Fn() -> Result<reqwest::ClientBuilder, E>) -> Result<Self, E> {
+        let (kept, fresh) = (builder()?.https_only(true), builder()?.https_only(true));
+        Ok(Self { kept, fresh, scheme: "https" })
+    }
 }
 
 impl std::fmt::Debug for Client {
@@ -44,10 +66,9 @@ impl std::fmt::Debug for Client {
 impl Client {
     /// `user_agent` is [`crate::USER_AGENT`] for sidecars and controllers, so that failures come back to them and
     /// are not handed to a sidecar. `token` is sent as bearer token when given.
-    pub fn new(user_agent: &str, token: Option<String>) -> Result<Self, CallError> {
-        let keeping = |idle: usize| {
-            reqwest::Client::builder()
-                .user_agent(user_agent)
+    pub fn new(user_agent: &str, token: Option<String>, way: Way) -> Result<Self, CallError> {
+        let keeping = |http: reqwest::ClientBuilder, idle: usize| {
+            http.user_agent(user_agent)
                 .pool_max_idle_per_host(idle)
                 .redirect(reqwest::redirect::Policy::none())
                 .no_proxy()
@@ -55,7 +76,9 @@ impl Client {
                 .build()
                 .map_err(|error| CallError::NotSent(format!("the HTTP client cannot be set up: {error}")))
         };
-        Ok(Self { kept: keeping(IDLE_CONNECTIONS_PER_NODE)?, fresh: keeping(0)?, token })
+        let Way { kept, fresh, scheme } = way;
+        let (kept, fresh) = (keeping(kept, IDLE_CONNECTIONS_PER_NODE)?, keeping(fresh, 0)?);
+        Ok(Self { kept, fresh, scheme, token })
     }
 
     /// Sends one statement of ours, after a last look at its text.
@@ -284,7 +307,7 @@ impl Client {
         bytes_max: usize,
         timeout: Duration,
     ) -> Result<(u16, Vec<u8>), CallError> {
-        let url = format!("http://{node}/sql?mode=raw");
+        let url = format!("{}://{node}/sql?mode=raw", self.scheme);
         let mut request = by.post(url).timeout(timeout).body(sql);
         if let Some(token) = &self.token {
             request = request.bearer_auth(token);

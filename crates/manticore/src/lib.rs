@@ -22,7 +22,7 @@ pub mod statement;
 pub mod status;
 mod views;
 
-pub use client::Client;
+pub use client::{Client, Way};
 pub use outcome::{CallError, outcome};
 pub use render::{RenderContext, RenderError, render};
 pub use reply::{Reply, Rows};

@@ -1,6 +1,6 @@
 //! The HTTP client against a listener that answers, refuses, keeps silent, breaks off or says too much.
 
-use manticore::{CallError, Client, Reply, Statement, USER_AGENT};
+use manticore::{CallError, Client, Reply, Statement, USER_AGENT, Way};
 use model::{GroupId, NodeId, Reach};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -44,7 +44,7 @@ fn http(status: &str, body: &str) -> Vec<u8> {
 }
 
 fn client() -> Client {
-    Client::new(USER_AGENT, Some("secret".into())).expect("a client")
+    Client::new(USER_AGENT, Some("secret".into()), Way::plain()).expect("a client")
 }
 
 #[tokio::test]

@@ -28,6 +28,8 @@ pub struct Settings {
     pub log_all_rebalancing_operations: bool,
     /// Every other record of the control log does.
     pub log_state_changes: bool,
+    /// Nodes are asked over TLS, and never in plain text.
+    pub require_tls_for_cluster_communication: bool,
     pub node_poll_interval_ms: u64,
     pub silent_node_seconds: u64,
     pub node_loss_grace_seconds: u64,
@@ -60,6 +62,7 @@ impl Default for Settings {
             audit_failure_stops_changes: true,
             log_all_rebalancing_operations: true,
             log_state_changes: true,
+            require_tls_for_cluster_communication: false,
             node_poll_interval_ms: 500,
             silent_node_seconds: 5,
             node_loss_grace_seconds: 30,

@@ -81,6 +81,7 @@ pub async fn sidecar(
         galera_listen: args.galera_listen,
         searchd_token: std::env::var("BUDDY_TOKEN").ok(),
         tls,
+        node_tls: args.node_tls,
         exit_with_parent: true,
         announced: Some(crate::log::let_go),
     };

@@ -137,8 +137,13 @@ macro_rules! switch {
 const QUEUE_INTERVAL: &str = "queue_processing_interval_seconds";
 
 /// Read once: several controllers judge each other by the first, and the others belong to what was begun with them.
-const ONLY_AT_START: [&str; 4] =
-    ["leader_timeout_seconds", "metrics_retention_days", "alert_cooldown_seconds", "audit_retention_days"];
+const ONLY_AT_START: [&str; 5] = [
+    "leader_timeout_seconds",
+    "metrics_retention_days",
+    "alert_cooldown_seconds",
+    "audit_retention_days",
+    "require_tls_for_cluster_communication",
+];
 
 const DAY_SECONDS: u64 = 24 * 3600;
 
@@ -169,6 +174,7 @@ pub const KEYS: &[Key] = &[
     switch!(audit_failure_stops_changes),
     switch!(log_all_rebalancing_operations),
     switch!(log_state_changes),
+    switch!(require_tls_for_cluster_communication),
     number!(node_poll_interval_ms, 50, 60_000),
     number!(silent_node_seconds, 1, 3600),
     number!(node_loss_grace_seconds, 0, DAY_SECONDS),

@@ -2,7 +2,6 @@
 //!
 //! For people who look; nothing is decided by it.
 
-use super::ServeError;
 use super::handle::Handle;
 use super::standing::Seen;
 use crate::shutdown::Shutdown;
@@ -42,10 +41,8 @@ struct Tables {
 }
 
 impl Census {
-    pub(super) fn new(driver: Handle) -> Result<Self, ServeError> {
-        let client = Client::new(manticore::USER_AGENT, None)
-            .map_err(|error| ServeError::Client(error.to_string()))?;
-        Ok(Self { client, driver, counts: Arc::default() })
+    pub(super) fn new(client: Client, driver: Handle) -> Self {
+        Self { client, driver, counts: Arc::default() }
     }
 
     /// Counts while this controller leads, until `shutdown`.

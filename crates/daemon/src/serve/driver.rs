@@ -19,6 +19,7 @@ use crate::files::unix_now;
 use crate::shutdown::{Shutdown, Trigger};
 use control::backup::Job;
 use control::{Config, Controller, Effect, Input};
+use manticore::Client;
 use model::wire::SidecarPoll;
 use model::{LogIndex, Millis, Settings};
 use std::sync::Arc;
@@ -67,6 +68,8 @@ pub(super) struct Start {
     pub(super) settings: Settings,
     pub(super) seed: u64,
     pub(super) watchers: Watchers,
+    /// How nodes are asked.
+    pub(super) nodes: Client,
     /// The controller's directory.
     pub(super) dir: std::path::PathBuf,
     /// `None` in tests that are not about it.
@@ -140,7 +143,7 @@ impl Driver {
             silence_max: start.silence_max(),
             candidates: Arc::default(),
         };
-        let looks = Looks::new(handle.clone(), Arc::clone(&start.watchers.meters))?;
+        let looks = Looks::new(start.nodes.clone(), handle.clone(), Arc::clone(&start.watchers.meters));
         let jobs = Runner::new(Tools::new(looks.client().clone(), &start.dir));
         let driver = Self {
             role: if several.is_some() { Role::Follows } else { Role::Leads },

@@ -1,6 +1,5 @@
 //! Looks at nodes for the operator: each a task of its own with its own deadline, answered to the driver.
 
-use super::ServeError;
 use super::handle::{Handle, Message};
 use super::meters::Meters;
 use control::PollAnswer;
@@ -22,10 +21,8 @@ pub(super) struct Looks {
 }
 
 impl Looks {
-    pub(super) fn new(driver: Handle, meters: Arc<Meters>) -> Result<Self, ServeError> {
-        let client = Client::new(manticore::USER_AGENT, None)
-            .map_err(|error| ServeError::Client(error.to_string()))?;
-        Ok(Self { client, driver, meters })
+    pub(super) const fn new(client: Client, driver: Handle, meters: Arc<Meters>) -> Self {
+        Self { client, driver, meters }
     }
 
     pub(super) const fn client(&self) -> &Client {

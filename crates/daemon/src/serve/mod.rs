@@ -168,12 +168,14 @@ impl Server {
         let cooldown = options.config.settings.alert_cooldown_seconds;
         let name = options.advertise.clone().unwrap_or_else(|| address.to_string());
         let scheme = if tls.is_some() { "https" } else { "http" };
+        let nodes = nodes(&options)?;
         let mut start = driver::Start {
             scheme,
             watchers: watchers.clone(),
             name: name.clone(),
             settings: options.config.settings.clone(),
             seed: u64::from_str_radix(&seed, 16).unwrap_or_default(),
+            nodes: nodes.clone(),
             dir: options.dir.clone(),
             audit: None,
         };
@@ -193,7 +195,7 @@ impl Server {
         let (driver, audit) = opening.await.map_err(|error| ServeError::Driver(error.to_string()))??;
         let shown = watch::Sender::new(Arc::new(options.config.show()));
         let shared = Shared {
-            census: census::Census::new(driver.handle())?,
+            census: census::Census::new(nodes, driver.handle()),
             handle: driver.handle(),
             access: auth::Access::new(&token, driver.tokens(), address.ip().is_loopback()),
             denials: Arc::default(),
@@ -319,6 +321,17 @@ fn open_audit(options: &ServeOptions, address: SocketAddr) -> Result<Audit, Serv
     }));
     audit.before(vec![entry])?;
     Ok(audit)
+}
+
+/// The client for nodes.
+fn nodes(options: &ServeOptions) -> Result<manticore::Client, ServeError> {
+    let way = if options.config.settings.require_tls_for_cluster_communication {
+        manticore::Way::tls(|| options.client_tls.builder())?
+    } else {
+        manticore::Way::plain()
+    };
+    manticore::Client::new(manticore::USER_AGENT, None, way)
+        .map_err(|error| ServeError::Client(error.to_string()))
 }
 
 /// The address with what its TLS needs. Plain text stays on this machine.

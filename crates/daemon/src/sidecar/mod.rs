@@ -24,7 +24,7 @@ use crate::files::{self, FileError};
 use crate::http;
 use crate::shutdown::Shutdown;
 use crate::tls::{ClientTls, TlsError};
-use manticore::client::Client;
+use manticore::client::{Client, Way};
 use model::NodeId;
 use std::io::Write as _;
 use std::net::{IpAddr, SocketAddr};
@@ -67,7 +67,9 @@ pub struct SidecarOptions {
     pub galera_listen: Option<String>,
     /// `BUDDY_TOKEN`: authenticates the sidecar's own requests to searchd.
     pub searchd_token: Option<String>,
-    /// What it trusts and shows towards controllers.
+    /// Nodes are asked over TLS, its own included.
+    pub node_tls: bool,
+    /// What it trusts and shows towards controllers, and with `node_tls` nodes.
     pub tls: ClientTls,
     /// Called when the line that searchd waits for is out: until then nothing else may be said.
     pub announced: Option<fn()>,
@@ -226,7 +228,8 @@ impl Bound {
                 files::read_secret(path)?.ok_or_else(|| SidecarError::EmptyToken(path.clone()))?
             }
         };
-        let client = Client::new(manticore::USER_AGENT, options.searchd_token)
+        let way = if options.node_tls { Way::tls(|| options.tls.builder())? } else { Way::plain() };
+        let client = Client::new(manticore::USER_AGENT, options.searchd_token, way)
             .map_err(|error| SidecarError::Client(error.to_string()))?;
         let controller = controller::Controller::new(&options.controllers, token, &options.tls)?;
         let upstream = options.upstream.map(|command| {

@@ -58,7 +58,10 @@ async fn serve(cert: &Path, key: &Path, client_ca: Option<&Path>) -> Serving {
     let address = listener.local_addr().expect("an address");
     let (trigger, shutdown) = Shutdown::new();
     let limits = ConnectionLimits { connections_max: 8, header_time_max: Duration::from_secs(1) };
-    let router = Router::new().route("/", get(|| async { "hello" }));
+    let rows = r#"[{"total":0,"error":"","warning":""}]"#;
+    let router = Router::new()
+        .route("/", get(|| async { "hello" }))
+        .route("/sql", axum::routing::post(move || async move { rows }));
     tokio::spawn(http::serve(listener, Some(Arc::clone(&side)), router, limits, shutdown));
     Serving { address, side, _trigger: trigger }
 }
@@ -124,6 +127,32 @@ async fn with_a_client_ca_who_shows_no_certificate_of_it_gets_nothing() {
         let refused = serving.ask("localhost", &with(identity.clone())).await;
         assert!(refused.is_err(), "{identity:?}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nodes_are_asked_over_tls_or_not_at_all() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (ours, other) = (ca(dir.path(), "ours"), ca(dir.path(), "other"));
+    let (cert, key) = issue(dir.path(), &ours, "127.0.0.1", NOW);
+    let serving = serve(&cert, &key, None).await;
+    let node = model::NodeId::new(serving.address.to_string()).expect("an address");
+    let ask = async |tls: ClientTls, node: &model::NodeId| {
+        let way = manticore::Way::tls(|| tls.builder()).expect("usable");
+        let client = manticore::Client::new(manticore::USER_AGENT, None, way).expect("a client");
+        client.execute(node, &manticore::Statement::ShowTables, Duration::from_secs(10)).await
+    };
+    ask(trusting(&ours.file), &node).await.expect("answered");
+    // A node that is not trusted is no node that is gone.
+    let error = ask(trusting(&other.file), &node).await.expect_err("another CA");
+    assert!(matches!(error, manticore::CallError::Broken { .. }), "{error:?}");
+    // One that speaks plain text alone is not asked in plain text.
+    let plain = TcpListener::bind("127.0.0.1:0").await.expect("bound");
+    let node = model::NodeId::new(plain.local_addr().expect("an address").to_string()).expect("an address");
+    let (_trigger, shutdown) = Shutdown::new();
+    let limits = ConnectionLimits { connections_max: 8, header_time_max: Duration::from_secs(1) };
+    let router = Router::new().fallback(|| async { "[]" });
+    tokio::spawn(http::serve(plain, None, router, limits, shutdown));
+    assert!(ask(trusting(&ours.file), &node).await.is_err());
 }
 
 #[tokio::test(flavor = "multi_thread")]

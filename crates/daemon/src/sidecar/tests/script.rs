@@ -159,6 +159,7 @@ impl Stage {
         std::fs::create_dir_all(&data_dir).expect("made");
         let bound = Bound::new(SidecarOptions {
             tls: ClientTls::default(),
+            node_tls: false,
             listen: format!("http://{}", node.address),
             bind: "127.0.0.1".parse().expect("an address"),
             controllers,
