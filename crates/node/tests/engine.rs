@@ -35,7 +35,7 @@ async fn mysql(node: &RunningNode) -> Conn {
 }
 
 fn client() -> Client {
-    Client::new(USER_AGENT, None).expect("a client")
+    Client::new(USER_AGENT, None, manticore::Way::plain()).expect("a client")
 }
 
 /// Waits until `ask` says so, or fails the test.
