@@ -137,7 +137,7 @@ async fn the_runbooks_of_lost_and_added_nodes_and_stuck_operations_lead_back_to_
     let refused = dev.ask(&["rebalance", "start", "unknown"]);
     let told = json(&refused);
     assert_eq!((refused.status.code(), &told["reason"]), (Some(3), &"preflight_failed".into()), "{told}");
-    assert_eq!(told["details"]["checks"].as_object().map(serde_json::Map::len), Some(4), "{told}");
+    assert_eq!(told["details"]["checks"].as_object().map(serde_json::Map::len), Some(5), "{told}");
     assert_eq!(told["details"]["checks"]["table_exists"], false);
     let started = done(&dev, &["rebalance", "start", "t"]);
     assert_eq!((&started["success"], &started["operation"]), (&true.into(), &Value::Null), "{started}");
