@@ -82,12 +82,15 @@ impl Flights {
         deadlines.chain(self.retry_at.values().copied()).filter(|at| *at > now).min()
     }
 
-    /// Whether a cluster statement on this node or group is under way.
+    /// Whether a cluster statement on this node or group is under way; for an EXIT also whether another EXIT is, wherever:
+    /// each tells all other members, and several at once were seen to wait for each other on real nodes.
     pub fn holds_lock(&self, node: &NodeId, action: &Action, except: StepKey) -> bool {
         let Some(group) = action.group() else { return false };
+        let exits = |action: &Action| matches!(action, Action::ExitCluster { .. });
         self.open.iter().any(|(key, flight)| {
             *key != except
-                && flight.action.group().is_some_and(|other| other == group || flight.node == *node)
+                && (exits(action) && exits(&flight.action)
+                    || flight.action.group().is_some_and(|other| other == group || flight.node == *node))
         })
     }
 }

@@ -1,7 +1,10 @@
 //! Rules of safety that no other test here is about: see docs/safety.md.
 
-use super::world::{World, node};
+use super::world::{World, node, table};
+use control::operation::{Operation, StepStatus, Work};
+use model::Action;
 use model::wire::{ShardingStatement, StatementReply};
+use std::collections::BTreeSet;
 
 /// Rule 8: what a node may still hold of an earlier table keeps its name from being used.
 #[test]
@@ -49,11 +52,37 @@ fn a_truncate_is_never_repeated() {
     world.made("t", 4, 2);
     world.settle();
     // These nodes refuse it.
-    let request = world.ask(ShardingStatement::TruncateTable { name: super::world::table("t") });
+    let request = world.ask(ShardingStatement::TruncateTable { name: table("t") });
     world.until("its end", |world| world.answers.contains_key(&request));
     assert!(matches!(world.answers[&request], StatementReply::Error { .. }));
     let operation = world.state().finished.back().expect("it is over");
     assert_eq!(operation.name(), "every shard");
     assert!(operation.steps.iter().all(|step| step.attempts <= 1), "{operation:?}");
+    world.settle();
+}
+
+/// Rule 13: EXITs of different nodes and groups wait for each other on real nodes, so there is one at a time.
+#[test]
+fn one_copy_leaves_its_group_at_a_time() {
+    let mut world = World::with_table(4, 3, 12, 3);
+    let groups = world.state().groups.len();
+    assert!(groups > 1, "{groups} groups");
+    let statement = ShardingStatement::SetRf { name: table("t"), cluster: Some("c".to_owned()), rf: 2 };
+    world.told(statement);
+    let mut exits = BTreeSet::new();
+    world.until("two copies of everything", |world| {
+        let steps = world.state().operations.values().flat_map(Operation::numbered);
+        let exiting: Vec<_> = steps
+            .filter(|(_, step)| step.status == StepStatus::Started)
+            .filter_map(|(_, step)| match &step.work {
+                Work::Command { action: Action::ExitCluster { group, .. } } => Some(group.clone()),
+                _ => None,
+            })
+            .collect();
+        assert!(exiting.len() <= 1, "at once: {exiting:?}");
+        exits.extend(exiting);
+        world.state().groups.values().all(|group| group.members.len() == 2)
+    });
+    assert_eq!(exits.len(), groups);
     world.settle();
 }
