@@ -279,8 +279,10 @@ fn finds_nobody(state: &State, observed: &Observed, node: &NodeId, group: &Group
     let shown = |other: &NodeId| observed.cluster(other, group);
     let whole = |other: &NodeId| state.is_live(other) && shown(other).is_some_and(ClusterStatus::is_synced);
     let goes_on = known.serving().any(|other| other != node && whole(other));
-    let mut partners = own.nodes_set.union(&own.nodes_view).filter(|other| *other != node);
-    let mut others = observed.nodes.iter().filter(|(other, _)| *other != node);
+    // One that is no member any more and has not been seen since it went: what it showed last says nothing.
+    let gone = |other: &NodeId| !known.members.contains_key(other) && !state.is_live(other);
+    let mut partners = own.nodes_set.union(&own.nodes_view).filter(|other| *other != node && !gone(other));
+    let mut others = observed.nodes.iter().filter(|(other, _)| *other != node && !gone(other));
     known.is_clustered()
         && goes_on
         && partners.all(|other| !known.members.contains_key(other) && shown(other).is_none())

@@ -49,6 +49,12 @@ fn nothing_is_left_of_a_member_that_knew_nobody_any_more() {
     assert_eq!(violations(Scenario::All, 5..=5), Vec::<String>::new());
 }
 
+/// The same, where the one it knew was lost and removed: what that one showed last says nothing any more.
+#[test]
+fn a_member_that_knew_only_one_that_is_gone_is_cleaned() {
+    assert_eq!(violations(Scenario::All, 103..=103), Vec::<String>::new());
+}
+
 /// It dies at the end of its own removal, and is back in the user's cluster some seconds later.
 #[test]
 fn a_node_that_dies_while_it_is_removed_leaves_when_it_is_back() {
