@@ -319,6 +319,10 @@ fn may_delete(case: &Case<'_>, group: &GroupId) -> Gate {
     if is_adrift(case.state, case.observed, case.node, group) {
         return is_adrift_now(case, group);
     }
+    // A side of its own of a group that goes as a whole: whoever else it reached is to go, too.
+    if cluster.size <= 1 && drops_all_of(case, group) {
+        return Gate::Go;
+    }
     let others: Vec<&NodeId> = case
         .state
         .live_nodes()
@@ -330,6 +334,15 @@ fn may_delete(case: &Case<'_>, group: &GroupId) -> Gate {
         None if cluster.size > 1 => Gate::Wait(format!("{group} still shows {} members", cluster.size)),
         None => Gate::Go,
     }
+}
+
+fn drops_all_of(case: &Case<'_>, group: &GroupId) -> bool {
+    let (Kind::DropTable { table: dropped }, Some(known)) =
+        (&case.operation.kind, case.state.groups.get(group))
+    else {
+        return false;
+    };
+    known.shards.iter().all(|shard| shard.table == *dropped)
 }
 
 /// Rule 6 at the moment of sending. An operation that ends the cluster asks nobody: no data is in it any more. One that

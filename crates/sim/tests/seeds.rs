@@ -55,6 +55,12 @@ fn a_member_that_knew_only_one_that_is_gone_is_cleaned() {
     assert_eq!(violations(Scenario::All, 103..=103), Vec::<String>::new());
 }
 
+/// A group fell apart while its only table was dropped: each side waited for the other to go.
+#[test]
+fn a_drop_ends_both_sides_of_a_group() {
+    assert_eq!(violations(Scenario::All, 2_346_702..=2_346_702), Vec::<String>::new());
+}
+
 /// It dies at the end of its own removal, and is back in the user's cluster some seconds later.
 #[test]
 fn a_node_that_dies_while_it_is_removed_leaves_when_it_is_back() {
