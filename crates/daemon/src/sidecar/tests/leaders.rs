@@ -128,7 +128,6 @@ async fn orders_of_a_deposed_leader_lead_to_the_next_controller() {
                 "commands": [], "peers": [],
                 "hold_statements_seconds": 10
             });
-            std::thread::sleep(std::time::Duration::from_millis(5));
             (200, orders)
         }
     };

@@ -45,8 +45,6 @@ async fn controller(
         let mut seen = seen.lock().expect("unpoisoned");
         let (status, orders) = script(seen.len(), &poll);
         seen.push(poll);
-        // Held a little, as a controller does.
-        std::thread::sleep(Duration::from_millis(5));
         (status, serde_json::to_value(orders).expect("JSON"))
     })
     .await;
@@ -199,22 +197,13 @@ async fn an_outcome_does_not_wait_for_a_held_poll() {
     let address = listener.local_addr().expect("an address");
     let router = Router::new().fallback(post(hold)).with_state(controller.clone());
     tokio::spawn(async move { axum::serve(listener, router).await });
-    let (release, released) = std::sync::mpsc::channel::<()>();
-    let node = Server::start(move |_, sql| {
-        // The sidecar asks the node some things of its own accord.
-        if !sql.starts_with("OPTIMIZE") {
-            return ok();
-        }
-        // The command ends only once the second poll is held.
-        let told = tokio::task::block_in_place(|| released.recv_timeout(Duration::from_secs(10)));
-        told.expect("told to end");
-        ok()
-    })
-    .await;
+    let node = Server::start(|_, _| ok()).await;
+    let held = node.hold("OPTIMIZE");
     let mut stage = Stage::with_controllers(&node, vec![format!("http://{address}")]).await;
     let (_, _trigger) = stage.run();
     until("a poll is held", || controller.polls.lock().expect("unpoisoned").len() == 2).await;
-    release.send(()).expect("waited for");
+    // The command ends only once the second poll is held.
+    held.notify_one();
     until("the outcome is reported", || matches!(find(&controller.polls, 1), Some(Outcome::Done { .. })))
         .await;
 }

@@ -20,6 +20,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use tokio::net::TcpListener;
+use tokio::sync::Notify;
 
 pub(super) const LOG_ID: &str = "0123456789abcdef0123456789abcdef";
 pub(super) const LEAD: &str = "1";
@@ -32,6 +33,9 @@ pub(super) fn word(log_id: &str, epoch: u64) -> Word {
 /// The status of an answer that does not come: the connection is closed instead.
 pub(super) const CUT_OFF: u16 = 0;
 
+/// As a real server takes a while: who asks again at once must not ask thousands of times.
+const ANSWER_TAKES: Duration = Duration::from_millis(5);
+
 type Answerer = Box<dyn FnMut(&str, &str) -> (u16, Value) + Send>;
 
 /// One scripted server: what it was asked, and how it answers (path, body) → (status, JSON).
@@ -40,12 +44,18 @@ pub(super) struct Server {
     pub(super) address: SocketAddr,
     asked: Arc<Mutex<Vec<String>>>,
     answerer: Arc<Mutex<Answerer>>,
+    held: Arc<Mutex<Option<(&'static str, Arc<Notify>)>>>,
     _trigger: Arc<Trigger>,
 }
 
 async fn answer(State(server): State<Server>, uri: Uri, body: Bytes) -> Response {
     let body = String::from_utf8_lossy(&body).into_owned();
     server.asked.lock().expect("unpoisoned").push(body.clone());
+    // Waiting is for tasks alone: a thread of the runtime that waits keeps other servers from answering.
+    if let Some(held) = server.held(&body) {
+        held.notified().await;
+    }
+    tokio::time::sleep(ANSWER_TAKES).await;
     let (status, answer) = (server.answerer.lock().expect("unpoisoned"))(uri.path(), &body);
     if status == CUT_OFF {
         // The connection goes with its task; no message, since nothing is wrong.
@@ -66,12 +76,25 @@ impl Server {
             address: listener.local_addr().expect("an address"),
             asked: Arc::default(),
             answerer: Arc::new(Mutex::new(Box::new(answerer))),
+            held: Arc::default(),
             _trigger: Arc::new(trigger),
         };
         let router = Router::new().fallback(answer).with_state(server.clone());
         let limits = ConnectionLimits { connections_max: 64, header_time_max: Duration::from_secs(30) };
         tokio::spawn(http::serve(listener, None, router, limits, shutdown));
         server
+    }
+
+    /// Requests that begin with `start` are answered only when the returned one is notified, once for each.
+    pub(super) fn hold(&self, start: &'static str) -> Arc<Notify> {
+        let held = Arc::new(Notify::new());
+        *self.held.lock().expect("unpoisoned") = Some((start, Arc::clone(&held)));
+        held
+    }
+
+    fn held(&self, body: &str) -> Option<Arc<Notify>> {
+        let held = self.held.lock().expect("unpoisoned").clone()?;
+        body.starts_with(held.0).then_some(held.1)
     }
 
     pub(super) fn asked(&self) -> Vec<String> {
