@@ -8,7 +8,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 
 const SOON: Duration = Duration::from_millis(300);
-const LATE: Duration = Duration::from_secs(20);
+const LATE: Duration = Duration::from_mins(1);
 
 /// A listener that gives `answer` to every request of every connection; the requests as they came.
 async fn listener(answer: Option<Vec<u8>>) -> (NodeId, Arc<Mutex<Vec<String>>>) {

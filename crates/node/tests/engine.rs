@@ -14,7 +14,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 const PATIENCE: Duration = Duration::from_mins(1);
-const CALL: Duration = Duration::from_secs(20);
+const CALL: Duration = Duration::from_mins(1);
 
 async fn node_in(dir: &Path) -> RunningNode {
     node::start(NodeOptions::new(dir, "127.0.0.1:0", "127.0.0.1:0")).await.expect("starts")

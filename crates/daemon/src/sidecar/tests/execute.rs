@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 fn soon() -> Instant {
-    Instant::now() + Duration::from_secs(10)
+    Instant::now() + Duration::from_mins(1)
 }
 
 fn group() -> GroupId {
@@ -62,10 +62,10 @@ async fn a_route_is_written_only_where_it_differs() {
     assert_eq!(execute(&stage.sidecar, &same, soon()).await, done());
     assert_eq!(node.changes(), Vec::<String>::new());
     let other = Action::SetRoutes { routes: vec![spec(&["h:1", "h:3"])] };
-    let before = stage.sidecar.routes_age();
     tokio::time::sleep(Duration::from_millis(5)).await;
+    let before = Instant::now();
     assert_eq!(execute(&stage.sidecar, &other, soon()).await, done());
-    assert!(stage.sidecar.routes_age() < before + Duration::from_secs(5));
+    assert!(stage.sidecar.routes_age() <= before.elapsed());
     let changes = node.changes();
     assert_eq!(changes[0], "DROP TABLE t OPTION force=1");
     assert!(
@@ -310,7 +310,7 @@ async fn a_statement_that_is_older_than_the_routes_keeps_a_copy_in_its_group() {
     .await;
     let stage = Stage::new(&node, None).await;
     let exit = Action::ExitCluster { group: group(), tables: Vec::new() };
-    let outcome = execute(&stage.sidecar, &exit, Instant::now() + Duration::from_secs(1)).await;
+    let outcome = execute(&stage.sidecar, &exit, Instant::now() + Duration::from_secs(3)).await;
     assert!(
         matches!(&outcome, Outcome::Refused { message } if message.contains("older than the routes")),
         "{outcome:?}"
