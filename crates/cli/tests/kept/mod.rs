@@ -11,7 +11,7 @@ use crate::trio::Trio;
 use cli::documents::{Catalogue, Source};
 use cli::load::{Holdings, Rates, Record, Traffic, TrafficReport, verify};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 pub const SHARDS: u32 = 4;
 

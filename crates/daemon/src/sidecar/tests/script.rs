@@ -38,13 +38,16 @@ const ANSWER_TAKES: Duration = Duration::from_millis(5);
 
 type Answerer = Box<dyn FnMut(&str, &str) -> (u16, Value) + Send>;
 
+/// The start of requests whose answers wait until it is notified.
+type Held = (&'static str, Arc<Notify>);
+
 /// One scripted server: what it was asked, and how it answers (path, body) → (status, JSON).
 #[derive(Clone)]
 pub(super) struct Server {
     pub(super) address: SocketAddr,
     asked: Arc<Mutex<Vec<String>>>,
     answerer: Arc<Mutex<Answerer>>,
-    held: Arc<Mutex<Option<(&'static str, Arc<Notify>)>>>,
+    held: Arc<Mutex<Option<Held>>>,
     _trigger: Arc<Trigger>,
 }
 
