@@ -1,7 +1,7 @@
 //! Rule 14: what the configuration of real nodes must say, and what it should.
 
 use crate::Controller;
-use model::{NodeId, NodeSettings};
+use model::{Machine, NodeId};
 use std::collections::BTreeMap;
 
 /// With the two of a small machine, an UPDATE through a routing table can hang a node for good.
@@ -15,10 +15,16 @@ pub(crate) struct SettingsCheck {
 }
 
 impl SettingsCheck {
-    fn of<'a>(settings: impl Iterator<Item = (&'a NodeId, NodeSettings)>) -> Self {
+    fn of<'a>(machines: impl Iterator<Item = (&'a NodeId, &'a Machine)>) -> Self {
         let mut found = Self::default();
         let mut ids: BTreeMap<(Option<u32>, Option<&str>), Vec<&NodeId>> = BTreeMap::new();
-        for (node, said) in settings {
+        for (node, machine) in machines {
+            if machine.settings_unread {
+                found.should.push(format!(
+                    "{node} does not tell its settings: its replication ports are not counted and its binlog is not known, see the log of its sidecar"
+                ));
+            }
+            let Some(said) = machine.settings else { continue };
             if !said.binlog {
                 found.must.push(format!("{node} has no binlog: set binlog_path"));
             } else if said.binlog_flush != 1 {
@@ -62,21 +68,26 @@ fn host(node: &NodeId) -> &str {
 
 impl Controller {
     pub(crate) fn node_settings(&self) -> SettingsCheck {
-        SettingsCheck::of(
-            self.state.live_nodes().filter_map(|node| Some((node, self.machine(node)?.settings?))),
-        )
+        SettingsCheck::of(self.state.live_nodes().filter_map(|node| Some((node, self.machine(node)?))))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use model::NodeSettings;
 
     const GOOD: NodeSettings = NodeSettings { threads: 8, server_id: Some(1), binlog: true, binlog_flush: 1 };
 
     fn found(nodes: &[(&str, NodeSettings)]) -> (String, String) {
-        let ids: Vec<NodeId> = nodes.iter().map(|(id, _)| NodeId::new(*id).expect("valid")).collect();
-        let check = SettingsCheck::of(ids.iter().zip(nodes.iter().map(|(_, said)| *said)));
+        let machine = |said| Machine { settings: Some(said), ..Machine::default() };
+        of(nodes.iter().map(|(id, said)| (*id, machine(*said))).collect())
+    }
+
+    fn of(nodes: Vec<(&str, Machine)>) -> (String, String) {
+        let nodes: Vec<(NodeId, Machine)> =
+            nodes.into_iter().map(|(id, machine)| (NodeId::new(id).expect("valid"), machine)).collect();
+        let check = SettingsCheck::of(nodes.iter().map(|(id, machine)| (id, machine)));
         (check.faults().unwrap_or_default(), check.advice().unwrap_or_default())
     }
 
@@ -94,5 +105,9 @@ mod tests {
         assert!(found(&[("a:1", NodeSettings { binlog_flush: 2, ..GOOD })]).1.contains("binlog_flush = 1"));
         let (must, should) = found(&[("a:1", NodeSettings { threads: 3, ..GOOD })]);
         assert!(must.is_empty() && should.contains("a:1 has 3 worker threads"), "{should}");
+        // The embedded engine has none; a node that does not tell them is another matter.
+        assert_eq!(of(vec![("a:1", Machine::default())]), Default::default());
+        let (must, should) = of(vec![("a:1", Machine { settings_unread: true, ..Machine::default() })]);
+        assert!(must.is_empty() && should.contains("a:1 does not tell its settings"), "{should}");
     }
 }

@@ -102,6 +102,9 @@ pub struct Machine {
     /// Only of a real searchd.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub settings: Option<NodeSettings>,
+    /// The node was asked for its settings and did not tell them: `replication_ports` and `settings` are not known.
+    #[serde(default)]
+    pub settings_unread: bool,
 }
 
 /// What a searchd's configuration says that bears on safety (rule 14).

@@ -1,18 +1,21 @@
 //! What this node's machine has, for the controller's plans: disk, memory, ports for replication, sizes of shards, and how
 //! long queries take.
 //!
-//! One read of the data directory, one of `/proc` and two statements to the node, every few seconds.
+//! One read of the data directory, one of `/proc` and one statement to the node, every few seconds; its settings, which do
+//! not change while it runs, every minute.
 
 use super::Sidecar;
 use crate::shutdown::Shutdown;
-use model::Machine;
+use model::{Machine, NodeSettings};
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Well below the time for which the controller takes a report for true, so that one may be lost.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
+/// The node's settings do not change while it runs; a new run is noticed this late.
+const SETTINGS_EVERY: Duration = Duration::from_mins(1);
 /// For each of the two statements.
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(2);
 /// Files of the data directory that are looked at: 3,000 shards with a dozen files each. Beyond that sizes are too low,
@@ -36,33 +39,68 @@ impl Report {
 pub(super) async fn run(sidecar: Arc<Sidecar>, shutdown: Shutdown) {
     let mut interval = tokio::time::interval(LOOK_EVERY);
     interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut settings = Settings::default();
     loop {
         tokio::select! {
             () = shutdown.wait() => return,
             _ = interval.tick() => {}
         }
-        let machine = look(&sidecar).await;
+        read_settings(&sidecar, &mut settings).await;
+        let machine = look(&sidecar, settings.said.as_ref()).await;
         *sidecar.machine.news.lock().unwrap_or_else(PoisonError::into_inner) = Some(machine);
     }
 }
 
-async fn look(sidecar: &Arc<Sidecar>) -> Machine {
+/// What the node last said of itself, and when.
+struct Said {
+    at: Instant,
+    replication_ports: Option<u32>,
+    settings: Option<NodeSettings>,
+}
+
+#[derive(Default)]
+struct Settings {
+    said: Option<Said>,
+    /// Why there is none, as the log has it.
+    missing: Option<String>,
+}
+
+/// Asks anew when it is time to. What cannot be read is told as such, until it can.
+async fn read_settings(sidecar: &Sidecar, settings: &mut Settings) {
+    if settings.said.as_ref().is_some_and(|said| said.at.elapsed() < SETTINGS_EVERY) {
+        return;
+    }
+    let processors = std::thread::available_parallelism().map_or(1, |count| count.get() as u32);
+    match sidecar.client.settings(&sidecar.node, processors, ANSWER_TIME_MAX).await {
+        Ok((replication_ports, safety)) => {
+            let said = Said { at: Instant::now(), replication_ports, settings: safety };
+            *settings = Settings { said: Some(said), missing: None };
+        }
+        Err(error) => {
+            let why = error.to_string();
+            if settings.missing.as_ref() != Some(&why) {
+                tracing::warn!(why, "the node's settings cannot be read");
+            }
+            *settings = Settings { said: None, missing: Some(why) };
+        }
+    }
+}
+
+async fn look(sidecar: &Arc<Sidecar>, said: Option<&Said>) -> Machine {
     let directory = sidecar.data_dir.clone();
     let local = tokio::task::spawn_blocking(move || {
         let memory = std::fs::read_to_string("/proc/meminfo").ok().and_then(|text| available_bytes(&text));
         (disk_free_bytes(&directory), memory, shard_bytes(&directory))
     });
     let (disk_free_bytes, memory_available_bytes, shard_bytes) = local.await.unwrap_or_default();
-    let processors = std::thread::available_parallelism().map_or(1, |count| count.get() as u32);
-    let settings = sidecar.client.settings(&sidecar.node, processors, ANSWER_TIME_MAX).await;
-    let (replication_ports, settings) = settings.unwrap_or_default();
     let query_p99_ms = sidecar.client.query_p99_ms(&sidecar.node, ANSWER_TIME_MAX).await;
     Machine {
         disk_free_bytes,
         memory_available_bytes,
+        replication_ports: said.and_then(|said| said.replication_ports),
+        settings: said.and_then(|said| said.settings),
+        settings_unread: said.is_none(),
         // A node that does not answer is news of its own.
-        replication_ports,
-        settings,
         query_p99_ms: query_p99_ms.unwrap_or_default(),
         shard_bytes,
     }
