@@ -46,7 +46,7 @@ impl Controller {
                     && cluster.is_synced()
                     && cluster.size > 1 =>
             {
-                Action::ExitCluster { group, tables: Vec::new() }
+                Action::ExitCluster { group, tables: Vec::new(), floor: 0 }
             }
             other => other,
         }

@@ -281,7 +281,9 @@ impl Controller {
             Some(_) => true,
         };
         for (id, group) in self.state.groups.iter().filter(at_rest) {
-            for node in group.serving().filter(|node| self.state.is_live(node) && !spared(id, node)) {
+            // One that is being shed, too: it could not EXIT.
+            let held = group.serving().chain(group.in_state(Member::Leaving));
+            for node in held.filter(|node| self.state.is_live(node) && !spared(id, node)) {
                 let another = group
                     .serving()
                     .filter(|other| *other != node)

@@ -5,7 +5,7 @@
 use crate::observed::Observed;
 use crate::operation::{Kind, Operation, Status};
 use crate::state::{Group, Member, State};
-use model::{Action, ClusterState, ClusterStatus, GroupId, Millis, NodeId, Routes};
+use model::{Action, ClusterState, ClusterStatus, GroupId, Millis, NodeId, Reach, Routes};
 use std::collections::BTreeSet;
 
 /// The answer.
@@ -180,6 +180,9 @@ fn may_exit(case: &Case<'_>, group: &GroupId) -> Gate {
     if gate != Gate::Go {
         return gate;
     }
+    if let Some(gate) = named_by_the_absent(case, group) {
+        return gate;
+    }
     // Out already: it is only asked again what its copies then held.
     let view = case.observed.view(case.node);
     if case.tried && view.is_some_and(|view| view.cluster_since(group, case.since) == Some(None)) {
@@ -205,6 +208,39 @@ fn may_exit(case: &Case<'_>, group: &GroupId) -> Gate {
         }
     }
     Gate::Go
+}
+
+/// Rule 4: a node that is lost and not proven gone may come back at any moment and route as it did; what it then sends to a
+/// copy that has left its group would be acknowledged there and nowhere else. One whose process is gone comes back
+/// through the gate, without routes. What stands against the EXIT of a copy that was routed, if anything does.
+fn named_by_the_absent(case: &Case<'_>, group: &GroupId) -> Option<Gate> {
+    if !matches!(
+        case.operation.kind,
+        Kind::Move { from: Some(_), .. } | Kind::Shed { .. } | Kind::Cleanup { .. }
+    ) || case.operation.status != Status::Running
+    {
+        return None;
+    }
+    let known = case.state.groups.get(group)?;
+    let names = |routes: &Routes| {
+        known.shards.iter().any(|shard| {
+            let copies =
+                routes.get(shard.table.as_str()).and_then(|route| route.shards.get(shard.number as usize));
+            copies.is_some_and(|copies| copies.contains(case.node))
+        })
+    };
+    case.state.nodes.iter().filter(|(node, known)| known.lost && *node != case.node).find_map(|(node, _)| {
+        let view = case.observed.view(node);
+        let reach = view.and_then(|view| view.reach).map(|(reach, _)| reach);
+        let routes = view.and_then(|view| view.tables.as_ref()).map(|(_, tables)| &tables.routes);
+        if reach == Some(Reach::Refused) || routes.is_some_and(|routes| !names(routes)) {
+            return None;
+        }
+        Some(Gate::Wait(format!(
+            "{node} is silent and not proven gone, and may come back with a route to {}: bring it back, or give it up by REMOVE NODE",
+            case.node
+        )))
+    })
 }
 
 fn not_named_by_routes(case: &Case<'_>, group: &GroupId) -> Gate {

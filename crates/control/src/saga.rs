@@ -8,6 +8,7 @@ use crate::prelude::is_prelude;
 use crate::proof::{self, Proof};
 use crate::record::Record;
 use crate::rules::{self, Case, Gate};
+use crate::state::Halt;
 use model::{Action, Command, CommandId, Millis, NodeId, OperationId, Outcome, StepId};
 use std::collections::BTreeMap;
 
@@ -110,6 +111,9 @@ impl Controller {
         if self.is_left_behind(operation, step) {
             return self.step_skipped(key, "it was lost meanwhile, and is cleaned");
         }
+        if self.has_quorum_again(operation) {
+            return self.step_skipped(key, "it has a quorum again by itself");
+        }
         match &step.work {
             Work::Command { action } => {
                 let Some(node) = &step.node else { return };
@@ -123,6 +127,22 @@ impl Controller {
             Work::Route { tables } => self.write_routes(operation, id, step, tables, since),
             Work::Regain { group } => self.regain(operation, id, step, group, since),
             internal => self.try_internal(operation, id, step, internal, since),
+        }
+    }
+
+    /// Whether what was to be given a quorum, or up because it had none, is seen to have one: there is nothing left to do.
+    fn has_quorum_again(&self, operation: &Operation) -> bool {
+        match &operation.kind {
+            Kind::UserCluster { cluster, .. } if operation.gives_quorum() => {
+                let synced = |node: &NodeId| {
+                    self.observed.cluster(node, cluster).is_some_and(model::ClusterStatus::is_synced)
+                };
+                self.state.live_nodes().any(|node| self.answers(node) && synced(node))
+            }
+            Kind::LetGo { group, .. } => {
+                self.state.groups.get(group).is_some_and(|known| !known.halt.is_some_and(Halt::is_total))
+            }
+            _ => false,
         }
     }
 

@@ -254,7 +254,7 @@ evs.install_timeout=PT2S;evs.keepalive_period=PT0.3S;evs.inactive_check_period=P
             (Action::AwaitQuiet { lock: true }, vec![]),
             (Action::UpdateNodes { group: g() }, vec!["ALTER CLUSTER ab000000000000000000000000000000 UPDATE nodes".into()]),
             (Action::Bootstrap { group: g() }, vec!["SET CLUSTER ab000000000000000000000000000000 GLOBAL 'pc.bootstrap' = 1".into()]),
-            (Action::ExitCluster { group: g(), tables }, vec!["EXIT CLUSTER ab000000000000000000000000000000".into()]),
+            (Action::ExitCluster { group: g(), tables, floor: 1 }, vec!["EXIT CLUSTER ab000000000000000000000000000000".into()]),
             (Action::DeleteCluster { group: g() }, vec!["DELETE CLUSTER ab000000000000000000000000000000".into()]),
             (
                 route(true, vec![vec![node(1)], vec![node(3)]]),

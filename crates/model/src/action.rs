@@ -57,11 +57,15 @@ pub enum Action {
     Bootstrap {
         group: GroupId,
     },
-    /// Waits until no statement on this node is older than the routes it has, then `EXIT CLUSTER`. The outcome
-    /// carries the content of each copy right after it became plain.
+    /// Waits until no statement on this node is older than the routes it has, then `EXIT CLUSTER`, if at least `floor`
+    /// other members are in the node's view by then (0 where nothing is in the group any more). The outcome carries the
+    /// content of each copy right after it became plain.
     ExitCluster {
         group: GroupId,
         tables: Vec<String>,
+        /// Absent in logs and commands of before, which did not ask.
+        #[serde(default)]
+        floor: u32,
     },
     /// `DELETE CLUSTER`: only by a group's last member or on a `recovery-required` node.
     DeleteCluster {

@@ -72,7 +72,7 @@ impl Turn<'_> {
             Action::AwaitQuiet { .. } => self.nothing_runs().await.err().unwrap_or_else(done),
             Action::UpdateNodes { group } => self.say(&format!("ALTER CLUSTER {group} UPDATE nodes")).await,
             Action::Bootstrap { group } => self.bootstrap(group).await,
-            Action::ExitCluster { group, tables } => self.exit(group, tables).await,
+            Action::ExitCluster { group, tables, floor } => self.exit(group, tables, *floor).await,
             Action::DeleteCluster { group } => self.delete(group).await,
             Action::DropCopies { copies } => self.drop_copies(copies).await,
             Action::SetRoutes { routes } => {
@@ -352,7 +352,7 @@ impl Turn<'_> {
         }
     }
 
-    async fn exit(&self, group: &GroupId, tables: &[String]) -> Outcome {
+    async fn exit(&self, group: &GroupId, tables: &[String], floor: u32) -> Outcome {
         match self.cluster(group).await {
             Err(unseen) => return unseen,
             Ok(None) => return self.contents(tables).await,
@@ -363,6 +363,16 @@ impl Turn<'_> {
         }
         if let Err(old) = self.nothing_runs().await {
             return old;
+        }
+        match self.cluster(group).await {
+            Ok(Some(cluster)) if cluster.size <= floor => {
+                return refused(format!(
+                    "{} members of cluster '{group}' are in view, {floor} must stay",
+                    cluster.size
+                ));
+            }
+            Ok(_) => {}
+            Err(unseen) => return unseen,
         }
         match self.say(&format!("EXIT CLUSTER {group}")).await {
             Outcome::Done { .. } => self.contents(tables).await,

@@ -183,7 +183,12 @@ pub fn happen(world: &mut World, turn: Turn) {
         Turn::StartNode { at } => {
             let at_gate = world.play.borrow().gates.contains_key(&world.machines[at].node);
             if !world.machines[at].is_up() && !world.machines[at].gone && !at_gate {
-                world.start_node(at);
+                if machines::has_room(world, at) {
+                    start_again(world, at);
+                } else {
+                    // It ends at once, and is started again.
+                    later(world, 1_000, turn);
+                }
             }
         }
         Turn::AllDie => all_die(world),
@@ -240,7 +245,7 @@ pub fn end(world: &mut World) {
         world.machines[at].disk_full.store(false, Ordering::Relaxed);
         let at_gate = world.play.borrow().gates.contains_key(&world.machines[at].node);
         if !world.machines[at].is_up() && !world.machines[at].gone && !at_gate {
-            world.start_node(at);
+            start_again(world, at);
         }
     }
     world.play.borrow_mut().ending = true;
@@ -274,8 +279,10 @@ fn all_die(world: &mut World) {
     refresh_live(world);
 }
 
-/// What the gate does before the process starts.
-fn take_routes_away(world: &mut World, at: usize) {
+/// A node that died starts on what it left behind, but for its routing tables: the gate takes them away, and an embedded
+/// node forgets them by itself.
+fn start_again(world: &mut World, at: usize) {
+    world.start_node(at);
     let names: Vec<String> = world.play.borrow().tables.keys().cloned().collect();
     for name in names {
         // One that is not there is none to take away.
@@ -289,12 +296,11 @@ fn at_gate(world: &mut World, at: usize) {
     let gate = world.play.borrow().gates.get(&node).copied();
     match gate {
         None => return,
-        Some(Gate::Open) => {
+        Some(Gate::Open) if machines::has_room(world, at) => {
             world.play.borrow_mut().gates.remove(&node);
             if !world.machines[at].is_up() {
                 world.machines[at].disturbed = world.now;
-                world.start_node(at);
-                take_routes_away(world, at);
+                start_again(world, at);
             }
             if world.play.borrow().gates.is_empty() {
                 world.play.borrow_mut().resting = false;
@@ -306,7 +312,7 @@ fn at_gate(world: &mut World, at: usize) {
             world.play.borrow_mut().gates.insert(node.clone(), Gate::Asked);
             world.spawn(Task::new(Owner::Client, |wire| play::gate(wire, play, node)));
         }
-        Some(Gate::Asked) => {}
+        Some(Gate::Asked | Gate::Open) => {}
     }
     later(world, 500, Turn::AtGate { at });
 }

@@ -1,5 +1,6 @@
 //! What a run, and a set of runs, came to.
 
+use crate::story::Story;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::panic::AssertUnwindSafe;
@@ -43,11 +44,12 @@ impl RunReport {
     }
 
     /// What `run` comes to. A program that panics would be started again and panic again.
-    pub fn caught(seed: u64, run: impl FnOnce() -> Self) -> Self {
+    pub fn caught(seed: u64, story: &Story, run: impl FnOnce() -> Self) -> Self {
         std::panic::catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|panic| {
             let text = panic.downcast_ref::<String>().map(String::as_str);
             let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no message");
-            Self::impossible(seed, format!("a program panics: {text}"))
+            let story = story.lines();
+            Self { story, ..Self::impossible(seed, format!("a program panics: {text}")) }
         })
     }
 }

@@ -32,17 +32,18 @@ pub fn settings() -> Settings {
 
 /// Runs one seed to its end.
 pub fn run(plan: &Plan) -> RunReport {
-    RunReport::caught(plan.seed, || play(plan))
+    let story = Story::told(plan.story);
+    RunReport::caught(plan.seed, &story, || play(plan, story.clone()))
 }
 
-fn play(plan: &Plan) -> RunReport {
+fn play(plan: &Plan, story: Story) -> RunReport {
     let mut shape = Chance::new(plan.seed ^ 0x5eed);
     let controllers = 1 + shape.index(3);
     let mut world = match World::new(plan.seed, settings(), controllers, plan.bug) {
         Ok(world) => world,
         Err(error) => return RunReport::impossible(plan.seed, error),
     };
-    world.story = Story::told(plan.story);
+    world.story = story;
     let nodes = 3 + shape.index(3);
     build(&mut world, nodes);
     if world.violations.is_empty() {
@@ -76,7 +77,7 @@ pub fn finish(seed: u64, mut world: World) -> RunReport {
         coverage: world.coverage,
         virtual_ms: world.now,
         steps: world.steps,
-        story: world.story.into_lines(),
+        story: world.story.lines(),
         acknowledged,
     }
 }

@@ -4,25 +4,28 @@
 use crate::world::World;
 use control::Record;
 use engine::{Reply, SqlError};
+use std::cell::RefCell;
+use std::rc::Rc;
 
-/// Lines in the order of virtual time; kept only when they are asked for.
-#[derive(Debug, Default)]
+/// Lines in the order of virtual time; kept only when they are asked for. Clones share them: a program that panics takes
+/// its world along, and not what happened in it.
+#[derive(Clone, Debug, Default)]
 pub struct Story {
-    lines: Option<Vec<String>>,
+    lines: Option<Rc<RefCell<Vec<String>>>>,
 }
 
 impl Story {
     pub fn told(wanted: bool) -> Self {
-        Self { lines: wanted.then(Vec::new) }
+        Self { lines: wanted.then(Rc::default) }
     }
 
-    pub fn into_lines(self) -> Vec<String> {
-        self.lines.unwrap_or_default()
+    pub fn lines(&self) -> Vec<String> {
+        self.lines.as_ref().map(|lines| lines.borrow().clone()).unwrap_or_default()
     }
 
-    pub fn add(&mut self, now: u64, line: impl FnOnce() -> String) {
-        if let Some(lines) = &mut self.lines {
-            lines.push(format!("{now:>8} {}", line()));
+    pub fn add(&self, now: u64, line: impl FnOnce() -> String) {
+        if let Some(lines) = &self.lines {
+            lines.borrow_mut().push(format!("{now:>8} {}", line()));
         }
     }
 }
@@ -40,6 +43,21 @@ pub fn state(world: &mut World) {
         let (node, clusters) = (world.machines[at].node.clone(), crate::invariants::clusters(world, at));
         let threads = world.peek(at, "SHOW THREADS");
         world.story.add(world.now, || format!("{node} shows {clusters:?}, and runs {threads:?}"));
+    }
+    for (at, seat) in world.seats.iter().enumerate() {
+        let leads = seat.process.as_ref().map(|process| (process.epoch(), process.due));
+        let frozen = seat.frozen;
+        world.story.add(world.now, || {
+            format!("controller {at} leads with, and is due: {leads:?}, frozen: {frozen}")
+        });
+    }
+    for machine in &world.machines {
+        let sidecar = machine.sidecar.borrow();
+        let (controller, epoch, polls) = (sidecar.controller, sidecar.disk.epoch, sidecar.polls_under_way);
+        let node = &machine.node;
+        world.story.add(world.now, || {
+            format!("the sidecar of {node} has epoch {epoch}, asks controller {controller}, {polls} polls under way")
+        });
     }
     let Some(leader) = world.leader() else { return };
     let state = serde_json::to_string(leader.controller.state()).unwrap_or_default();

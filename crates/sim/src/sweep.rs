@@ -255,7 +255,8 @@ pub fn run(
     bug: Option<Bug>,
     story: bool,
 ) -> RunReport {
-    RunReport::caught(seed, || play(seed, swept, point, bug, story))
+    let story = Story::told(story);
+    RunReport::caught(seed, &story, || play(seed, swept, point, bug, story.clone()))
 }
 
 fn play(
@@ -263,7 +264,7 @@ fn play(
     (victim, operation): (Victim, Operation),
     point: Option<u64>,
     bug: Option<Bug>,
-    story: bool,
+    story: Story,
 ) -> RunReport {
     // Every other seed has a standby, which takes over before the dead one is back.
     let controllers = 1 + (seed % 2) as usize;
@@ -271,7 +272,7 @@ fn play(
         Ok(world) => world,
         Err(error) => return RunReport::impossible(seed, error),
     };
-    world.story = Story::told(story);
+    world.story = story;
     build(&mut world, operation.nodes());
     let (play, shards, rf) = (world.play.clone(), operation.shards(), operation.rf());
     world.spawn(Task::new(Owner::Client, |wire| play::create(wire, play, "t0".to_owned(), shards, rf)));

@@ -61,6 +61,36 @@ fn a_drop_ends_both_sides_of_a_group() {
     assert_eq!(violations(Scenario::All, 2_346_702..=2_346_702), Vec::<String>::new());
 }
 
+/// An EXIT waited for older statements, and meanwhile another member was lost.
+#[test]
+fn an_exit_that_waited_leaves_no_fewer_copies_than_it_was_to() {
+    assert_eq!(violations(Scenario::All, 460..=460), Vec::<String>::new());
+}
+
+/// It came back between an EXIT's order and the EXIT, and routed as it had before it was lost.
+#[test]
+fn a_node_that_comes_back_writes_to_no_copy_that_has_left() {
+    assert_eq!(violations(Scenario::All, 522..=522), Vec::<String>::new());
+}
+
+/// The user's own cluster was to be given a quorum, and found it again by itself.
+#[test]
+fn what_has_a_quorum_again_is_given_none() {
+    assert_eq!(violations(Scenario::All, 654..=654), Vec::<String>::new());
+}
+
+/// A leader whose append had an unknown outcome never learned that it was deposed, and the sidecars stayed with it.
+#[test]
+fn a_leader_that_cannot_append_learns_that_it_is_deposed() {
+    assert_eq!(violations(Scenario::All, 1_448..=1_448), Vec::<String>::new());
+}
+
+/// The copy that a move was to shed had stopped, could not EXIT, and was too few to go.
+#[test]
+fn a_copy_that_stopped_is_shed_without_an_exit() {
+    assert_eq!(violations(Scenario::Machines, 70..=70), Vec::<String>::new());
+}
+
 /// It dies at the end of its own removal, and is back in the user's cluster some seconds later.
 #[test]
 fn a_node_that_dies_while_it_is_removed_leaves_when_it_is_back() {

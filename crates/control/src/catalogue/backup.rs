@@ -47,7 +47,7 @@ pub fn snapshot(
         vec![temporary_cluster(&mut steps, donor, group, &tables)]
     };
     let joined = join(&mut steps, to, group, donor, &tables, &source);
-    let exit = Action::ExitCluster { group: group.clone(), tables };
+    let exit = Action::ExitCluster { group: group.clone(), tables, floor: 0 };
     let left = steps.command(to, exit, &[joined], None);
     if !known.is_clustered() {
         // Its shard is plain again at once, and not only when the copy was read.

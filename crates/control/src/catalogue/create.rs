@@ -126,6 +126,6 @@ pub(super) fn join(
     let mut before = after.to_vec();
     before.push(directory);
     let join = Action::JoinCluster { group: group.clone(), at: at.clone() };
-    let exit = Action::ExitCluster { group: group.clone(), tables: tables.to_vec() };
+    let exit = Action::ExitCluster { group: group.clone(), tables: tables.to_vec(), floor: 0 };
     steps.command(node, join, &before, Some(exit))
 }

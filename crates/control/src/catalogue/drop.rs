@@ -50,7 +50,7 @@ fn dissolve(steps: &mut Steps, id: &GroupId, group: &Group, tables: &[String], a
         let leave = if last {
             Action::DeleteCluster { group: id.clone() }
         } else {
-            Action::ExitCluster { group: id.clone(), tables: tables.to_vec() }
+            Action::ExitCluster { group: id.clone(), tables: tables.to_vec(), floor: 0 }
         };
         let left = steps.command(node, leave, &before, None);
         let dropped = steps.command(node, Action::DropTables { tables: tables.to_vec() }, &[left], None);

@@ -198,7 +198,7 @@ fn fill(steps: &mut Steps, new: &NewGroup, tables: &[String], after: StepId) -> 
     let mut serving = vec![serve(steps, maker, added)];
     for joiner in joiners {
         let join = Action::JoinCluster { group: group.clone(), at: maker.clone() };
-        let exit = Action::ExitCluster { group: group.clone(), tables: tables.to_vec() };
+        let exit = Action::ExitCluster { group: group.clone(), tables: tables.to_vec(), floor: 0 };
         let joined = steps.command(joiner, join, &[serving[serving.len() - 1]], Some(exit));
         serving.push(serve(steps, joiner, joined));
     }
@@ -212,7 +212,7 @@ fn dissolve(steps: &mut Steps, id: &GroupId, group: &Group, after: &[StepId]) {
         let leave = if index + 1 == group.members.len() {
             Action::DeleteCluster { group: id.clone() }
         } else {
-            Action::ExitCluster { group: id.clone(), tables: Vec::new() }
+            Action::ExitCluster { group: id.clone(), tables: Vec::new(), floor: 0 }
         };
         let left = steps.command(node, leave, &before, None);
         steps.command(node, Action::RemoveDirectory { group: id.clone() }, &[left], None);

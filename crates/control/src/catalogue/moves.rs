@@ -31,7 +31,7 @@ pub fn move_group(
     let verify = Work::Verify { group: group.clone(), node: to.clone() };
     let verified = steps.push(Some(to), verify, &[joined], None);
     if let Some(from) = from {
-        shed_steps(state, &mut steps, group, from, &tables, &names, &[verified]);
+        shed_steps(state, &mut steps, (group, known), from, &[verified]);
         if !known.is_clustered() {
             let before = steps.ends();
             let left = steps.command(to, Action::DeleteCluster { group: group.clone() }, &before, None);
@@ -85,9 +85,8 @@ pub fn shed(
     unix: u64,
 ) -> Option<Operation> {
     let known = state.groups.get(group)?;
-    let names: Vec<TableName> = known.table_names().into_iter().collect();
     let mut steps = Steps::default();
-    shed_steps(state, &mut steps, group, from, &known.tables(), &names, &[]);
+    shed_steps(state, &mut steps, (group, known), from, &[]);
     let kind = Kind::Shed {
         group: group.clone(),
         from: from.clone(),
@@ -100,16 +99,15 @@ pub fn shed(
 fn shed_steps(
     state: &State,
     steps: &mut Steps,
-    group: &GroupId,
+    (group, known): (&GroupId, &Group),
     from: &NodeId,
-    tables: &[String],
-    names: &[TableName],
     after: &[StepId],
 ) {
+    let names: Vec<TableName> = known.table_names().into_iter().collect();
     let withdraw = Work::Withdraw { group: group.clone(), node: from.clone() };
     let withdrawn = steps.push(Some(from), withdraw, after, None);
-    let routed = route_everywhere(state, steps, names, &[withdrawn]);
-    let exit = Action::ExitCluster { group: group.clone(), tables: tables.to_vec() };
+    let routed = route_everywhere(state, steps, &names, &[withdrawn]);
+    let exit = Action::ExitCluster { group: group.clone(), tables: known.tables(), floor: known.floor() };
     let left = steps.command(from, exit, &routed, None);
     let dropped = steps.push(Some(from), Work::DropExited { exit: left, tables: Vec::new() }, &[left], None);
     steps.command(from, Action::RemoveDirectory { group: group.clone() }, &[dropped], None);

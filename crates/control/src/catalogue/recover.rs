@@ -15,7 +15,8 @@ pub fn let_go(id: OperationId, group: &GroupId, node: &NodeId, unix: u64) -> Ope
 
 /// How it leaves is the matter of what it shows: see `prelude`.
 fn leave(steps: &mut Steps, node: &NodeId, group: &GroupId) -> model::StepId {
-    steps.command(node, Action::ExitCluster { group: group.clone(), tables: Vec::new() }, &[], None)
+    let exit = Action::ExitCluster { group: group.clone(), tables: Vec::new(), floor: 0 };
+    steps.command(node, exit, &[], None)
 }
 
 /// The tables that a group made anew takes along: those that are being dropped or made are the matter of that.

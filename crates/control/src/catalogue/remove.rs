@@ -16,7 +16,7 @@ pub fn remove_node(state: &State, id: OperationId, node: &NodeId, unix: u64) -> 
         } else {
             vec![steps.command(node, Action::DropRoutes { tables }, &[], None)]
         };
-        steps.command(node, Action::ExitCluster { group, tables: Vec::new() }, &before, None);
+        steps.command(node, Action::ExitCluster { group, tables: Vec::new(), floor: 0 }, &before, None);
     } else {
         let survivor = state.live_nodes().next()?;
         steps.command(survivor, Action::UpdateNodes { group }, &[], None);

@@ -72,7 +72,9 @@ pub fn cleanup(
                 let routed = route_everywhere(state, &mut steps, &tables_of(tables), &[]);
                 let leave = match way {
                     Way::Out => None,
-                    Way::Exit => Some(Action::ExitCluster { group: group.clone(), tables: tables.clone() }),
+                    Way::Exit => {
+                        Some(Action::ExitCluster { group: group.clone(), tables: tables.clone(), floor: 0 })
+                    }
                     Way::Delete => Some(Action::DeleteCluster { group: group.clone() }),
                 };
                 let mut before =

@@ -204,3 +204,51 @@ fn an_empty_user_cluster_gets_a_quorum_from_half_of_all_that_are_known() {
     let looks: [Looks<'_>; 2] = [(1, &[filled.clone(), filled]), (2, &twice(3))];
     assert!(matches!(user_verdict(3, &looks), Err(Gate::Refuse(text)) if text.contains("mine")));
 }
+
+/// Rule 4: what stands against the EXIT of node 1 while node 3 is lost, which last showed a route to `routed`, and now
+/// answers in this way.
+fn exit_with_an_absent(reach: Option<Reach>, routed: Option<u16>) -> Option<Gate> {
+    let (mut state, _) = seen(3, &[(1, &[orphan(5, 3)]), (2, &[orphan(5, 3)])]);
+    let table = model::TableName::new("t").expect("valid");
+    let shard = crate::state::Shard { table: table.clone(), number: 0 };
+    state.groups.get_mut(&group()).expect("there").shards.insert(shard);
+    let mut observed = Observed::default();
+    observed.know(&node(3));
+    let shown = routed.map(|n| {
+        let route = model::Route { table, shards: vec![vec![node(n)]], own_as_local: false };
+        model::TablesStatus { routes: [("t".to_owned(), route.into())].into(), ..Default::default() }
+    });
+    let before = shown.map(|tables| NodeStatus { clusters: BTreeMap::new(), tables: Some(tables) });
+    let looks = before.map(|status| (Reach::Answered, Some(status))).into_iter();
+    for (round, (reach, status)) in looks.chain(reach.map(|reach| (reach, None))).enumerate() {
+        for look in observed.due_looks(Millis(10_000 + 500 * round as u64), Millis(500)) {
+            observed.see(PollAnswer { node: look.node, token: look.token, reach, status: status.clone() });
+        }
+    }
+    let reason = String::new();
+    let kind = Kind::Shed { group: group(), from: node(1), floor: 1, reason };
+    let mut operation = Operation::new(model::OperationId(1), kind, Vec::new(), 0);
+    operation.status = Status::Running;
+    let (node, since) = (&node(1), Millis(0));
+    let case = Case { state: &state, observed: &observed, operation: &operation, node, since, tried: false };
+    named_by_the_absent(&case, &group())
+}
+
+#[test]
+fn a_silent_node_counts_as_a_router_and_one_that_is_proven_gone_does_not() {
+    use Reach::{Answered, Refused, Silent};
+    for (reach, routed, stands_against) in [
+        (Some(Silent), Some(1), true),
+        // It flaps, and is taken for lost although it answers.
+        (Some(Answered), Some(1), true),
+        // Never seen by this leader: nobody knows how it routes.
+        (None, None, true),
+        (Some(Silent), None, true),
+        (Some(Silent), Some(2), false),
+        (Some(Refused), Some(1), false),
+        (Some(Refused), None, false),
+    ] {
+        let found = exit_with_an_absent(reach, routed);
+        assert_eq!(found.is_some(), stands_against, "{reach:?} {routed:?}: {found:?}");
+    }
+}

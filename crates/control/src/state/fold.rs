@@ -529,10 +529,19 @@ impl State {
             return illegal(format!("a step that is {:?} was undone", step.status));
         }
         step.status = StepStatus::Undone;
-        match step.work.clone() {
-            Work::Withdraw { group, node } => self.set_member(&group, &node, Member::Serving),
+        let work = step.work.clone();
+        // One that was left behind meanwhile stays so.
+        let is_member = |group: &GroupId, node: &NodeId| {
+            self.groups.get(group).is_some_and(|known| known.members.contains_key(node))
+        };
+        match work {
+            Work::Withdraw { group, node } if is_member(&group, &node) => {
+                self.set_member(&group, &node, Member::Serving)
+            }
             Work::Withhold { table } => self.withhold(&table, false),
-            Work::Verify { group, node } => self.set_member(&group, &node, Member::Joining),
+            Work::Verify { group, node } if is_member(&group, &node) => {
+                self.set_member(&group, &node, Member::Joining)
+            }
             _ => Ok(()),
         }
     }

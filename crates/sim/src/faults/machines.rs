@@ -44,6 +44,10 @@ pub fn strike(world: &mut World, fault: Fault) -> bool {
     true
 }
 
+pub fn has_room(world: &World, at: usize) -> bool {
+    !world.machines[at].disk_full.load(Ordering::Relaxed)
+}
+
 pub fn fill_disk(world: &mut World, at: usize, full: bool) {
     world.machines[at].disk_full.store(full, Ordering::Relaxed);
     world.machines[at].disturbed = world.now;

@@ -425,7 +425,7 @@ impl Nodes {
                 assert!(cluster.view.contains(id), "{id} is bootstrapped without being a member of {group}");
                 cluster.primary = true;
             }
-            Action::ExitCluster { group, tables } => {
+            Action::ExitCluster { group, tables, .. } => {
                 if self.by_id[id].member_of.contains(group) {
                     let cluster = self.primary(id, group)?;
                     if cluster.view.len() == 1 {

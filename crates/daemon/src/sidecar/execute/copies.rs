@@ -12,7 +12,13 @@ use std::time::Duration;
 const THREADS_PAUSE: Duration = Duration::from_millis(50);
 
 impl Turn<'_> {
-    pub(super) async fn exit(&self, action: &Action, group: &GroupId, tables: &[String]) -> Outcome {
+    pub(super) async fn exit(
+        &self,
+        action: &Action,
+        group: &GroupId,
+        tables: &[String],
+        floor: u32,
+    ) -> Outcome {
         match self.cluster(group).await {
             Err(unseen) => return unseen,
             Ok(None) => return self.contents(tables).await,
@@ -25,6 +31,17 @@ impl Turn<'_> {
         }
         if let Err(old) = self.nothing_old_runs().await {
             return old;
+        }
+        // Others may have died while it waited.
+        match self.cluster(group).await {
+            Ok(Some(cluster)) if cluster.size <= floor => {
+                let others = cluster.size.saturating_sub(1);
+                return refused(format!(
+                    "only {others} other members of cluster '{group}' are in view, {floor} must stay"
+                ));
+            }
+            Ok(_) => {}
+            Err(unseen) => return unseen,
         }
         match self.one_by_one(action).await {
             Outcome::Done { .. } => self.contents(tables).await,

@@ -36,7 +36,7 @@ pub(super) async fn execute(sidecar: &Sidecar, action: &Action, deadline: Instan
         Action::AwaitQuiet { lock } => turn.await_quiet(*lock).await,
         Action::RemoveTables { group, tables } => turn.remove_tables(group, tables).await,
         Action::Bootstrap { group } => turn.bootstrap(action, group).await,
-        Action::ExitCluster { group, tables } => turn.exit(action, group, tables).await,
+        Action::ExitCluster { group, tables, floor } => turn.exit(action, group, tables, *floor).await,
         Action::DeleteCluster { group } => turn.delete(action, group).await,
         Action::DropCopies { copies } => turn.drop_copies(copies).await,
         Action::SetRoutes { routes } => turn.set_routes(routes).await,

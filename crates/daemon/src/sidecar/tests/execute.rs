@@ -281,7 +281,7 @@ async fn only_a_group_without_quorum_is_bootstrapped() {
 #[tokio::test]
 async fn a_copy_leaves_with_its_content_and_never_as_the_last() {
     let tables = vec!["system.t_s0".to_owned()];
-    let exit = Action::ExitCluster { group: group(), tables: tables.clone() };
+    let exit = Action::ExitCluster { group: group(), tables: tables.clone(), floor: 1 };
     let two = [("status", "primary"), ("node_state", "synced"), ("size", "2"), ("nodes_view", "h:1,h:2")];
     let node = in_group(member(&two), "3").await;
     let stage = Stage::new(&node, None).await;
@@ -292,6 +292,16 @@ async fn a_copy_leaves_with_its_content_and_never_as_the_last() {
     let node = in_group(member(&[("status", "primary"), ("node_state", "synced"), ("size", "1")]), "3").await;
     let stage = Stage::new(&node, None).await;
     assert!(matches!(execute(&stage.sidecar, &exit, soon()).await, Outcome::Refused { .. }));
+    assert_eq!(node.changes(), Vec::<String>::new());
+    // Another member died since the controller looked.
+    let node = in_group(member(&two), "3").await;
+    let stage = Stage::new(&node, None).await;
+    let exit = Action::ExitCluster { group: group(), tables: tables.clone(), floor: 2 };
+    let outcome = execute(&stage.sidecar, &exit, soon()).await;
+    assert!(
+        matches!(&outcome, Outcome::Refused { message } if message.contains("2 must stay")),
+        "{outcome:?}"
+    );
     assert_eq!(node.changes(), Vec::<String>::new());
 }
 
@@ -309,7 +319,7 @@ async fn a_statement_that_is_older_than_the_routes_keeps_a_copy_in_its_group() {
     })
     .await;
     let stage = Stage::new(&node, None).await;
-    let exit = Action::ExitCluster { group: group(), tables: Vec::new() };
+    let exit = Action::ExitCluster { group: group(), tables: Vec::new(), floor: 0 };
     let outcome = execute(&stage.sidecar, &exit, Instant::now() + Duration::from_secs(3)).await;
     assert!(
         matches!(&outcome, Outcome::Refused { message } if message.contains("older than the routes")),

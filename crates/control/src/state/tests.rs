@@ -1,0 +1,45 @@
+use super::*;
+use crate::operation::{Kind, Operation, Status, Step, StepStatus, Steps, Work};
+use crate::record::Record;
+use model::StepId;
+
+fn node(n: u16) -> NodeId {
+    NodeId::new(format!("h:{n}")).expect("valid")
+}
+
+/// A move that is taken back after its source was withdrawn: what becomes of the source when that is undone.
+fn source_after_undo(left_behind: bool) -> Option<Member> {
+    let group = GroupId::new("g").expect("valid");
+    let members = [(node(1), Member::Leaving), (node(2), Member::Serving), (node(3), Member::Joining)];
+    let mut state = State::default();
+    state.groups.insert(group.clone(), Group::new(2, members.into()));
+    let kind = Kind::Move {
+        group: group.clone(),
+        to: node(3),
+        from: Some(node(1)),
+        floor: 2,
+        reason: String::new(),
+        pin: false,
+    };
+    let mut steps = Steps::default();
+    let withdraw = Work::Withdraw { group: group.clone(), node: node(1) };
+    steps.push(Some(&node(1)), withdraw, &[], None);
+    let done = Step { status: StepStatus::Done, ..steps.0.remove(0) };
+    let id = OperationId(1);
+    let mut operation = Operation::new(id, kind, vec![done], 0);
+    operation.status = Status::Unwinding;
+    state.operations.insert(id, operation);
+    if left_behind {
+        let (tables, group) = (vec!["system.t_s0".to_owned()], Some(group.clone()));
+        let record = Record::LeftBehind { node: node(1), group, tables, routes: Vec::new() };
+        state.apply(&record).expect("follows");
+    }
+    state.apply(&Record::StepUndone { operation: id, step: StepId(0) }).expect("follows");
+    state.groups[&group].members.get(&node(1)).copied()
+}
+
+#[test]
+fn what_was_left_behind_stays_so_when_its_move_is_taken_back() {
+    assert_eq!(source_after_undo(false), Some(Member::Serving));
+    assert_eq!(source_after_undo(true), None);
+}
