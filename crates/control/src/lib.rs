@@ -125,6 +125,9 @@ struct Leads {
     format: u32,
 }
 
+/// It ticks several times a second while it looks at nodes: after a longer pause it stood still.
+const ASLEEP_AFTER: Millis = Millis(3_000);
+
 const fn check_format(index: LogIndex, format: u32) -> Result<(), OpenError> {
     if format > record::FORMAT { Err(OpenError::Newer { index, format }) } else { Ok(()) }
 }
@@ -292,6 +295,9 @@ impl Controller {
 
     /// One turn: `now` is monotonic, `unix_now` in seconds is only written and shown.
     pub fn tick(&mut self, now: Millis, unix_now: u64, inputs: Vec<Input>) -> Effects {
+        if now.since(self.now) > ASLEEP_AFTER {
+            self.observed.slept(now);
+        }
         self.now = now;
         self.unix_now = unix_now;
         self.out = Effects { expected: self.state.last, ..Effects::default() };

@@ -46,6 +46,7 @@ fn calm(
 #[derive(Debug, Default)]
 pub struct Observed {
     pub nodes: BTreeMap<NodeId, NodeView>,
+    awake_since: Millis,
     next_token: u64,
 }
 
@@ -127,6 +128,14 @@ impl Observed {
         self.next_token = token;
     }
 
+    /// A program that stood still until now must not take its own silence for that of nodes.
+    pub fn slept(&mut self, now: Millis) {
+        self.awake_since = now;
+        for view in self.nodes.values_mut() {
+            view.reach_since = now;
+        }
+    }
+
     pub fn hear(&mut self, now: Millis, mut poll: SidecarPoll) {
         let view = self.nodes.entry(poll.node.clone()).or_default();
         if let Some(machine) = poll.machine.take() {
@@ -145,7 +154,7 @@ impl Observed {
             return false;
         };
         if view.reach.is_none_or(|(reach, _)| reach != answer.reach) {
-            view.reach_since = pending.began;
+            view.reach_since = pending.began.max(self.awake_since);
         }
         view.reach = Some((answer.reach, pending.began));
         if let Some(NodeStatus { clusters, tables }) = answer.status {
@@ -246,6 +255,26 @@ impl Observed {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_stood_still_takes_nobody_for_silent() {
+        let node = NodeId::new("h:1").expect("valid");
+        let mut observed = Observed::default();
+        observed.know(&node);
+        let look = |observed: &mut Observed, at| observed.due_looks(Millis(at), Millis(500)).remove(0);
+        let silent = |look: Look| PollAnswer {
+            node: look.node,
+            token: look.token,
+            reach: Reach::Silent,
+            status: None,
+        };
+        let under_way = look(&mut observed, 1_000);
+        observed.slept(Millis(9_000));
+        assert!(observed.see(silent(under_way)));
+        assert_eq!(observed.nodes[&node].reach_since, Millis(9_000), "nobody was there to hear it");
+        observed.slept(Millis(19_000));
+        assert_eq!(observed.nodes[&node].reach_since, Millis(19_000));
+    }
 
     #[test]
     fn looks_at_tables_that_nobody_asked_for_are_spread_over_turns() {

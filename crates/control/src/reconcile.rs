@@ -227,8 +227,10 @@ impl Controller {
         }
         let mut stuck = BTreeSet::new();
         let mut seen_by = None;
-        for (id, group) in self.state.groups.iter().filter(|(_, group)| group.is_clustered()) {
-            let orphan = group.serving().find(|node| {
+        for (id, group) in
+            self.state.groups.iter().filter(|(_, group)| catalogue::keeps_quorum(&self.state, group))
+        {
+            let orphan = group.survivors().find(|node| {
                 self.observed
                     .cluster(node, id)
                     .is_some_and(|cluster| cluster.status == ClusterState::NonPrimary)
@@ -284,8 +286,10 @@ impl Controller {
             // One that is being shed, too: it could not EXIT.
             let held = group.serving().chain(group.in_state(Member::Leaving));
             for node in held.filter(|node| self.state.is_live(node) && !spared(id, node)) {
+                // One on its way back that has the group's quorum is whole, too.
                 let another = group
                     .serving()
+                    .chain(group.in_state(Member::Returning))
                     .filter(|other| *other != node)
                     .any(|other| self.answers(other) && self.is_whole_on(id, other));
                 if another && self.is_closed_on(id, node) {

@@ -173,7 +173,29 @@ impl Controller {
         }
         self.standings = seen;
         for (group, halt) in records {
+            if halt.is_none() {
+                self.retire_plain(&group);
+            }
             self.record(Record::GroupHalted { group, halt, unix: self.unix_now });
+        }
+    }
+
+    /// A group has a quorum again through a member that came back, after others let go of it: their copies are plain, would
+    /// acknowledge what the group never sees, and are routed no more from this moment on.
+    fn retire_plain(&mut self, group: &GroupId) {
+        let Some(known) = self.state.groups.get(group) else { return };
+        if !known.halt.is_some_and(Halt::is_total) {
+            return;
+        }
+        let plain = |node: &&NodeId| {
+            self.state.is_live(node)
+                && self.is_closed_on(group, node)
+                && self.observed.cluster(node, group).is_none()
+        };
+        let (tables, nodes) = (known.tables(), known.serving().filter(plain).cloned().collect::<Vec<_>>());
+        for node in nodes {
+            let (group, tables) = (Some(group.clone()), tables.clone());
+            self.record(Record::LeftBehind { node, group, tables, routes: Vec::new() });
         }
     }
 

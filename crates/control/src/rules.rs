@@ -410,7 +410,7 @@ pub fn survivor(state: &State, observed: &Observed, group: &GroupId, since: Mill
     told_before(state, observed, known, group, since)?;
     let mut best: Option<(i64, NodeId)> = None;
     let mut view = BTreeSet::new();
-    for node in known.serving() {
+    for node in known.survivors() {
         let cluster = match observed.view(node).map(|view| view.cluster_since(group, since)) {
             Some(Some(Some(cluster))) => cluster,
             Some(Some(None)) => continue,

@@ -248,13 +248,13 @@ impl Controller {
         let Some(known) = self.state.groups.get(group) else {
             return self.step_skipped(key, "the group is gone");
         };
-        let serving: Vec<NodeId> = known.serving().cloned().collect();
-        if serving.is_empty() {
+        let survivors: Vec<NodeId> = known.survivors().cloned().collect();
+        if survivors.is_empty() {
             return self.step_skipped(key, "no copy of the group is left");
         }
         let lost: Vec<NodeId> =
             known.members.keys().filter(|node| !self.state.is_live(node)).cloned().collect();
-        let primary = serving.iter().find(|node| {
+        let primary = survivors.iter().find(|node| {
             self.observed.view(node).and_then(|view| view.cluster_since(group, since)?).is_some_and(
                 |cluster| {
                     cluster.is_synced()
@@ -266,7 +266,7 @@ impl Controller {
         if primary.is_some() {
             return self.step_done(key, BTreeMap::new());
         }
-        for node in &serving {
+        for node in &survivors {
             self.observed.hurry(node, self.now + Millis(100));
         }
         match rules::survivor(&self.state, &self.observed, group, since) {

@@ -4,7 +4,7 @@ use super::route_everywhere;
 use crate::observed::Observed;
 use crate::operation::{Kind, Operation, Steps, Work};
 use crate::rules;
-use crate::state::{Leftover, State, Table};
+use crate::state::{Group, Leftover, Member, State, Table};
 use model::{Action, ClusterState, GroupId, NodeId, OperationId, TableName};
 use std::collections::BTreeSet;
 
@@ -21,13 +21,19 @@ pub fn failover(
     let mut regained = Vec::new();
     for (id, group) in state.groups.iter().filter(|(id, _)| groups.contains(id)) {
         tables.extend(group.table_names());
-        if group.is_clustered() && group.serving().next().is_some() {
+        if keeps_quorum(state, group) && group.survivors().next().is_some() {
             regained.push(steps.push(None, Work::Regain { group: id.clone() }, &[], None));
         }
     }
     let tables: Vec<TableName> = tables.into_iter().collect();
     route_everywhere(state, &mut steps, &tables, &regained);
     Operation::new(id, Kind::Failover { node: node.clone() }, steps.0, unix)
+}
+
+/// Whether a cluster of the group that lost its quorum is to have one again: that of a group, and the temporary one of a
+/// shard without others whose new copy serves already, while its old one lives and has not left.
+pub fn keeps_quorum(state: &State, group: &Group) -> bool {
+    group.is_clustered() || group.in_state(Member::Leaving).any(|source| state.is_live(source))
 }
 
 /// A copy that came back: synced by itself, verified, routed.

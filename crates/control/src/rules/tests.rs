@@ -89,6 +89,23 @@ fn the_most_advanced_of_calm_survivors_is_bootstrapped() {
     assert_eq!(verdict(3, &[(1, &twice(5)), (2, &twice(5))]), Ok(node(1)), "the lowest name among equals");
 }
 
+/// All that served were lost, and one of them is back.
+#[test]
+fn one_that_came_back_is_a_survivor_while_nobody_has_gone_on_without_it() {
+    let twice = [orphan(5, 2), orphan(5, 2)];
+    for (newest, expected) in [(1, Ok(node(1))), (2, Err("fit"))] {
+        let (mut state, observed) = seen(2, &[(1, &twice)]);
+        let known = state.groups.get_mut(&group()).expect("there");
+        known.members.insert(node(1), Member::Returning);
+        known.newest = [node(newest)].into();
+        match (survivor(&state, &observed, &group(), Millis(0)), expected) {
+            (Ok(found), expected) => assert_eq!(Ok(found), expected),
+            (Err(Gate::Wait(text)), Err(why)) => assert!(text.contains(why), "{text}"),
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
 #[test]
 fn one_look_is_not_enough() {
     waits(2, &[(1, &[orphan(5, 2)])], "twice");

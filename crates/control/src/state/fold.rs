@@ -320,7 +320,7 @@ impl State {
     fn regained(&mut self, group: &GroupId) {
         self.tell(group, None);
         if let Some(known) = self.groups.get_mut(group) {
-            known.newest = known.serving().cloned().collect();
+            known.newest = known.survivors().cloned().collect();
             known.halt = None;
         }
     }

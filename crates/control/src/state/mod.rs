@@ -259,6 +259,16 @@ impl Group {
         self.in_state(Member::Serving)
     }
 
+    /// Who may make the group primary again: those that serve, or, when all of them were lost, those that came back and
+    /// that nobody has gone on without.
+    pub fn survivors(&self) -> impl Iterator<Item = &NodeId> {
+        let none_serves = self.serving().next().is_none();
+        self.members.iter().filter_map(move |(node, member)| {
+            let came_back = none_serves && *member == Member::Returning && self.newest.contains(node);
+            (*member == Member::Serving || came_back).then_some(node)
+        })
+    }
+
     /// How many whole copies there must be without one that goes: the smaller of rf and what there is now.
     pub fn floor(&self) -> u32 {
         self.rf.min(self.serving().count() as u32)

@@ -179,6 +179,7 @@ impl Cluster {
     /// the higher one goes.
     fn gone(&self, now: Millis) -> BTreeSet<NodeId> {
         let mut gone = self.suspects(now);
+        gone.extend(self.bootstrapped_elsewhere(now));
         for member in &self.view.members {
             let Some(alive) = self.peers.get(&member.node).and_then(|peer| peer.alive.as_ref()) else {
                 continue;
@@ -194,6 +195,24 @@ impl Cluster {
             }
         }
         gone
+    }
+
+    /// Members that were bootstrapped apart from this one before it noticed that they had gone. They live, and are in this
+    /// view no more.
+    fn bootstrapped_elsewhere(&self, now: Millis) -> impl Iterator<Item = NodeId> {
+        let others = self.view.members.iter().filter(|member| member.node != self.me.node);
+        let gone = others.filter(move |member| {
+            let alive = self.peers.get(&member.node).and_then(|peer| peer.alive.as_ref());
+            let apart = |alive: &Alive| alive.primary && alive.confirmed && !alive.includes_you;
+            self.heard_lately(&member.node, now)
+                && alive.is_some_and(|alive| {
+                    alive.member == **member
+                        && apart(alive)
+                        && alive.uuid == self.view.uuid
+                        && alive.branch != self.view.branch
+                })
+        });
+        gone.map(|member| member.node.clone())
     }
 
     /// This member promised itself to a round that does not end.

@@ -196,6 +196,23 @@ fn both_sides_of_a_partition_can_be_bootstrapped() {
     assert!(net.synced(0) && net.synced(1));
 }
 
+/// The other half heard it throughout, and went on in a view that nobody else had.
+#[test]
+fn a_half_that_was_bootstrapped_unnoticed_is_joined_again() {
+    let mut net = Net::cluster(2, 1);
+    net.deaf.insert((0, 1));
+    net.until(3_000, "non-primary", |net| net.status(1) == "non-primary");
+    let ticket = net.ticket();
+    net.on(1, |cluster, host| cluster.as_mut().expect("there").bootstrap(host, ticket)).expect("begun");
+    net.outcome(1, ticket).expect("primary");
+    assert_eq!(net.status(0), "primary", "it has not noticed");
+    net.deaf.clear();
+    net.written(1, 1, 1);
+    net.until(10_000, "together", |net| (0..2).all(|at| net.synced(at) && net.row(at, "size") == "2"));
+    net.run(100);
+    assert_eq!(net.table(0), net.table(1));
+}
+
 #[test]
 fn a_member_that_was_cut_off_comes_back_by_increments() {
     let mut net = Net::cluster(3, 1);
