@@ -5,7 +5,7 @@ use model::api::Alert;
 use model::wire::{ShardingStatement, SidecarPoll, StatementReply, TableNameEntry};
 use model::{
     AuditMark, Command, Epoch, LogIndex, Measurement, NodeId, NodeStatus, OperationId, Reach, StepId,
-    TokenOrder,
+    TokenOrder, UserRights,
 };
 use serde::{Deserialize, Serialize};
 
@@ -29,8 +29,9 @@ pub enum Input {
     },
     /// The end of an [`Effect::Job`].
     JobOver { operation: OperationId, step: StepId, attempt: u64, end: JobEnd },
-    /// A statement for the controller; exactly one [`Effect::Answer`] follows, at once or later.
-    Statement { request: RequestId, statement: ShardingStatement },
+    /// A statement for the controller; exactly one [`Effect::Answer`] follows, at once or later. `rights` are those of
+    /// searchd's user who sent it; `None`: whoever sent it was let through before.
+    Statement { request: RequestId, statement: ShardingStatement, rights: Option<UserRights> },
     /// A change of the tokens; exactly one [`Effect::Answer`] follows.
     Token { request: RequestId, order: TokenOrder },
     /// This controller's audit log goes so far.

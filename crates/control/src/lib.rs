@@ -23,7 +23,7 @@
 //! | `recover`, `gate` | groups that stopped as a whole, the choice of the newest copy, and who may start before |
 //! | `observed`, `detector`, `reconcile`, `moves`, `gains` | what is seen, and the work that follows from it |
 //! | `alerts`, [`alarm`] | what people must know: the conditions, and since when, to whom and how often it is said |
-//! | `statements`, `orders`, `preflight` | what clients ask, what operators order, and what must be so before |
+//! | `statements`, `rights`, `orders`, `preflight` | what clients ask, which of them may, what operators order, and what must be so before |
 //! | `views`, `tables` | what people see |
 //! | `pace`, `progress` | how much is done at once, and how far it is |
 //! | `recovery`, `health` | what went wrong is tried again, what is old goes, and what to do next |
@@ -58,6 +58,7 @@ mod reconcile;
 pub mod record;
 mod recover;
 mod recovery;
+mod rights;
 mod route;
 mod rules;
 mod saga;
@@ -316,7 +317,9 @@ impl Controller {
                 Input::JobOver { operation, step, attempt, end } => {
                     self.job_over((operation, step), attempt, end);
                 }
-                Input::Statement { request, statement } => statements.push((request, statement)),
+                Input::Statement { request, statement, rights } => {
+                    statements.push((request, statement, rights));
+                }
                 Input::Token { request, order } => tokens.push((request, order)),
                 Input::Audited(mark) => self.record(Record::AuditMarked { mark }),
                 Input::Abandoned { request } => {
@@ -326,8 +329,8 @@ impl Controller {
         }
         self.pace.turn(now, pace::queue_interval(&self.config.settings, self.active_nodes()));
         self.watch_membership();
-        for (request, statement) in statements {
-            self.asked_by(request, |controller| controller.statement(request, statement));
+        for (request, statement, rights) in statements {
+            self.asked_by(request, |controller| controller.statement(request, statement, rights.as_ref()));
         }
         for (request, order) in tokens {
             self.asked_by(request, |controller| controller.token_order(request, order));

@@ -6,10 +6,11 @@ use crate::io::{Effect, RequestId};
 use crate::moves::touches;
 use crate::operation::{Kind, NewGroup, Status};
 use crate::record::Record;
+use crate::rights::Sight;
 use crate::state::{Member, Node, TableStatus};
 use model::operate::OrderReply;
 use model::wire::{ShardingStatement, StatementReply};
-use model::{GroupId, Millis, NodeId, OperationId, ShardRecord, TableName, TableSpec};
+use model::{GroupId, Millis, NodeId, OperationId, ShardRecord, TableName, TableSpec, UserRights};
 use planner::groups::{self, Place};
 use std::collections::BTreeSet;
 
@@ -32,7 +33,16 @@ pub(crate) fn object(reply: OrderReply) -> StatementReply {
 }
 
 impl Controller {
-    pub(crate) fn statement(&mut self, request: RequestId, statement: ShardingStatement) {
+    pub(crate) fn statement(
+        &mut self,
+        request: RequestId,
+        statement: ShardingStatement,
+        rights: Option<&UserRights>,
+    ) {
+        if let Some(Err(message)) = rights.map(|rights| self.permitted(&statement, rights)) {
+            return self.answer(request, StatementReply::Error { message });
+        }
+        let sight = Sight(rights);
         let begun = match statement {
             ShardingStatement::CreateTable { spec, if_not_exists, timeout_seconds } => {
                 self.create_table(spec, if_not_exists, timeout_seconds)
@@ -57,7 +67,8 @@ impl Controller {
                 self.remove_node(&node).map(|operation| operation.map(|id| (id, None)))
             }
             other => {
-                let reply = self.ordered(other).unwrap_or_else(|message| StatementReply::Error { message });
+                let reply =
+                    self.ordered(other, sight).unwrap_or_else(|message| StatementReply::Error { message });
                 return self.answer(request, reply);
             }
         };
@@ -72,7 +83,7 @@ impl Controller {
     }
 
     /// What is answered at once.
-    fn ordered(&mut self, statement: ShardingStatement) -> Result<StatementReply, Refusal> {
+    fn ordered(&mut self, statement: ShardingStatement, sight: Sight<'_>) -> Result<StatementReply, Refusal> {
         match statement {
             ShardingStatement::DrainNode { node } => self.drain(&node, true),
             ShardingStatement::UndrainNode { node } => self.drain(&node, false),
@@ -86,13 +97,13 @@ impl Controller {
                 self.recover_from(&group, &from).map(|()| StatementReply::Ok)
             }
             ShardingStatement::Gate { node } => Ok(self.gate_reply(&node)),
-            ShardingStatement::SelectView { query } => self.select(&query),
+            ShardingStatement::SelectView { query } => self.select(&query, sight),
             ShardingStatement::Silence { kind, labels, seconds, comment } => {
                 self.silence(kind, labels, seconds, comment).map(|()| StatementReply::Ok)
             }
             ShardingStatement::Recover => Ok(object(OrderReply::Recovery(self.recover_all()))),
             ShardingStatement::CleanUp => Ok(object(OrderReply::CleanUp(self.clean_up_now()))),
-            look => Ok(self.show(&look)),
+            look => Ok(self.show_to(&look, sight)),
         }
     }
 

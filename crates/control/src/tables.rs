@@ -4,6 +4,7 @@
 
 use crate::Controller;
 use crate::operation::{Operation, Step, Work};
+use crate::rights::Sight;
 use crate::views::{Row, rows};
 use model::wire::{Comparison, Condition, Select, StatementReply, View, ViewQuery};
 use model::{Action, StepId, TableName};
@@ -32,11 +33,11 @@ const TABLE: [&str; 4] = ["cluster", "node", "table", "shards"];
 const LIMIT_DEFAULT: u64 = 1_000;
 
 impl Controller {
-    pub(crate) fn select(&self, query: &ViewQuery) -> Result<StatementReply, String> {
+    pub(crate) fn select(&self, query: &ViewQuery, sight: Sight<'_>) -> Result<StatementReply, String> {
         let (columns, found): (&[&str], Vec<Row>) = match query.view {
             View::State => (&STATE, self.state_rows()),
             View::Queue => (&QUEUE, self.queue_rows()),
-            View::Table => (&TABLE, self.table_rows()),
+            View::Table => (&TABLE, self.table_rows(sight)),
         };
         answer(query, columns, found)
     }
@@ -144,11 +145,11 @@ impl Controller {
     }
 
     /// One row for each table on each node.
-    fn table_rows(&self) -> Vec<Row> {
+    fn table_rows(&self, sight: Sight<'_>) -> Vec<Row> {
         let mut held: BTreeMap<(&str, &str), Vec<u32>> = BTreeMap::new();
         for group in self.state.groups.values() {
             for node in group.members.keys() {
-                for shard in &group.shards {
+                for shard in group.shards.iter().filter(|shard| sight.sees(shard.table.as_str())) {
                     held.entry((shard.table.as_str(), node.as_str())).or_default().push(shard.number);
                 }
             }

@@ -3,6 +3,7 @@
 use crate::Controller;
 use crate::alerts::overall_status;
 use crate::operation::{Operation, Status};
+use crate::rights::Sight;
 use crate::state::{Group, Member, Table, TableStatus};
 use model::api::{
     ClusterMetrics, CopyStatus, Dashboard, NodeList, NodeSummary, OperationList, OperationSummary,
@@ -20,19 +21,24 @@ const FAILED_SHOWN_SECONDS: u64 = 24 * 3600;
 impl Controller {
     /// The answer to a statement that only looks.
     pub fn show(&self, statement: &ShardingStatement) -> StatementReply {
+        self.show_to(statement, Sight::EVERYTHING)
+    }
+
+    pub(crate) fn show_to(&self, statement: &ShardingStatement, sight: Sight<'_>) -> StatementReply {
         match statement {
             ShardingStatement::ShowStatus { cluster, name } => {
-                self.show_status(cluster.as_deref(), name.as_ref())
+                self.show_status(cluster.as_deref(), name.as_ref(), sight)
             }
             ShardingStatement::ShowMaster => {
                 rows(&["node", "status"], vec![vec![self.state.leader.clone(), Some("active".to_owned())]])
             }
-            ShardingStatement::ShowOperations => self.show_operations(),
+            ShardingStatement::ShowOperations => self.show_operations(sight),
             ShardingStatement::ShowQueue => self.show_queue(),
             ShardingStatement::ShowAlerts => rows(
                 &["level", "type", "message", "action", "since", "state"],
                 self.alerts(self.unix_now)
                     .into_iter()
+                    .filter(|alert| self.alert_is_seen(alert, sight))
                     .map(|alert| {
                         [
                             alert.level,
@@ -58,7 +64,12 @@ impl Controller {
         rows(&["group", "waits_for"], held.map(row).collect())
     }
 
-    fn show_status(&self, cluster: Option<&str>, name: Option<&TableName>) -> StatementReply {
+    fn show_status(
+        &self,
+        cluster: Option<&str>,
+        name: Option<&TableName>,
+        sight: Sight<'_>,
+    ) -> StatementReply {
         if let Some(name) = name
             && !self
                 .state
@@ -73,6 +84,7 @@ impl Controller {
         let mut found: Vec<Row> = Vec::new();
         for (table_name, table) in &self.state.tables {
             if name.is_some_and(|name| name != table_name)
+                || !sight.sees(table_name.as_str())
                 || cluster.is_some_and(|cluster| table.spec.cluster.as_deref() != Some(cluster))
             {
                 continue;
@@ -121,12 +133,12 @@ impl Controller {
         }
     }
 
-    fn show_operations(&self) -> StatementReply {
+    fn show_operations(&self, sight: Sight<'_>) -> StatementReply {
         let found = self
-            .operations()
-            .operations
-            .into_iter()
+            .operations_in_order()
+            .filter(|operation| self.operation_is_seen(operation, sight))
             .map(|operation| {
+                let operation = summary_of(operation);
                 vec![
                     Some(operation.id.to_string()),
                     Some(operation.kind),
@@ -252,11 +264,13 @@ impl Controller {
         NodeList { nodes }
     }
 
-    /// Those under way first, then the finished ones, newest first.
     pub fn operations(&self) -> OperationList {
-        let active = self.state.active().map(summary_of);
-        let finished = self.state.finished.iter().rev().map(summary_of);
-        OperationList { operations: active.chain(finished).collect() }
+        OperationList { operations: self.operations_in_order().map(summary_of).collect() }
+    }
+
+    /// Those under way first, then the finished ones, newest first.
+    fn operations_in_order(&self) -> impl Iterator<Item = &Operation> {
+        self.state.active().chain(self.state.finished.iter().rev())
     }
 
     pub fn dashboard(&self, unix_now: u64) -> Dashboard {

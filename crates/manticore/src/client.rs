@@ -6,7 +6,7 @@ use crate::reply::{self, Reply, Rows};
 use crate::statement::{PAGE_ROWS, ShardTable};
 use crate::status::{self, Unreadable};
 use crate::{CallError, Statement, closed_set, declared};
-use model::{Measurement, NodeId, NodeSettings, NodeStatus, Reach, TableName, TablesStatus};
+use model::{Measurement, NodeId, NodeSettings, NodeStatus, Reach, TableName, TablesStatus, UserRights};
 use serde_json::Value;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::io;
@@ -171,6 +171,23 @@ impl Client {
     pub async fn query_p99_ms(&self, node: &NodeId, timeout: Duration) -> Result<Option<u64>, CallError> {
         let rows = self.rows(node, &Statement::ShowSearchStatistics, timeout).await?;
         Ok(status::query_p99_ms(&rows))
+    }
+
+    /// What searchd lets its user do; nothing, when it knows no such user.
+    pub async fn rights(
+        &self,
+        node: &NodeId,
+        user: &str,
+        timeout: Duration,
+    ) -> Result<UserRights, CallError> {
+        let statement = Statement::ShowPermissions { user: user.to_owned() };
+        let rules = match self.execute(node, &statement, timeout).await? {
+            Reply::Rows(rows) => read(node, status::user_rules(&rows, user))?,
+            Reply::Error { message } if message.ends_with("not found") => Vec::new(),
+            Reply::Error { message } => return Err(bad_reply(node, message)),
+            Reply::Done { .. } => return Err(bad_reply(node, format!("no rows for {statement}"))),
+        };
+        Ok(UserRights { user: user.to_owned(), rules })
     }
 
     async fn route(

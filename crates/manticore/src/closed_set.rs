@@ -50,6 +50,7 @@ const SHAPES: &[&str] = &[
     "DESC S",
     "SHOW THREADS",
     "SHOW SETTINGS",
+    "SHOW PERMISSIONS FOR '…'",
 ];
 
 /// Whether `text` is exactly one statement of the closed set.

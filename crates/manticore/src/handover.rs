@@ -82,6 +82,11 @@ impl Request {
         }
     }
 
+    /// For whom it is. Without authentication searchd names nobody, or somebody without a name.
+    pub fn acting_user(&self) -> Option<&str> {
+        self.user.as_deref().filter(|user| !user.is_empty())
+    }
+
     /// The SQL statement in it; `None` for JSON requests of other endpoints than `/sql` and `/cli`.
     pub fn statement(&self) -> Option<String> {
         let body = &self.message.body;

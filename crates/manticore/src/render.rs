@@ -326,6 +326,7 @@ evs.install_timeout=PT2S;evs.keepalive_period=PT0.3S;evs.inactive_check_period=P
             Statement::ShowRoute { table: TableName::new("order").expect("valid") },
             Statement::Describe { table },
             Statement::ShowThreads,
+            Statement::ShowPermissions { user: "o'neil\\; DROP TABLE t".to_owned() },
         ] {
             closed_set::check(&statement.to_string()).expect("one of the closed set");
         }

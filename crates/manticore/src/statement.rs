@@ -170,6 +170,10 @@ pub enum Statement {
         table: ShardTable,
     },
     ShowThreads,
+    /// The rules for a user of searchd.
+    ShowPermissions {
+        user: String,
+    },
 }
 
 impl Statement {
@@ -188,6 +192,7 @@ impl Statement {
                 | Self::ShowRoute { .. }
                 | Self::Describe { .. }
                 | Self::ShowThreads
+                | Self::ShowPermissions { .. }
         )
     }
 }
@@ -259,6 +264,7 @@ impl fmt::Display for Statement {
             }
             Self::Describe { table } => write!(f, "DESC {table}"),
             Self::ShowThreads => f.write_str("SHOW THREADS"),
+            Self::ShowPermissions { user } => write!(f, "SHOW PERMISSIONS FOR {}", Literal(user)),
         }
     }
 }

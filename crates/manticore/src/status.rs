@@ -1,7 +1,9 @@
-//! `SHOW STATUS LIKE 'cluster%'` and `SHOW TABLES`, read into what the controller knows of a node.
+//! `SHOW STATUS LIKE 'cluster%'`, `SHOW TABLES` and `SHOW PERMISSIONS`, read into what the controller knows of a node.
 
 use crate::reply::Rows;
-use model::{ClusterState, ClusterStatus, Content, GroupId, MemberState, NodeId, NodeSettings};
+use model::{
+    ClusterState, ClusterStatus, Content, GroupId, MemberState, NodeId, NodeSettings, UserAction, UserRule,
+};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Rows that are not what the statement shows on any known version.
@@ -201,6 +203,28 @@ pub fn query_p99_ms(rows: &Rows) -> Option<u64> {
     (minute.is_finite() && minute >= 0.0).then(|| minute.ceil() as u64)
 }
 
+/// Reads the rows of `SHOW PERMISSIONS FOR 'user'`. Rules of kinds that are not known here allow nothing that is asked here.
+pub fn user_rules(rows: &Rows, user: &str) -> Result<Vec<UserRule>, Unreadable> {
+    let bad = |reason: &str| unreadable("a user's rules", reason);
+    let mut rules = Vec::new();
+    for row in 0..rows.rows.len() {
+        let cell = |column| rows.value(row, column).ok_or_else(|| bad(&format!("no column '{column}'")));
+        if cell("username")? != user {
+            return Err(bad("a rule of another user"));
+        }
+        let allow = match cell("allow")? {
+            "1" => true,
+            "0" => false,
+            _ => return Err(bad("a rule neither allows nor forbids")),
+        };
+        let word = cell("action")?;
+        if let Some(action) = UserAction::ALL.into_iter().find(|action| action.as_str() == word) {
+            rules.push(UserRule { action, target: cell("target")?.to_owned(), allow });
+        }
+    }
+    Ok(rules)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -304,5 +328,27 @@ mod tests {
         assert_eq!(figures(&[Some("0"), None, None, None]), Ok(Content::default()));
         assert!(figures(&[Some("2"), Some("1.5e9"), Some("1"), Some("2")]).is_err());
         assert!(figures(&[Some("2")]).is_err());
+    }
+
+    #[test]
+    fn rules_of_a_user_are_read_as_a_real_node_shows_them() {
+        let row = |texts: [&str; 5]| texts.map(|text| Some(text.to_owned())).to_vec();
+        let rows = |rows: Vec<Vec<Option<String>>>| Rows {
+            columns: ["username", "action", "target", "allow", "budget"].map(str::to_owned).to_vec(),
+            total: rows.len() as u64,
+            rows,
+            warning: String::new(),
+        };
+        let shown = rows(vec![
+            row(["ann", "read", "a*", "1", ""]),
+            row(["ann", "schema", "secret_%", "0", "{}"]),
+            row(["ann", "backup", "*", "1", ""]),
+        ]);
+        let rule = |action, target: &str, allow| UserRule { action, target: target.to_owned(), allow };
+        let found = user_rules(&shown, "ann").expect("reads");
+        assert_eq!(found, [rule(UserAction::Read, "a*", true), rule(UserAction::Schema, "secret_%", false)]);
+        for wrong in [["bob", "read", "*", "1", ""], ["ann", "read", "*", "yes", ""]] {
+            user_rules(&rows(vec![row(wrong)]), "ann").expect_err("refused");
+        }
     }
 }

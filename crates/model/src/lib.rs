@@ -9,6 +9,7 @@ pub mod backup;
 pub mod ids;
 pub mod observe;
 pub mod operate;
+pub mod rights;
 pub mod settings;
 pub mod sql;
 pub mod table;
@@ -25,6 +26,7 @@ pub use observe::{
     ClusterState, ClusterStatus, Machine, Measurement, MemberState, NodeSettings, NodeStatus, Reach, Routes,
     TablesStatus,
 };
+pub use rights::{UserAction, UserRights, UserRule};
 pub use settings::Settings;
 pub use table::{ColumnSpec, Route, Schema, TableSpec};
 pub use time::Millis;

@@ -6,7 +6,7 @@
 use crate::operate::OrderReply;
 use crate::{
     BackupOrder, Command, CommandId, CommandResult, Epoch, GroupId, LogIndex, Machine, NodeId, Reach,
-    RestoreOrder, TableName, TableSpec,
+    RestoreOrder, TableName, TableSpec, UserRights,
 };
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -81,6 +81,20 @@ pub struct TableNameEntry {
 }
 
 impl ShardingStatement {
+    /// Whether it can be typed over SQL. All others come over the API, with a role of their own.
+    pub const fn is_sql(&self) -> bool {
+        !matches!(
+            self,
+            Self::Silence { .. }
+                | Self::RecoverGroup { .. }
+                | Self::Gate { .. }
+                | Self::Backup { .. }
+                | Self::Restore { .. }
+                | Self::Recover
+                | Self::CleanUp
+        )
+    }
+
     /// Whether it asks for a change, and does not only look.
     pub const fn changes(&self) -> bool {
         match self {
@@ -122,6 +136,9 @@ pub struct StatementRequest {
     pub node: NodeId,
     /// The user searchd named; `None` without authentication.
     pub user: Option<String>,
+    /// What searchd lets that user do. A user without it is refused.
+    #[serde(default)]
+    pub rights: Option<UserRights>,
     pub statement: ShardingStatement,
 }
 

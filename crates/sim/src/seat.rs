@@ -293,7 +293,7 @@ impl Process {
                     leader.next_request += 1;
                     let request = RequestId(leader.next_request);
                     leader.clients.insert(request, caller);
-                    inputs.push(Input::Statement { request, statement: *statement });
+                    inputs.push(Input::Statement { request, statement: *statement, rights: None });
                 }
                 Message::Seen(input) => inputs.push(input),
                 Message::Sign { from } => out.signs.push(from),

@@ -8,6 +8,7 @@ mod operate;
 mod operations;
 mod orders;
 mod refusals;
+mod rights;
 mod rules;
 mod sagas;
 mod total_loss;

@@ -201,7 +201,7 @@ fn caller(request: &Request, shown: &auth::Shown) -> Caller {
         from = format!("{from} for {client}");
     }
     let (name, role) = shown.who();
-    Caller { name: name.to_owned(), role, from, node: None, user: None }
+    Caller { name: name.to_owned(), role, from, node: None, user: None, rights: None }
 }
 
 /// What the operator shows between two ticks, as JSON.

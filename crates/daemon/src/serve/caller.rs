@@ -2,7 +2,7 @@
 
 use super::diary::Origin;
 use crate::audit::{Entry, Event};
-use model::{NodeId, Role};
+use model::{NodeId, Role, UserRights};
 
 /// Who stands behind a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,6 +15,8 @@ pub(super) struct Caller {
     /// For whom a sidecar speaks: its node, and the user whom searchd names.
     pub(super) node: Option<NodeId>,
     pub(super) user: Option<String>,
+    /// What searchd lets that user do.
+    pub(super) rights: Option<UserRights>,
 }
 
 tokio::task_local! {

@@ -308,10 +308,10 @@ impl Driver {
                     sorted.inputs.push(Input::Sidecar(poll.clone()));
                     sorted.polls.push((poll, reply));
                 }
-                Message::Statement { request, statement, origin, reply } => {
+                Message::Statement { request, statement, rights, origin, reply } => {
                     self.desk.wait(request, reply);
                     sorted.origins.insert(request, origin);
-                    sorted.inputs.push(Input::Statement { request, statement });
+                    sorted.inputs.push(Input::Statement { request, statement, rights });
                 }
                 Message::Token { request, order, origin, reply } => {
                     self.desk.wait(request, reply);

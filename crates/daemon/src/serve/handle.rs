@@ -5,7 +5,7 @@ use super::diary::Origin;
 use control::backup::JobEnd;
 use control::{Controller, PollAnswer, RequestId};
 use model::wire::{ShardingStatement, SidecarPoll, StatementReply};
-use model::{Epoch, Measurement, Millis, NodeId, OperationId, Settings, StepId, TokenOrder};
+use model::{Epoch, Measurement, Millis, NodeId, OperationId, Settings, StepId, TokenOrder, UserRights};
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -27,6 +27,7 @@ pub(super) enum Message {
     Statement {
         request: RequestId,
         statement: ShardingStatement,
+        rights: Option<UserRights>,
         origin: Origin,
         reply: oneshot::Sender<StatementReply>,
     },
@@ -114,9 +115,10 @@ impl Handle {
     pub(super) fn statement(
         &self,
         statement: ShardingStatement,
+        rights: Option<UserRights>,
         origin: Origin,
     ) -> Result<Pending, NoAnswer> {
-        self.ask(|request, reply| Message::Statement { request, statement, origin, reply })
+        self.ask(|request, reply| Message::Statement { request, statement, rights, origin, reply })
     }
 
     pub(super) fn token(&self, order: TokenOrder, origin: Origin) -> Result<Pending, NoAnswer> {

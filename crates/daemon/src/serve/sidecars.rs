@@ -1,6 +1,7 @@
 //! What sidecars ask: orders (held until there is something to say) and answers to statements.
 
 use super::api::{JsonBody, Shared};
+use super::audits;
 use super::caller::{self, Caller};
 use super::diary::Origin;
 use super::handle::Pending;
@@ -8,6 +9,7 @@ use super::problem::ApiError;
 use crate::audit::{AuditError, Event};
 use axum::Json;
 use axum::extract::State;
+use model::UserRights;
 use model::wire::{ShardingStatement, SidecarOrders, SidecarPoll, StatementReply, StatementRequest};
 use serde_json::Value;
 use std::time::Duration;
@@ -28,10 +30,38 @@ pub(super) async fn statement(
     State(shared): State<Shared>,
     JsonBody(request): JsonBody<StatementRequest>,
 ) -> Result<Json<StatementReply>, ApiError> {
-    let StatementRequest { node, user, statement } = request;
-    tracing::info!(%node, ?statement, "statement");
-    let caller = caller::current().map(|caller| Caller { node: Some(node), user, ..caller });
+    let StatementRequest { node, user, rights, statement } = request;
+    let user = user.filter(|user| !user.is_empty());
+    tracing::info!(%node, ?user, ?statement, "statement");
+    if let Err(message) = is_typed_by(user.as_deref(), rights.as_ref(), &statement) {
+        let what = statement_name(&statement);
+        let caller = caller::current().map(|caller| Caller { node: Some(node), user, ..caller });
+        if let Some(caller) = caller {
+            audits::denied(&shared, &caller, what).await;
+        }
+        return Ok(Json(StatementReply::Error { message }));
+    }
+    let caller = caller::current().map(|caller| Caller { node: Some(node), user, rights, ..caller });
     ask_for(&shared, caller, statement).await.map(StatementReply::for_sql).map(Json)
+}
+
+/// What a sidecar may send for a user: what can be typed, and with a user's name what searchd lets that user do.
+fn is_typed_by(
+    user: Option<&str>,
+    rights: Option<&UserRights>,
+    statement: &ShardingStatement,
+) -> Result<(), String> {
+    if !statement.is_sql() {
+        return Err("this is not asked over SQL: the API has a request of its own for it".to_owned());
+    }
+    match (user, rights.map(|rights| rights.user.as_str())) {
+        (None, None) => Ok(()),
+        (Some(user), Some(whose)) if user == whose => Ok(()),
+        (user, _) => Err(format!(
+            "Permission denied for user '{}': the node's sidecar did not say what searchd lets the user do; is it of this version?",
+            user.unwrap_or_default()
+        )),
+    }
 }
 
 /// The operator's answer to a statement of the request that is being handled.
@@ -45,8 +75,9 @@ async fn ask_for(
     caller: Option<Caller>,
     statement: ShardingStatement,
 ) -> Result<StatementReply, ApiError> {
+    let rights = caller.as_ref().and_then(|caller| caller.rights.clone());
     if !statement.changes() {
-        return hand_over(shared, statement, Origin::default()).await;
+        return hand_over(shared, statement, rights, Origin::default()).await;
     }
     let told = match &caller {
         Some(caller) => {
@@ -59,7 +90,7 @@ async fn ask_for(
         (Some(caller), Some(told)) => caller.origin(told.line),
         _ => Origin::default(),
     };
-    let answer = hand_over(shared, statement, origin).await;
+    let answer = hand_over(shared, statement, rights, origin).await;
     if let (Some(caller), Some(told)) = (caller, told) {
         told.after(shared, &caller, &answer).await;
     }
@@ -110,6 +141,10 @@ fn unaudited(error: &AuditError) -> ApiError {
     ApiError::busy(&format!("{error}; nothing was done"))
 }
 
+fn statement_name(statement: &ShardingStatement) -> String {
+    named(statement).0
+}
+
 /// The name of a statement, and what it says besides.
 fn named(statement: &ShardingStatement) -> (String, Option<Value>) {
     let Ok(Value::Object(mut fields)) = serde_json::to_value(statement) else { return (String::new(), None) };
@@ -121,6 +156,7 @@ fn named(statement: &ShardingStatement) -> (String, Option<Value>) {
 async fn hand_over(
     shared: &Shared,
     statement: ShardingStatement,
+    rights: Option<UserRights>,
     origin: Origin,
 ) -> Result<StatementReply, ApiError> {
     let time_max = match &statement {
@@ -129,8 +165,10 @@ async fn hand_over(
         }
         _ => STATEMENT_TIME_MAX,
     };
-    let pending =
-        shared.handle.statement(statement, origin).map_err(|error| ApiError::busy(&error.to_string()))?;
+    let pending = shared
+        .handle
+        .statement(statement, rights, origin)
+        .map_err(|error| ApiError::busy(&error.to_string()))?;
     answered(pending, time_max).await
 }
 

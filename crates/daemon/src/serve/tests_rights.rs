@@ -162,3 +162,59 @@ async fn the_audit_log_tells_who_asked_for_what_and_what_came_of_it() {
     assert_eq!((&verified["ok"], &verified["first_bad"]), (&json!(true), &Value::Null), "{verified}");
     serving.end().await;
 }
+
+/// What the sidecar of a node is told for a statement of `user`'s.
+async fn typed(serving: &Serving, user: Value, rights: Value, statement: Value) -> Value {
+    let body = json!({ "node": "127.0.0.1:9", "user": user, "rights": rights, "statement": statement });
+    serving.post("/api/v1/sidecar/statement", &body).await.json().await.expect("a reply")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_user_of_searchd_does_what_searchd_lets_him() {
+    let serving = serve().await;
+    let rights = |user: &str, action: &str| {
+        let rule = json!({ "action": action, "target": "*", "allow": true });
+        json!({ "user": user, "rules": [rule] })
+    };
+    let queue = || json!({ "statement": "show_queue" });
+    let shown = typed(&serving, json!("ann"), rights("ann", "admin"), queue()).await;
+    assert!(shown["rows"].is_object(), "{shown}");
+    for (user, rights) in [
+        (json!("ann"), rights("ann", "read")),
+        (json!("ann"), rights("bob", "admin")),
+        (json!("ann"), json!(null)),
+        (json!(null), rights("bob", "admin")),
+    ] {
+        let told = typed(&serving, user.clone(), rights.clone(), queue()).await;
+        let message = told["error"]["message"].as_str().unwrap_or_default();
+        assert!(message.starts_with("Permission denied for user"), "{user} {rights}: {told}");
+    }
+    // A node without authentication has no users.
+    let shown = typed(&serving, json!(null), json!(null), queue()).await;
+    assert!(shown["rows"].is_object(), "{shown}");
+    let shown = typed(&serving, json!(""), json!(null), queue()).await;
+    assert!(shown["rows"].is_object(), "{shown}");
+    serving.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sidecar_asks_for_nothing_that_cannot_be_typed() {
+    let serving = serve().await;
+    let never_typed = [
+        json!({ "statement": "recover" }),
+        json!({ "statement": "clean_up" }),
+        json!({ "statement": "gate", "node": "127.0.0.1:9" }),
+        json!({ "statement": "recover_group", "group": "g", "from": "127.0.0.1:9" }),
+        json!({ "statement": "silence", "kind": null, "labels": {}, "seconds": 60, "comment": "" }),
+    ];
+    for statement in never_typed {
+        let told = typed(&serving, json!(null), json!(null), statement.clone()).await;
+        let message = told["error"]["message"].as_str().unwrap_or_default();
+        assert!(message.contains("not asked over SQL"), "{statement}: {told}");
+    }
+    let tail = serving.request(Method::GET, "/api/v1/audit?lines=100").bearer_auth(serving.token());
+    let audit: Value = tail.send().await.expect("answers").json().await.expect("JSON");
+    let denied = audit.to_string().matches(r#""event":"denied""#).count();
+    assert!(denied >= 5, "{audit}");
+    serving.end().await;
+}

@@ -2,9 +2,9 @@
 //! leader is found by asking: one that does not lead says who does, and one that does not answer is passed over.
 
 use crate::tls::{self, ClientTls, TlsError};
-use model::NodeId;
 use model::api::{LEADER_HEADER, Problem};
 use model::wire::{ShardingStatement, SidecarOrders, SidecarPoll, StatementReply, StatementRequest};
+use model::{NodeId, UserRights};
 use reqwest::{Client, StatusCode};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -105,7 +105,7 @@ impl Controller {
     pub(super) async fn statement(
         &self,
         node: &NodeId,
-        user: Option<&str>,
+        rights: Option<UserRights>,
         statement: ShardingStatement,
     ) -> Result<StatementReply, ControllerError> {
         let time_max = match &statement {
@@ -114,7 +114,8 @@ impl Controller {
             }
             _ => STATEMENT_TIME_MAX,
         };
-        let request = StatementRequest { node: node.clone(), user: user.map(str::to_owned), statement };
+        let user = rights.as_ref().map(|rights| rights.user.clone());
+        let request = StatementRequest { node: node.clone(), user, rights, statement };
         self.post("sidecar/statement", &request, time_max).await
     }
 

@@ -4,10 +4,14 @@ use super::Sidecar;
 use super::hold::{self, Failed};
 use manticore::handover::{Request, RequestKind, Response, ResponseKind, VERSION};
 use manticore::{names, sharding};
-use model::TableName;
 use model::wire::{ShardingStatement, StatementReply};
+use model::{TableName, UserRights};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
+use std::time::Duration;
+
+/// searchd answers it from memory.
+const RIGHTS_TIME_MAX: Duration = Duration::from_secs(5);
 
 /// What is to be done with a request.
 #[derive(Debug)]
@@ -33,7 +37,7 @@ pub(super) async fn handle(sidecar: &Sidecar, request: &Request) -> Verdict {
         }
     }
     if !names::names_ours(&sql, ours).is_empty() {
-        let (error, user) = (request.error.message.as_str(), request.user.as_deref());
+        let (error, user) = (request.error.message.as_str(), request.acting_user());
         let failed = Failed { sql: &sql, error, user, ours };
         let answer = if is_raw_door(request) { hold::answer(sidecar, failed).await } else { None };
         return Verdict::Answer(answer.unwrap_or_else(|| original(request)));
@@ -54,9 +58,23 @@ fn is_controllers(statement: &ShardingStatement, ours: &BTreeSet<TableName>, has
     }
 }
 
+/// What searchd lets the user of `request` do; `None` on a node without authentication, which names no user.
+///
+/// Asked for every statement: a right that was taken away is gone at once.
+async fn rights(sidecar: &Sidecar, request: &Request) -> Result<Option<UserRights>, String> {
+    let Some(user) = request.acting_user() else { return Ok(None) };
+    let asked = sidecar.client.rights(&sidecar.node, user, RIGHTS_TIME_MAX).await;
+    asked.map(Some).map_err(|error| {
+        format!("what user '{user}' may do could not be asked of searchd ({error}): nothing was done")
+    })
+}
+
 async fn ask(sidecar: &Sidecar, request: &Request, statement: ShardingStatement) -> Response {
-    let user = request.user.as_deref();
-    match sidecar.controller.statement(&sidecar.node, user, statement).await.map(StatementReply::for_sql) {
+    let rights = match rights(sidecar, request).await {
+        Ok(rights) => rights,
+        Err(message) => return Response::error(&message),
+    };
+    match sidecar.controller.statement(&sidecar.node, rights, statement).await.map(StatementReply::for_sql) {
         Ok(StatementReply::Ok | StatementReply::Object(_)) => Response::done(0),
         Ok(StatementReply::Rows { columns, rows }) => Response::rows(&columns, &rows),
         Ok(StatementReply::Error { message }) => Response::error(&message),

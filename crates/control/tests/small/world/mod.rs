@@ -11,7 +11,7 @@ use control::{Config, Controller, Effect, Input, PollAnswer, Record, RequestId};
 use model::wire::{ShardingStatement, SidecarPoll, StatementReply};
 use model::{
     Command, CommandResult, Epoch, LogIndex, Machine, Millis, NodeId, Reach, Schema, Settings, StepId,
-    TableName, TableSpec,
+    TableName, TableSpec, UserRights,
 };
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -213,9 +213,14 @@ impl World {
 
     /// Sends a statement; its answer comes to stand in `answers`.
     pub fn ask(&mut self, statement: ShardingStatement) -> RequestId {
+        self.ask_as(statement, None)
+    }
+
+    /// As a user of searchd sends it, where `rights` are given.
+    pub fn ask_as(&mut self, statement: ShardingStatement, rights: Option<UserRights>) -> RequestId {
         self.next_request += 1;
         let request = RequestId(self.next_request);
-        self.inputs.push(Input::Statement { request, statement });
+        self.inputs.push(Input::Statement { request, statement, rights });
         request
     }
 

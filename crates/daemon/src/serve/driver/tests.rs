@@ -100,6 +100,7 @@ fn clients_are_told_when_the_operator_begins_anew() {
         .turn(vec![Message::Statement {
             request: control::RequestId(1),
             statement,
+            rights: None,
             origin: Origin::default(),
             reply,
         }])

@@ -161,8 +161,13 @@ fn a_leader_that_has_not_looked_yet_loses_its_append() {
     one.controller = controller;
     let (reply, mut answer) = oneshot::channel();
     let statement = ShardingStatement::ShowMaster;
-    let asked =
-        Message::Statement { request: control::RequestId(1), statement, origin: Origin::default(), reply };
+    let asked = Message::Statement {
+        request: control::RequestId(1),
+        statement,
+        rights: None,
+        origin: Origin::default(),
+        reply,
+    };
     bench.pass(&mut one, vec![asked]).expect("steps down");
     assert!(matches!(answer.try_recv(), Ok(StatementReply::Error { .. })));
     assert_eq!((seen(&one).0, one.role), (false, Role::Follows));
@@ -239,7 +244,7 @@ fn a_follower_says_that_it_is_one() {
     let bench = Bench::new();
     let mut one = bench.driver(1);
     let handle = one.handle();
-    let pending = handle.statement(ShardingStatement::ShowMaster, Origin::default()).expect("sent");
+    let pending = handle.statement(ShardingStatement::ShowMaster, None, Origin::default()).expect("sent");
     let read = bench.runtime.spawn(async move { handle.read(|controller, _, _| controller.epoch()).await });
     let received = bench.runtime.block_on(async {
         let mut received = Vec::new();

@@ -287,7 +287,9 @@ fn asked() -> Value {
             "description": "One of the closed set of actions, named by `do`, with that action's fields",
         },
         "TableNameEntry": object(&[("table", "string"), ("cluster", "string?"), ("generation", "integer")]),
-        "StatementRequest": object(&[("node", "string"), ("user", "string?"), ("statement", "ShardingStatement")]),
+        "StatementRequest": object(&[("node", "string"), ("user", "string?"), ("rights", "UserRights?"), ("statement", "ShardingStatement")]),
+        "UserRights": object(&[("user", "string"), ("rules", "[UserRule]")]),
+        "UserRule": object(&[("action", "string"), ("target", "string"), ("allow", "boolean")]),
         "ShardingStatement": {
             "type": "object",
             "properties": { "statement": { "type": "string" } },

@@ -303,7 +303,7 @@ fn what_sidecars_exchange_is_as_described() {
     };
     fits("SidecarOrders", &orders);
     let statement = model::wire::ShardingStatement::TruncateTable { name: table };
-    fits("StatementRequest", &StatementRequest { node, user: None, statement });
+    fits("StatementRequest", &StatementRequest { node, user: None, rights: None, statement });
     let one_of = schemas()["StatementReply"]["oneOf"].as_array().cloned().expect("variants");
     let rows = StatementReply::Rows { columns: vec!["a".into()], rows: vec![vec![None]] };
     for (variant, reply) in [(1, rows), (2, StatementReply::Error { message: "no".into() })] {

@@ -322,3 +322,53 @@ async fn without_a_controller_a_statement_is_told_what_to_configure() {
     let original = hand_over(address, "SHOW PLUGINS", "P01: syntax error").await;
     assert_eq!(text(&original), "P01: syntax error");
 }
+
+/// Hands over a statement of a user of searchd's.
+async fn hand_over_of(address: std::net::SocketAddr, user: &str, sql: &str) -> manticore::handover::Response {
+    let mut request = manticore::handover::Request::sql(sql.to_owned(), "P01: syntax error".to_owned(), None);
+    request.user = Some(user.to_owned());
+    let answer = reqwest::Client::new().post(format!("http://{address}")).json(&request).send().await;
+    answer.expect("answers").json().await.expect("a response")
+}
+
+#[tokio::test]
+async fn what_a_user_may_do_is_asked_of_searchd_and_goes_along() {
+    let node = Server::start(|_, sql| match sql {
+        "SHOW PERMISSIONS FOR 'ann'" => rows(
+            &["username", "action", "target", "allow", "budget"],
+            &[&["ann", "read", "a*", "1", ""], &["ann", "schema", "a*", "0", ""]],
+        ),
+        "SHOW PERMISSIONS FOR 'gone'" => error("user 'gone' not found"),
+        "SHOW PERMISSIONS FOR 'o\\'neil'" => error("Permission denied for user 'system.buddy'"),
+        _ => error("this is not answered here"),
+    })
+    .await;
+    let controller = Server::start(|_, _| (200, json!("ok"))).await;
+    let mut stage = Stage::new(&node, Some(&controller)).await;
+    stage.knows(&["t"], 10);
+    let (address, _trigger) = stage.run();
+    let requests = || -> Vec<serde_json::Value> {
+        let asked = controller.asked().into_iter().filter_map(|body| serde_json::from_str(&body).ok());
+        asked.filter(|body: &serde_json::Value| !body["statement"].is_null()).collect()
+    };
+    hand_over_of(address, "ann", "SHOW SHARDING STATUS").await;
+    let rule = |action, allow| json!({ "action": action, "target": "a*", "allow": allow });
+    let rights = json!({ "user": "ann", "rules": [rule("read", true), rule("schema", false)] });
+    assert_eq!((&requests()[0]["user"], &requests()[0]["rights"]), (&json!("ann"), &rights));
+    hand_over_of(address, "gone", "SHOW SHARDING STATUS").await;
+    assert_eq!(requests()[1]["rights"], json!({ "user": "gone", "rules": [] }));
+    // Without an answer nothing is asked of the controller.
+    let refused = text(&hand_over_of(address, "o'neil", "DRAIN NODE 'h:1'").await);
+    assert!(
+        refused.contains("could not be asked of searchd") && refused.contains("nothing was done"),
+        "{refused}"
+    );
+    assert_eq!(requests().len(), 2);
+    // A node without authentication names nobody, or somebody without a name.
+    let asked_for_rights = || node.asked().iter().filter(|sql| sql.contains("PERMISSIONS")).count();
+    let before = asked_for_rights();
+    hand_over_of(address, "", "SHOW SHARDING STATUS").await;
+    hand_over(address, "SHOW SHARDING STATUS", "P01: syntax error").await;
+    assert_eq!((before, asked_for_rights()), (3, 3));
+    assert_eq!((&requests()[2]["user"], &requests()[3]["rights"]), (&json!(null), &json!(null)));
+}
