@@ -62,13 +62,12 @@ fn need(statement: &ShardingStatement) -> Need<'_> {
             View::Table => Need::Sight,
             View::State | View::Queue => Need::Admin,
         },
-        S::ShowQueue => Need::Admin,
         // They name the other tables that move along.
         S::Rebalance { order: RebalanceOrder::DryRun | RebalanceOrder::Status, .. } => Need::All,
         S::Rebalance { .. } | S::MoveShard { .. } | S::DrainNode { .. } | S::UndrainNode { .. } => {
             Need::Cluster
         }
-        S::RemoveNode { .. } => Need::Admin,
+        S::ShowQueue | S::RemoveNode { .. } => Need::Admin,
         S::Silence { .. }
         | S::RecoverGroup { .. }
         | S::Gate { .. }

@@ -88,6 +88,13 @@ pub fn read_private(path: &Path) -> Result<Option<String>, FileError> {
     Ok(Some(text))
 }
 
+/// A user and a password, as `NAME:PASSWORD` in a private file.
+pub fn read_login(path: &Path) -> Result<manticore::Login, FileError> {
+    let fail = |error| FileError { action: "use the login in", path: path.to_owned(), error };
+    let text = read_private(path)?.ok_or_else(|| fail(io::ErrorKind::NotFound.into()))?;
+    manticore::Login::parse(&text).map_err(|error| fail(io::Error::other(error)))
+}
+
 /// A secret of one line. One that others may read is refused: it is no secret any more.
 pub fn read_secret(path: &Path) -> Result<Option<String>, FileError> {
     let Some(text) = read_private(path)? else { return Ok(None) };

@@ -2,11 +2,13 @@
 //! answer. Retries nothing: whether something may be repeated is the caller's decision.
 
 use crate::documents::{self, Documents};
+use crate::login::Logins;
 use crate::reply::{self, Reply, Rows};
 use crate::statement::{PAGE_ROWS, ShardTable};
 use crate::status::{self, Unreadable};
 use crate::{CallError, Statement, closed_set, declared};
 use model::{Measurement, NodeId, NodeSettings, NodeStatus, Reach, TableName, TablesStatus, UserRights};
+use secrecy::ExposeSecret as _;
 use serde_json::Value;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::io;
@@ -33,7 +35,17 @@ pub struct Client {
     kept: reqwest::Client,
     fresh: reqwest::Client,
     scheme: &'static str,
-    token: Option<String>,
+    logins: Logins,
+}
+
+/// As whom something is said.
+#[derive(Clone, Copy)]
+enum As<'a> {
+    /// Shardwright's own user; where there is none, the sidecar.
+    Own,
+    Sidecar,
+    /// A user who failed with it before.
+    User(&'a str),
 }
 
 /// How nodes are reached over HTTP.
@@ -59,14 +71,14 @@ impl Way {
 
 impl std::fmt::Debug for Client {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Client").field("token", &self.token.as_ref().map(|_| "…")).finish_non_exhaustive()
+        f.debug_struct("Client").field("logins", &self.logins).finish_non_exhaustive()
     }
 }
 
 impl Client {
     /// `user_agent` is [`crate::USER_AGENT`] for sidecars and controllers, so that failures come back to them and
-    /// are not handed to a sidecar. `token` is sent as bearer token when given.
-    pub fn new(user_agent: &str, token: Option<String>, way: Way) -> Result<Self, CallError> {
+    /// are not handed to a sidecar.
+    pub fn new(user_agent: &str, logins: Logins, way: Way) -> Result<Self, CallError> {
         let keeping = |http: reqwest::ClientBuilder, idle: usize| {
             http.user_agent(user_agent)
                 .pool_max_idle_per_host(idle)
@@ -78,7 +90,7 @@ impl Client {
         };
         let Way { kept, fresh, scheme } = way;
         let (kept, fresh) = (keeping(kept, IDLE_CONNECTIONS_PER_NODE)?, keeping(fresh, 0)?);
-        Ok(Self { kept, fresh, scheme, token })
+        Ok(Self { kept, fresh, scheme, logins })
     }
 
     /// Sends one statement of ours, after a last look at its text.
@@ -93,7 +105,7 @@ impl Client {
         let (status, body) = if statement.only_looks() {
             self.look(node, &text, timeout).await?
         } else {
-            self.post(&self.fresh, node, text, None, OWN_REPLY_BYTES_MAX, timeout).await?
+            self.post(&self.fresh, node, text, As::Own, OWN_REPLY_BYTES_MAX, timeout).await?
         };
         reply::read(status, &body).map_err(|error| bad_reply(node, error.to_string()))
     }
@@ -107,7 +119,8 @@ impl Client {
         timeout: Duration,
     ) -> Result<(u16, Value), CallError> {
         let (fresh, sql) = (&self.fresh, sql.to_owned());
-        let (status, body) = self.post(fresh, node, sql, user, USER_REPLY_BYTES_MAX, timeout).await?;
+        let who = user.map_or(As::Own, As::User);
+        let (status, body) = self.post(fresh, node, sql, who, USER_REPLY_BYTES_MAX, timeout).await?;
         let value =
             serde_json::from_slice(&body).map_err(|error| bad_reply(node, format!("no JSON: {error}")))?;
         Ok((status, value))
@@ -181,7 +194,12 @@ impl Client {
         timeout: Duration,
     ) -> Result<UserRights, CallError> {
         let statement = Statement::ShowPermissions { user: user.to_owned() };
-        let rules = match self.execute(node, &statement, timeout).await? {
+        let text = statement.to_string();
+        closed_set::check(&text).map_err(|error| CallError::NotSent(error.to_string()))?;
+        // Our own user need not be one who may ask about others.
+        let said = self.post(&self.fresh, node, text, As::Sidecar, OWN_REPLY_BYTES_MAX, timeout).await?;
+        let answer = reply::read(said.0, &said.1).map_err(|error| bad_reply(node, error.to_string()))?;
+        let rules = match answer {
             Reply::Rows(rows) => read(node, status::user_rules(&rows, user))?,
             Reply::Error { message } if message.ends_with("not found") => Vec::new(),
             Reply::Error { message } => return Err(bad_reply(node, message)),
@@ -308,7 +326,7 @@ impl Client {
 
     /// What changes nothing, on a kept connection; on a new one when that breaks.
     async fn look(&self, node: &NodeId, text: &str, timeout: Duration) -> Result<(u16, Vec<u8>), CallError> {
-        let say = |by| self.post(by, node, text.to_owned(), None, OWN_REPLY_BYTES_MAX, timeout);
+        let say = |by| self.post(by, node, text.to_owned(), As::Own, OWN_REPLY_BYTES_MAX, timeout);
         match say(&self.kept).await {
             Err(CallError::Broken { .. }) => say(&self.fresh).await,
             said => said,
@@ -320,16 +338,20 @@ impl Client {
         by: &reqwest::Client,
         node: &NodeId,
         sql: String,
-        user: Option<&str>,
+        who: As<'_>,
         bytes_max: usize,
         timeout: Duration,
     ) -> Result<(u16, Vec<u8>), CallError> {
         let url = format!("{}://{node}/sql?mode=raw", self.scheme);
         let mut request = by.post(url).timeout(timeout).body(sql);
-        if let Some(token) = &self.token {
-            request = request.bearer_auth(token);
-        }
-        if let Some(user) = user {
+        request = match (who, &self.logins) {
+            (As::Own, Logins { own: Some(login), .. }) => {
+                request.basic_auth(&login.name, Some(login.password()))
+            }
+            (_, Logins { sidecar: Some(token), .. }) => request.bearer_auth(token.expose_secret()),
+            (_, Logins { sidecar: None, .. }) => request,
+        };
+        if let As::User(user) = who {
             request = request.header("X-Manticore-User", user);
         }
         let mut response = request.send().await.map_err(|error| call_error(node, &error))?;

@@ -11,6 +11,7 @@ mod cursor;
 pub mod declared;
 pub mod documents;
 pub mod handover;
+pub mod login;
 pub mod names;
 pub mod outcome;
 pub mod render;
@@ -23,6 +24,7 @@ pub mod status;
 mod views;
 
 pub use client::{Client, Way};
+pub use login::{Login, Logins};
 pub use outcome::{CallError, outcome};
 pub use render::{RenderContext, RenderError, render};
 pub use reply::{Reply, Rows};

@@ -2,6 +2,7 @@
 //!
 //! HTTP has no sessions, so `LOCK TABLES` would be gone with its request.
 
+use crate::login::Login;
 use crate::reply::{Reply, Rows};
 use crate::statement::ShardTable;
 use crate::{CallError, Statement, closed_set, outcome, status};
@@ -23,8 +24,8 @@ pub struct Session {
 }
 
 impl Session {
-    /// Connects to `host:port` without password, as searchd takes it by default.
-    pub async fn connect(address: &str, timeout: Duration) -> Result<Self, CallError> {
+    /// Connects to `host:port`; without a login as searchd without users takes it.
+    pub async fn connect(address: &str, login: Option<&Login>, timeout: Duration) -> Result<Self, CallError> {
         let (host, port) = address
             .rsplit_once(':')
             .and_then(|(host, port)| Some((host, port.parse::<u16>().ok()?)))
@@ -32,6 +33,8 @@ impl Session {
         let options = OptsBuilder::default()
             .ip_or_hostname(host.to_owned())
             .tcp_port(port)
+            .user(login.map(|login| &login.name))
+            .pass(login.map(Login::password))
             // Given, the driver does not ask for them by `SELECT @@…`, which searchd may refuse.
             .max_allowed_packet(Some(16 << 20))
             .wait_timeout(Some(28_800))

@@ -1,6 +1,6 @@
 //! The HTTP client against a listener that answers, refuses, keeps silent, breaks off or says too much.
 
-use manticore::{CallError, Client, Reply, Statement, USER_AGENT, Way};
+use manticore::{CallError, Client, Logins, Reply, Statement, USER_AGENT, Way};
 use model::{GroupId, NodeId, Reach};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -44,7 +44,8 @@ fn http(status: &str, body: &str) -> Vec<u8> {
 }
 
 fn client() -> Client {
-    Client::new(USER_AGENT, Some("secret".into()), Way::plain()).expect("a client")
+    let logins = Logins { sidecar: Some("secret".into()), own: None };
+    Client::new(USER_AGENT, logins, Way::plain()).expect("a client")
 }
 
 #[tokio::test]
@@ -59,6 +60,28 @@ async fn a_statement_goes_out_as_it_is_and_its_answer_is_read() {
     assert!(request.contains("user-agent: manticore buddy/"), "{request}");
     assert!(request.contains("authorization: bearer secret"), "{request}");
     assert!(!format!("{:?}", client()).contains("secret"));
+}
+
+#[tokio::test]
+async fn our_user_speaks_for_us_and_the_sidecars_token_for_users() {
+    let answer = r#"[{"columns":[],"data":[],"total":0,"error":"","warning":""}]"#;
+    let (node, requests) = listener(Some(http("200 OK", answer))).await;
+    let own = Some(manticore::Login::parse("sw:pass").expect("a login"));
+    let logins = Logins { own, sidecar: Some("secret".into()) };
+    let client = Client::new(USER_AGENT, logins, Way::plain()).expect("a client");
+    let said = || requests.lock().expect("whole").drain(..).collect::<String>().to_ascii_lowercase();
+    let (ours, sidecars) = ("authorization: basic c3c6cgfzcw==", "authorization: bearer secret");
+    client.execute(&node, &Statement::ShowTables, LATE).await.expect("answered");
+    client.pass(&node, "SELECT 1", None, LATE).await.expect("answered");
+    let plain = said();
+    assert_eq!((plain.matches(ours).count(), plain.contains("x-manticore-user")), (2, false), "{plain}");
+    client.pass(&node, "SELECT 1", Some("ann"), LATE).await.expect("answered");
+    let as_user = said();
+    assert!(as_user.contains(sidecars) && as_user.contains("x-manticore-user: ann"), "{as_user}");
+    client.rights(&node, "o'neil", LATE).await.expect("no rules");
+    let asked = said();
+    assert!(asked.contains(sidecars) && !asked.contains("x-manticore-user"), "{asked}");
+    assert!(asked.ends_with(r"show permissions for 'o\'neil'"), "{asked}");
 }
 
 /// As searchd 29.0.2: after an error reply it reads nothing more on that connection and closes it, without having said so.

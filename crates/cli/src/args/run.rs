@@ -176,6 +176,9 @@ pub struct ServeArgs {
     /// Clients of the API must show a certificate of this CA (PEM)
     #[arg(long, value_name = "FILE", requires = "tls_cert", env = "SHARDWRIGHT_TLS_CLIENT_CA")]
     pub tls_client_ca: Option<PathBuf>,
+    /// Our own user of searchd, where searchd has users: NAME:PASSWORD in a file readable by its owner alone
+    #[arg(long, value_name = "FILE", env = "SHARDWRIGHT_SEARCHD_LOGIN")]
+    pub searchd_login: Option<PathBuf>,
     /// An Alertmanager to tell of alerts; the log always tells of them
     #[arg(long, value_name = "URL", env = "SHARDWRIGHT_ALERT_WEBHOOK", hide_env_values = true)]
     pub alert_webhook: Option<String>,
@@ -233,6 +236,9 @@ pub struct SidecarArgs {
     /// Where replication groups listen, without a port (`gmcast.listen_addr`); by default on every address
     #[arg(long, value_name = "tcp://ADDRESS")]
     pub galera_listen: Option<String>,
+    /// Our own user of searchd, where searchd has users: NAME:PASSWORD in a file readable by its owner alone
+    #[arg(long, value_name = "FILE")]
+    pub searchd_login: Option<PathBuf>,
     /// Asks nodes over TLS, its own too, and never in plain text; trusts --ca-file
     #[arg(long)]
     pub node_tls: bool,

@@ -87,6 +87,8 @@ pub struct ServeOptions {
     /// What this controller trusts and shows towards other controllers, webhook and collector.
     pub client_tls: ClientTls,
     pub config: Loaded,
+    /// The user of searchd to look at nodes as, as `NAME:PASSWORD` in a private file.
+    pub searchd_login: Option<PathBuf>,
     /// An Alertmanager to tell of alerts, by its URL. Besides it the log always is.
     pub alert_webhook: Option<String>,
     /// A collector of OpenTelemetry traces, by its URL for OTLP over HTTP.
@@ -330,7 +332,9 @@ fn nodes(options: &ServeOptions) -> Result<manticore::Client, ServeError> {
     } else {
         manticore::Way::plain()
     };
-    manticore::Client::new(manticore::USER_AGENT, None, way)
+    let own = options.searchd_login.as_deref().map(files::read_login).transpose()?;
+    let logins = manticore::Logins { own, sidecar: None };
+    manticore::Client::new(manticore::USER_AGENT, logins, way)
         .map_err(|error| ServeError::Client(error.to_string()))
 }
 

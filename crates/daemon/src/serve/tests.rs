@@ -26,6 +26,7 @@ fn options(dir: &Path) -> ServeOptions {
         alert_webhook: None,
         otlp_endpoint: None,
         audit_syslog: None,
+        searchd_login: None,
         advertise: None,
         tls: None,
         client_tls: ClientTls::default(),

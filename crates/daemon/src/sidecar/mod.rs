@@ -25,7 +25,9 @@ use crate::http;
 use crate::shutdown::Shutdown;
 use crate::tls::{ClientTls, TlsError};
 use manticore::client::{Client, Way};
+use manticore::{Login, Logins};
 use model::NodeId;
+use secrecy::SecretString;
 use std::io::Write as _;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -66,7 +68,9 @@ pub struct SidecarOptions {
     /// `gmcast.listen_addr` of groups, `tcp://ADDRESS` without a port; otherwise Galera binds to all addresses.
     pub galera_listen: Option<String>,
     /// `BUDDY_TOKEN`: authenticates the sidecar's own requests to searchd.
-    pub searchd_token: Option<String>,
+    pub searchd_token: Option<SecretString>,
+    /// Our own user on every node, as `NAME:PASSWORD` in a private file; without one, `searchd_token` is all there is.
+    pub searchd_login: Option<PathBuf>,
     /// Nodes are asked over TLS, its own included.
     pub node_tls: bool,
     /// What it trusts and shows towards controllers, and with `node_tls` nodes.
@@ -113,6 +117,8 @@ struct Sidecar {
     run: String,
     data_dir: PathBuf,
     mysql: Option<String>,
+    /// Our own user on every node.
+    login: Option<Login>,
     galera_listen: Option<String>,
     client: Client,
     controller: controller::Controller,
@@ -229,7 +235,9 @@ impl Bound {
             }
         };
         let way = if options.node_tls { Way::tls(|| options.tls.builder())? } else { Way::plain() };
-        let client = Client::new(manticore::USER_AGENT, options.searchd_token, way)
+        let login = options.searchd_login.as_deref().map(files::read_login).transpose()?;
+        let logins = Logins { own: login.clone(), sidecar: options.searchd_token };
+        let client = Client::new(manticore::USER_AGENT, logins, way)
             .map_err(|error| SidecarError::Client(error.to_string()))?;
         let controller = controller::Controller::new(&options.controllers, token, &options.tls)?;
         let upstream = options.upstream.map(|command| {
@@ -252,6 +260,7 @@ impl Bound {
             upstream: upstream.transpose()?,
             data_dir: options.data_dir,
             mysql: options.mysql,
+            login,
             galera_listen: options.galera_listen,
             node,
             client,

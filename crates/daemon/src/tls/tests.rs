@@ -140,7 +140,8 @@ async fn nodes_are_asked_over_tls_or_not_at_all() {
     let node = model::NodeId::new(serving.address.to_string()).expect("an address");
     let ask = async |tls: ClientTls, node: &model::NodeId| {
         let way = manticore::Way::tls(|| tls.builder()).expect("usable");
-        let client = manticore::Client::new(manticore::USER_AGENT, None, way).expect("a client");
+        let client = manticore::Client::new(manticore::USER_AGENT, manticore::Logins::default(), way)
+            .expect("a client");
         client.execute(node, &manticore::Statement::ShowTables, Duration::from_mins(1)).await
     };
     ask(trusting(&ours.file), &node).await.expect("answered");

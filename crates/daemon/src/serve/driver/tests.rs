@@ -23,7 +23,8 @@ fn start() -> Start {
         seed: 1,
         watchers: Watchers::default(),
         dir: "/nonexistent".into(),
-        nodes: Client::new(manticore::USER_AGENT, None, manticore::Way::plain()).expect("a client"),
+        nodes: Client::new(manticore::USER_AGENT, manticore::Logins::default(), manticore::Way::plain())
+            .expect("a client"),
         audit: None,
     }
 }

@@ -62,7 +62,8 @@ impl Bench {
             seed: number,
             watchers: Watchers::default(),
             dir: "/nonexistent".into(),
-            nodes: Client::new(manticore::USER_AGENT, None, manticore::Way::plain()).expect("a client"),
+            nodes: Client::new(manticore::USER_AGENT, manticore::Logins::default(), manticore::Way::plain())
+                .expect("a client"),
             audit: None,
         };
         let log = Box::new(self.store.handle(number));

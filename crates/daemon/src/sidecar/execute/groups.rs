@@ -154,7 +154,7 @@ impl Turn<'_> {
             ));
         };
         let left = self.remaining()?;
-        Session::connect(address, left)
+        Session::connect(address, self.sidecar.login.as_ref(), left)
             .await
             .map_err(|error| refused(format!("not begun without a MySQL session: {error}")))
     }

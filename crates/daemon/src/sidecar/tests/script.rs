@@ -199,6 +199,7 @@ impl Stage {
             announced: None,
             galera_listen: None,
             searchd_token: None,
+            searchd_login: None,
             exit_with_parent: false,
         })
         .await
