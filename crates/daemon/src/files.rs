@@ -1,5 +1,7 @@
 //! Small files that must survive a crash whole: written beside, synced, renamed. Never edited in place.
 
+use secrecy::SecretString;
+use secrecy::zeroize::Zeroizing;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
@@ -76,9 +78,9 @@ pub fn unix_now() -> u64 {
     std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
-/// A file with secrets, `None` when there is none. One that others may read is refused.
-pub fn read_private(path: &Path) -> Result<Option<String>, FileError> {
-    let Some(text) = read_if_present(path)? else { return Ok(None) };
+/// A file with secrets, `None` when there is none. One that others may read is refused. What was read is wiped in the end.
+pub fn read_private(path: &Path) -> Result<Option<Zeroizing<String>>, FileError> {
+    let Some(text) = read_if_present(path)?.map(Zeroizing::new) else { return Ok(None) };
     let fail = |error| FileError { action: "use the secret in", path: path.to_owned(), error };
     let mode = fs::metadata(path).map_err(fail)?.mode();
     if mode & 0o077 != 0 {
@@ -96,20 +98,21 @@ pub fn read_login(path: &Path) -> Result<manticore::Login, FileError> {
 }
 
 /// A secret of one line. One that others may read is refused: it is no secret any more.
-pub fn read_secret(path: &Path) -> Result<Option<String>, FileError> {
+pub fn read_secret(path: &Path) -> Result<Option<SecretString>, FileError> {
     let Some(text) = read_private(path)? else { return Ok(None) };
     let fail = |error| FileError { action: "use the token in", path: path.to_owned(), error };
-    let secret = text.trim().to_owned();
+    let secret = text.trim();
     // An empty secret would match an empty header.
     if secret.len() < 16 {
         return Err(fail(io::Error::other("it is shorter than 16 characters; remove it to have one made")));
     }
-    Ok(Some(secret))
+    Ok(Some(SecretString::from(secret)))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use secrecy::ExposeSecret as _;
     use std::os::unix::fs::PermissionsExt;
 
     #[test]
@@ -131,7 +134,7 @@ mod tests {
         let dir = tempfile::tempdir().expect("a directory");
         let path = dir.path().join("token");
         write_durably(&path, format!("{}\n", random_hex(32).expect("random")).as_bytes()).expect("written");
-        assert_eq!(read_secret(&path).expect("private").expect("there").len(), 64);
+        assert_eq!(read_secret(&path).expect("private").expect("there").expose_secret().len(), 64);
         fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).expect("chmod");
         assert!(read_secret(&path).expect_err("open").to_string().contains("chmod 600"));
         write_durably(&path, b"\n").expect("written");

@@ -17,6 +17,7 @@ const SAY_AGAIN: Duration = Duration::from_mins(1);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 
 pub async fn run(common: &Common, args: &GateArgs) -> Result<(), CommandError> {
+    super::processes::without_core_dumps();
     let node = NodeId::new(args.node.clone()).map_err(|error| {
         CommandError::usage(error.to_string(), "give the address of the node's HTTP listener")
     })?;

@@ -46,7 +46,9 @@ pub async fn run(cli: Cli) -> Result<(), CommandError> {
         Command::Node(NodeArgs { command: None, run: None }) => {
             Err(CommandError::usage("`node` needs --dir, --mysql and --http", "or ask for `node list`"))
         }
-        Command::Serve(args) => processes::serve(args, common.config.clone(), common.tls()).await,
+        Command::Serve(args) => {
+            processes::serve(args, common.config.clone(), common.token_file.clone(), common.tls()).await
+        }
         Command::Sidecar(args) => processes::sidecar(args, common.token_file.clone(), common.tls()).await,
         Command::Gate(args) => gate::run(&common, &args).await,
         Command::Group(command) => orders::group(&common, command).await,

@@ -24,6 +24,7 @@ pub async fn node(run: NodeRun) -> Result<(), CommandError> {
 pub async fn serve(
     args: ServeArgs,
     file: Option<PathBuf>,
+    token_file: Option<PathBuf>,
     client_tls: ClientTls,
 ) -> Result<(), CommandError> {
     without_core_dumps();
@@ -46,6 +47,7 @@ pub async fn serve(
         }),
         client_tls,
         searchd_login: args.searchd_login,
+        token_file,
         config,
         alert_webhook: args.alert_webhook,
         otlp_endpoint: args.otlp_endpoint,
@@ -101,8 +103,13 @@ fn tied_to_this() -> Result<Vec<String>, CommandError> {
     Ok(vec![own.display().to_string(), tie, "become".to_owned()])
 }
 
-/// A dump of this process would hold tokens and keys.
-fn without_core_dumps() {
+/// A dump of this process would hold tokens and keys, and so would its memory for whoever else is the same user.
+pub(super) fn without_core_dumps() {
+    // A limit alone does not hold back a dump into a pipe.
+    if let Err(error) = rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable)
+    {
+        tracing::warn!(%error, "this process's memory stays readable for its user");
+    }
     let none = rustix::process::Rlimit { current: Some(0), maximum: Some(0) };
     if let Err(error) = rustix::process::setrlimit(rustix::process::Resource::Core, none) {
         tracing::warn!(%error, "core dumps stay allowed: one would hold secrets");

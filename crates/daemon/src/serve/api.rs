@@ -62,7 +62,7 @@ pub(super) struct Shared {
     pub(super) standing: Seen,
     pub(super) backups: Tools,
     /// For what the leader answers in this one's place.
-    pub(super) forwarding: reqwest::Client,
+    pub(super) forwarding: forward::Forwarding,
     pub(super) watchers: Watchers,
     pub(super) history: History,
     pub(super) events: Events,
@@ -165,7 +165,7 @@ async fn admit(State(shared): State<Shared>, request: Request, next: Next) -> Re
     let shown = shared.access.shown(request.headers(), unix_now());
     let matched = request.extensions().get::<MatchedPath>().map(MatchedPath::as_str);
     let need = rights::of(request.method(), matched);
-    let caller = caller(&request, &shown);
+    let caller = caller(&shared, &request, &shown);
     if let Err(error) = shared.access.allows(&shown, need) {
         let what = format!("{} {}", request.method(), request.uri().path());
         audits::denied(&shared, &caller, what.clone()).await;
@@ -194,10 +194,10 @@ fn places(caller: &Caller) -> usize {
 }
 
 /// Who asks, as far as the connection and the token tell.
-fn caller(request: &Request, shown: &auth::Shown) -> Caller {
+fn caller(shared: &Shared, request: &Request, shown: &auth::Shown) -> Caller {
     let peer = request.extensions().get::<Peer>().map(|Peer(peer)| peer.to_string());
     let mut from = peer.unwrap_or_default();
-    if let Some(client) = forward::forwarded_for(request.headers()) {
+    if let Some(client) = forward::forwarded_for(request.headers(), &shared.access, unix_now()) {
         from = format!("{from} for {client}");
     }
     let (name, role) = shown.who();

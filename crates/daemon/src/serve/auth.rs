@@ -9,6 +9,8 @@ use crate::audit::sha256_hex;
 use crate::files::{self, FileError};
 use axum::http::{HeaderMap, header};
 use model::{AccessToken, Role};
+use secrecy::zeroize::Zeroizing;
+use secrecy::{ExposeSecret as _, SecretString};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
@@ -26,12 +28,12 @@ const TOKEN_BYTES_MAX: usize = 256;
 pub(super) type Tokens = Arc<BTreeMap<String, AccessToken>>;
 
 /// The token in `path`; a new one is made and stored for its owner alone when there is none.
-pub(super) fn token(path: &Path) -> Result<String, FileError> {
+pub(super) fn token(path: &Path) -> Result<SecretString, FileError> {
     if let Some(token) = files::read_secret(path)? {
         return Ok(token);
     }
-    let token = files::random_hex(32)?;
-    files::write_durably(path, format!("{token}\n").as_bytes())?;
+    let token = SecretString::from(files::random_hex(32)?);
+    files::write_durably(path, Zeroizing::new(format!("{}\n", token.expose_secret())).as_bytes())?;
     Ok(token)
 }
 
@@ -98,10 +100,14 @@ impl Access {
     pub(super) fn shown(&self, headers: &HeaderMap, now: u64) -> Shown {
         let Some(value) = headers.get(header::AUTHORIZATION) else { return Shown::Nothing };
         let bearer = value.to_str().ok().and_then(|value| value.split_once(' '));
-        let token = match bearer {
-            Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") => token.trim(),
-            _ => return Shown::Unknown,
-        };
+        match bearer {
+            Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") => self.whose(token.trim(), now),
+            _ => Shown::Unknown,
+        }
+    }
+
+    /// Whose a token is.
+    fn whose(&self, token: &str, now: u64) -> Shown {
         if token.is_empty() || token.len() > TOKEN_BYTES_MAX {
             return Shown::Unknown;
         }
@@ -117,6 +123,11 @@ impl Access {
             }
             Some(AccessToken { name, role, .. }) => Shown::Token { name: name.clone(), role: *role },
         }
+    }
+
+    /// Whether `token` is a sidecar's or an admin's: what its bearer tells of others is believed.
+    pub(super) fn is_of_the_cluster(&self, token: &str, now: u64) -> bool {
+        matches!(self.whose(token, now), Shown::Token { role: Role::Sidecar | Role::ClusterAdmin, .. })
     }
 
     /// A token that is not good opens what needs none, and nothing else.
@@ -250,7 +261,7 @@ mod tests {
         let dir = tempfile::tempdir().expect("a directory");
         let path = dir.path().join("token");
         let first = token(&path).expect("made");
-        assert_eq!(first.len(), 64);
-        assert_eq!(token(&path).expect("read"), first);
+        assert_eq!(first.expose_secret().len(), 64);
+        assert_eq!(token(&path).expect("read").expose_secret(), first.expose_secret());
     }
 }

@@ -3,8 +3,10 @@
 
 use super::ServeError;
 use super::api::Shared;
+use super::auth::Access;
 use super::problem::{ApiError, Kind};
 use super::standing::Standing;
+use crate::files;
 use crate::http::Peer;
 use crate::tls::ClientTls;
 use axum::body::{Body, to_bytes};
@@ -12,6 +14,9 @@ use axum::extract::Request;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use model::api::{ControllerShow, LEADER_HEADER};
+use secrecy::{ExposeSecret as _, SecretString};
+use std::net::SocketAddr;
+use std::path::Path;
 use std::time::Duration;
 
 /// As for the API's own bodies: nothing longer is passed on.
@@ -20,6 +25,8 @@ const CONNECT_TIME_MAX: Duration = Duration::from_secs(2);
 /// Marks what was passed on once. It is not passed on again: two controllers that each take the other for the
 /// leader, for a moment, must not send a request to and fro.
 const FORWARDED: HeaderName = HeaderName::from_static("shardwright-forwarded");
+/// The token by which the leader knows that it was another controller that passed a request on.
+const FORWARDER: HeaderName = HeaderName::from_static("shardwright-forwarder");
 /// What every controller answers for itself.
 const OWN: [&str; 8] = [
     "/",
@@ -39,15 +46,35 @@ const EVENTS: &str = "/api/v1/events";
 /// As long as the lookout gives the leader to answer.
 const SIGN_TIME_MAX: Duration = Duration::from_secs(1);
 
-/// Whom a request was passed on for, by the word of who passed it on.
-pub(super) fn forwarded_for(headers: &HeaderMap) -> Option<&str> {
-    headers.get(&FORWARDED).and_then(|value| value.to_str().ok())
+/// Whom a request was passed on for, where it was one of the cluster who passed it on: anybody can send the header alone.
+pub(super) fn forwarded_for(headers: &HeaderMap, access: &Access, now: u64) -> Option<SocketAddr> {
+    let header = |name: &HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
+    let token = header(&FORWARDER)?;
+    access.is_of_the_cluster(token, now).then(|| header(&FORWARDED)?.parse().ok())?
 }
 
-/// The client for requests to the leader. They take as long as the leader lets them.
-pub(super) fn client(tls: &ClientTls) -> Result<reqwest::Client, ServeError> {
-    let built = tls.builder()?.connect_timeout(CONNECT_TIME_MAX).build();
-    built.map_err(|error| ServeError::Client(error.to_string()))
+/// As what requests are passed on.
+#[derive(Clone, Debug)]
+pub(super) struct Forwarding {
+    client: reqwest::Client,
+    /// A token that the leader knows; without one it writes down this controller's address alone.
+    token: Option<SecretString>,
+}
+
+impl Forwarding {
+    /// The client has no limit of time: requests take as long as the leader lets them.
+    pub(super) fn new(tls: &ClientTls, token_file: Option<&Path>) -> Result<Self, ServeError> {
+        let built = tls.builder()?.connect_timeout(CONNECT_TIME_MAX).build();
+        let client = built.map_err(|error| ServeError::Client(error.to_string()))?;
+        let token = match token_file {
+            Some(path) => {
+                let read = files::read_secret(path)?;
+                Some(read.ok_or_else(|| ServeError::EmptyToken(path.to_owned()))?)
+            }
+            None => None,
+        };
+        Ok(Self { client, token })
+    }
 }
 
 /// Answers `request` when this controller does not lead; gives it back when it is to be answered here.
@@ -79,7 +106,7 @@ pub(super) async fn unless_leading(shared: &Shared, request: Request) -> Result<
 
 async fn leader_lives(shared: &Shared, leader: &str) -> bool {
     let asked =
-        shared.forwarding.get(format!("{leader}/api/v1/controller")).timeout(SIGN_TIME_MAX).send().await;
+        shared.forwarding.client.get(format!("{leader}/api/v1/controller")).timeout(SIGN_TIME_MAX).send().await;
     match asked {
         Ok(answer) => answer.json::<ControllerShow>().await.is_ok_and(|show| show.leads),
         Err(_) => false,
@@ -104,10 +131,16 @@ async fn pass_on(shared: &Shared, leader: &str, request: Request) -> Result<Resp
         ApiError::new(Kind::TooLarge, format!("the body cannot be read: {error}"), "send less at once")
     })?;
     let target = parts.uri.path_and_query().map_or("/", axum::http::uri::PathAndQuery::as_str);
-    let mut passed = shared.forwarding.request(parts.method, format!("{leader}{target}")).body(body);
+    let mut passed = shared.forwarding.client.request(parts.method, format!("{leader}{target}")).body(body);
     let client =
         parts.extensions.get::<Peer>().map_or_else(|| "unknown".to_owned(), |Peer(peer)| peer.to_string());
     passed = passed.header(FORWARDED, client);
+    if let Some(token) = &shared.forwarding.token
+        && let Ok(mut value) = HeaderValue::from_str(token.expose_secret())
+    {
+        value.set_sensitive(true);
+        passed = passed.header(FORWARDER, value);
+    }
     for name in [header::AUTHORIZATION, header::CONTENT_TYPE, header::ACCEPT] {
         if let Some(value) = parts.headers.get(&name) {
             passed = passed.header(name, value);

@@ -51,6 +51,7 @@ use crate::http::{self, ConnectionLimits};
 use crate::shutdown::Shutdown;
 use crate::tls::{ClientTls, ServerSide, ServerTls, TlsError};
 use api::Shared;
+use secrecy::{ExposeSecret as _, SecretString};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -87,6 +88,8 @@ pub struct ServeOptions {
     /// What this controller trusts and shows towards other controllers, webhook and collector.
     pub client_tls: ClientTls,
     pub config: Loaded,
+    /// A token of role `sidecar`, by which the leader knows requests that this controller passes on.
+    pub token_file: Option<PathBuf>,
     /// The user of searchd to look at nodes as, as `NAME:PASSWORD` in a private file.
     pub searchd_login: Option<PathBuf>,
     /// An Alertmanager to tell of alerts, by its URL. Besides it the log always is.
@@ -106,6 +109,8 @@ pub enum ServeError {
     BeyondLoopback(SocketAddr),
     #[error("cannot listen on {address}: {error}; free the port or choose another with --api")]
     Listen { address: SocketAddr, error: std::io::Error },
+    #[error("there is no token in {}: make one with `shardwright token create NAME --role sidecar`", .0.display())]
+    EmptyToken(PathBuf),
     #[error(transparent)]
     File(#[from] FileError),
     #[error(transparent)]
@@ -141,7 +146,7 @@ pub struct Server {
     tls: Option<Arc<ServerSide>>,
     client_tls: ClientTls,
     address: SocketAddr,
-    token: String,
+    token: SecretString,
     driver: driver::Driver,
     shared: Shared,
     webhook: Option<announce::Webhook>,
@@ -199,7 +204,7 @@ impl Server {
         let shared = Shared {
             census: census::Census::new(nodes, driver.handle()),
             handle: driver.handle(),
-            access: auth::Access::new(&token, driver.tokens(), address.ip().is_loopback()),
+            access: auth::Access::new(token.expose_secret(), driver.tokens(), address.ip().is_loopback()),
             denials: Arc::default(),
             audit,
             config: shown.subscribe(),
@@ -207,7 +212,7 @@ impl Server {
             requests: Arc::new(tokio::sync::Semaphore::new(api::REQUESTS_MAX)),
             backups: driver.backup_tools(),
             standing: driver.seen(),
-            forwarding: forward::client(&client_tls)?,
+            forwarding: forward::Forwarding::new(&client_tls, options.token_file.as_deref())?,
             watchers,
             history,
             events: events::Events::default(),
@@ -245,7 +250,7 @@ impl Server {
 
     /// What changes need as `Authorization: Bearer`.
     pub fn token(&self) -> &str {
-        &self.token
+        self.token.expose_secret()
     }
 
     /// Reads its settings again when that is asked for.

@@ -27,6 +27,7 @@ fn options(dir: &Path) -> ServeOptions {
         otlp_endpoint: None,
         audit_syslog: None,
         searchd_login: None,
+        token_file: None,
         advertise: None,
         tls: None,
         client_tls: ClientTls::default(),

@@ -163,6 +163,43 @@ async fn the_audit_log_tells_who_asked_for_what_and_what_came_of_it() {
     serving.end().await;
 }
 
+/// From where the audit log says that each refused request came.
+async fn denied_from(serving: &Serving, what: &str) -> Vec<String> {
+    let tail = serving.request(Method::GET, "/api/v1/audit?lines=1000").bearer_auth(serving.token());
+    let tail: Value = tail.send().await.expect("answers").json().await.expect("JSON");
+    let lines = tail["lines"].as_array().expect("lines").iter();
+    let found = lines.filter(|line| line["event"] == "denied" && line["what"] == what);
+    found.map(|line| line["from"].as_str().unwrap_or_default().to_owned()).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whom_a_request_was_passed_on_for_is_believed_of_the_cluster_alone() {
+    let serving = serve().await;
+    let (operator, sidecar) =
+        (make(&serving, "alice", Role::Operator).await, make(&serving, "ctl2", Role::Sidecar).await);
+    let ask = async |forwarder: Option<&str>, client: &str| {
+        let mut request = serving
+            .request(Method::DELETE, "/api/v1/tables/t")
+            .bearer_auth(&operator)
+            .header("shardwright-forwarded", client);
+        if let Some(token) = forwarder {
+            request = request.header("shardwright-forwarder", token);
+        }
+        assert_eq!(request.send().await.expect("answers").status(), StatusCode::FORBIDDEN);
+    };
+    for forwarder in [None, Some("x"), Some(operator.as_str()), Some("")] {
+        ask(forwarder, "10.9.9.9:1").await;
+    }
+    // And of it no more than an address.
+    ask(Some(&sidecar), "10.9.9.9:1 for somebody").await;
+    ask(Some(&sidecar), "10.9.9.9:1").await;
+    let from = denied_from(&serving, "DELETE /api/v1/tables/t").await;
+    let (told, plain): (Vec<_>, Vec<_>) = from.iter().partition(|from| from.contains("10.9.9.9"));
+    assert_eq!((told.len(), plain.len()), (1, 5), "{from:?}");
+    assert!(told[0].starts_with("127.0.0.1:") && told[0].ends_with(" for 10.9.9.9:1"), "{from:?}");
+    serving.end().await;
+}
+
 /// What the sidecar of a node is told for a statement of `user`'s.
 async fn typed(serving: &Serving, user: Value, rights: Value, statement: Value) -> Value {
     let body = json!({ "node": "127.0.0.1:9", "user": user, "rights": rights, "statement": statement });

@@ -6,6 +6,7 @@ use model::api::{LEADER_HEADER, Problem};
 use model::wire::{ShardingStatement, SidecarOrders, SidecarPoll, StatementReply, StatementRequest};
 use model::{NodeId, UserRights};
 use reqwest::{Client, StatusCode};
+use secrecy::{ExposeSecret as _, SecretString};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::collections::{BTreeSet, VecDeque};
@@ -59,7 +60,7 @@ pub(super) struct Controller {
     at: Mutex<String>,
     /// The last one that answered as a leader; empty before there was one.
     leader: watch::Sender<String>,
-    token: String,
+    token: SecretString,
 }
 
 /// What one controller made of a request.
@@ -74,7 +75,7 @@ enum Asked<T> {
 }
 
 impl Controller {
-    pub(super) fn new(urls: &[String], token: String, tls: &ClientTls) -> Result<Self, TlsError> {
+    pub(super) fn new(urls: &[String], token: SecretString, tls: &ClientTls) -> Result<Self, TlsError> {
         urls.iter().try_for_each(|url| tls::check_url(url))?;
         let built = tls.builder()?.connect_timeout(Duration::from_secs(2)).build();
         let client = built.map_err(|error| TlsError::Client(root(&error)))?;
@@ -195,7 +196,7 @@ impl Controller {
         let sent = self
             .client
             .post(format!("{url}/api/v1/{path}"))
-            .bearer_auth(&self.token)
+            .bearer_auth(self.token.expose_secret())
             .timeout(time_max)
             .json(body)
             .send()

@@ -228,7 +228,7 @@ impl Bound {
         let listener = TcpListener::bind(address).await.map_err(fail)?;
         let address = listener.local_addr().map_err(fail)?;
         let token = match (options.controllers.is_empty(), &options.token_file) {
-            (true, _) => String::new(),
+            (true, _) => SecretString::default(),
             (false, None) => return Err(SidecarError::NoToken),
             (false, Some(path)) => {
                 files::read_secret(path)?.ok_or_else(|| SidecarError::EmptyToken(path.clone()))?

@@ -6,6 +6,7 @@
 
 use crate::files::{self, FileError};
 use reqwest::{Certificate, ClientBuilder, Identity};
+use secrecy::zeroize::Zeroizing;
 use rustls::ServerConfig;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -72,7 +73,7 @@ fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
 }
 
 /// The text of a key, from a file that is private.
-fn key_text(path: &Path) -> Result<String, TlsError> {
+fn key_text(path: &Path) -> Result<Zeroizing<String>, TlsError> {
     files::read_private(path)?.ok_or_else(|| TlsError::Missing(path.to_owned()))
 }
 
@@ -139,9 +140,8 @@ impl ClientTls {
             builder = builder.tls_certs_only(roots);
         }
         if let Some((cert, key)) = &self.identity {
-            let mut text = files::read_if_present(cert)?.ok_or_else(|| TlsError::Missing(cert.clone()))?;
-            text.push('\n');
-            text.push_str(&key_text(key)?);
+            let cert_text = files::read_if_present(cert)?.ok_or_else(|| TlsError::Missing(cert.clone()))?;
+            let text = Zeroizing::new(format!("{cert_text}\n{}", *key_text(key)?));
             let identity = Identity::from_pem(text.as_bytes()).map_err(|error| unusable(cert, &error))?;
             builder = builder.identity(identity);
         }
