@@ -4,6 +4,7 @@
 //! [`crate::alarm`]'s matter.
 
 mod backups;
+mod certificates;
 mod groups;
 
 use crate::Controller;
@@ -166,6 +167,7 @@ impl Controller {
         alerts.extend(overdue.1.iter().map(sidecar_away));
         alerts.extend(self.state.active().filter_map(of_operation));
         alerts.extend(self.of_backups());
+        alerts.extend(self.of_certificates());
         if let Some(why) = &self.plan_refused {
             alerts.push(alert(
                 "critical",

@@ -159,6 +159,8 @@ pub struct Controller {
     verifications: BTreeMap<StepKey, Verification>,
     comparisons: BTreeMap<StepKey, Comparison>,
     backups: backup::Jobs,
+    /// Files of certificates, and when each ends in Unix seconds, as this process last saw them.
+    certificates: BTreeMap<String, u64>,
     /// Since when this controller sees a hand-over hold statements.
     held_since: BTreeMap<OperationId, Millis>,
     /// Hand-overs that failed wait longer each time.
@@ -239,6 +241,7 @@ impl Controller {
             verifications: BTreeMap::new(),
             comparisons: BTreeMap::new(),
             backups: backup::Jobs::default(),
+            certificates: BTreeMap::new(),
             held_since: BTreeMap::new(),
             hand_over_not_before: BTreeMap::new(),
             hand_overs_noted_with: 0,
@@ -287,6 +290,11 @@ impl Controller {
     /// Settings that hold from the next tick on.
     pub fn set_settings(&mut self, settings: Settings) {
         self.config.settings = settings;
+    }
+
+    /// When the certificates of this process end, in Unix seconds, by their files.
+    pub fn set_certificates(&mut self, ends: BTreeMap<String, u64>) {
+        self.certificates = ends;
     }
 
     /// The state, for invariants and views outside.

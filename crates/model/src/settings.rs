@@ -30,6 +30,8 @@ pub struct Settings {
     pub log_state_changes: bool,
     /// Nodes are asked over TLS, and never in plain text.
     pub require_tls_for_cluster_communication: bool,
+    /// A certificate that ends within so many days is an alert.
+    pub certificate_warning_days: u64,
     pub node_poll_interval_ms: u64,
     pub silent_node_seconds: u64,
     pub node_loss_grace_seconds: u64,
@@ -63,6 +65,7 @@ impl Default for Settings {
             log_all_rebalancing_operations: true,
             log_state_changes: true,
             require_tls_for_cluster_communication: false,
+            certificate_warning_days: 21,
             node_poll_interval_ms: 500,
             silent_node_seconds: 5,
             node_loss_grace_seconds: 30,

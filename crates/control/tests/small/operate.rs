@@ -505,3 +505,30 @@ fn health_names_the_next_command() {
         assert!(health.checks.contains_key(check), "{check}");
     }
 }
+
+#[test]
+fn a_certificate_is_an_alert_from_the_days_of_the_setting_on() {
+    const DAY: u64 = 86_400;
+    let mut world = World::new(1, 3);
+    world.set(|settings| settings.certificate_warning_days = 10);
+    let mut alert = |left: u64| -> Option<(String, String)> {
+        // A second on, so that alerts are judged anew.
+        let ends = world.now.0 / 1_000 + 2 + left;
+        world.controller.set_certificates([("/c.crt".to_owned(), ends)].into());
+        for _ in 0..40 {
+            world.step();
+        }
+        let StatementReply::Rows { rows, .. } = world.controller.show(&ShardingStatement::ShowAlerts) else {
+            panic!("no rows");
+        };
+        let found = rows.into_iter().find(|row| row[1].as_deref() == Some("certificate_ends"))?;
+        Some((found[0].clone()?, found[2].clone()?))
+    };
+    assert_eq!(alert(10 * DAY + 60), None);
+    let (level, message) = alert(10 * DAY - 60).expect("an alert");
+    assert!(level == "warning" && message.contains("/c.crt ends in 239 h"), "{level} {message}");
+    assert_eq!(alert(DAY - 60).expect("an alert").0, "critical");
+    assert_eq!(alert(10 * DAY + 60), None, "renewed");
+    let (level, message) = alert(0).expect("an alert");
+    assert!(level == "critical" && message.contains("has ended"), "{level} {message}");
+}

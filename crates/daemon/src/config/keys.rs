@@ -175,6 +175,7 @@ pub const KEYS: &[Key] = &[
     switch!(log_all_rebalancing_operations),
     switch!(log_state_changes),
     switch!(require_tls_for_cluster_communication),
+    number!(certificate_warning_days, 1, 3650),
     number!(node_poll_interval_ms, 50, 60_000),
     number!(silent_node_seconds, 1, 3600),
     number!(node_loss_grace_seconds, 0, DAY_SECONDS),

@@ -72,6 +72,11 @@ impl Announcer {
         self.0.news.notify_one();
     }
 
+    #[cfg(test)]
+    pub(super) fn delivers(&self) -> bool {
+        self.0.delivers.load(std::sync::atomic::Ordering::Relaxed)
+    }
+
     fn take(&self) -> BTreeMap<String, Alert> {
         let mut waiting = self.waiting();
         let keys: Vec<String> = waiting.keys().take(BATCH_MAX).cloned().collect();

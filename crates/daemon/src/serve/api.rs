@@ -10,8 +10,8 @@ use super::reload::Shown;
 use super::standing::Seen;
 use super::watchers::Watchers;
 use super::{
-    audits, auth, backups, board, forward, openapi, orders, prometheus, rights, sidecars, silences, tables,
-    tokens, web,
+    audits, auth, backups, board, certificates, forward, openapi, orders, prometheus, rights, sidecars,
+    silences, tables, tokens, web,
 };
 use crate::audit::Audit;
 use crate::backup::Tools;
@@ -66,6 +66,7 @@ pub(super) struct Shared {
     pub(super) watchers: Watchers,
     pub(super) history: History,
     pub(super) events: Events,
+    pub(super) certificates: certificates::Ends,
 }
 
 /// All routes, each under the path that [`openapi`] describes.

@@ -331,6 +331,7 @@ impl Driver {
                 }
                 Message::Read(read) => sorted.reads.push(read),
                 Message::Settings(settings) => self.take_settings(*settings),
+                Message::Certificates(ends) => self.controller.set_certificates(ends),
                 // The lookout asked before it could see that this controller leads already.
                 Message::Lead { .. } => {}
             }

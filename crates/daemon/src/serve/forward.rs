@@ -105,8 +105,13 @@ pub(super) async fn unless_leading(shared: &Shared, request: Request) -> Result<
 }
 
 async fn leader_lives(shared: &Shared, leader: &str) -> bool {
-    let asked =
-        shared.forwarding.client.get(format!("{leader}/api/v1/controller")).timeout(SIGN_TIME_MAX).send().await;
+    let asked = shared
+        .forwarding
+        .client
+        .get(format!("{leader}/api/v1/controller"))
+        .timeout(SIGN_TIME_MAX)
+        .send()
+        .await;
     match asked {
         Ok(answer) => answer.json::<ControllerShow>().await.is_ok_and(|show| show.leads),
         Err(_) => false,

@@ -6,6 +6,7 @@ use control::backup::JobEnd;
 use control::{Controller, PollAnswer, RequestId};
 use model::wire::{ShardingStatement, SidecarPoll, StatementReply};
 use model::{Epoch, Measurement, Millis, NodeId, OperationId, Settings, StepId, TokenOrder, UserRights};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -53,6 +54,8 @@ pub(super) enum Message {
     Read(Read),
     /// They hold from now on.
     Settings(Box<Settings>),
+    /// When the certificates of this process end.
+    Certificates(BTreeMap<String, u64>),
     /// The leader of epoch `after` is silent, and the lead is this controller's to take.
     Lead {
         after: Epoch,
@@ -71,6 +74,7 @@ impl fmt::Debug for Message {
             Self::JobOver { .. } => "JobOver",
             Self::Read(_) => "Read",
             Self::Settings(_) => "Settings",
+            Self::Certificates(_) => "Certificates",
             Self::Lead { .. } => "Lead",
         })
     }

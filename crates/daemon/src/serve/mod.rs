@@ -14,6 +14,7 @@ mod backups;
 mod board;
 mod caller;
 mod census;
+mod certificates;
 mod desk;
 mod diary;
 mod driver;
@@ -49,7 +50,7 @@ use crate::crowd::Crowds;
 use crate::files::{self, FileError};
 use crate::http::{self, ConnectionLimits};
 use crate::shutdown::Shutdown;
-use crate::tls::{ClientTls, ServerSide, ServerTls, TlsError};
+use crate::tls::{CertificateEnd, ClientTls, ServerSide, ServerTls, TlsError};
 use api::Shared;
 use secrecy::{ExposeSecret as _, SecretString};
 use std::net::SocketAddr;
@@ -154,6 +155,9 @@ pub struct Server {
     cooldown: Duration,
     config: Loaded,
     shown: watch::Sender<Arc<ConfigShow>>,
+    /// What the listener shows, to look at its end.
+    files: Option<ServerTls>,
+    certificates: watch::Sender<Vec<CertificateEnd>>,
     reloading: Option<Reloading>,
 }
 
@@ -201,6 +205,7 @@ impl Server {
         });
         let (driver, audit) = opening.await.map_err(|error| ServeError::Driver(error.to_string()))??;
         let shown = watch::Sender::new(Arc::new(options.config.show()));
+        let certificates = watch::Sender::new(Vec::new());
         let shared = Shared {
             census: census::Census::new(nodes, driver.handle()),
             handle: driver.handle(),
@@ -216,6 +221,7 @@ impl Server {
             watchers,
             history,
             events: events::Events::default(),
+            certificates: certificates.subscribe(),
         };
         let log_id = shared.standing.borrow().log_id.to_string();
         let Watchers { spans, meters, .. } = &shared.watchers;
@@ -239,6 +245,8 @@ impl Server {
             cooldown: Duration::from_secs(cooldown),
             config: options.config,
             shown,
+            files: options.tls,
+            certificates,
             reloading: None,
         })
     }
@@ -272,6 +280,13 @@ impl Server {
         let census = self.shared.census.clone();
         tokio::spawn(census.run(self.driver.seen(), shutdown.clone()));
         self.watch(&shutdown);
+        let files = (self.files.clone(), self.client_tls.clone());
+        tokio::spawn(certificates::run(
+            files,
+            self.certificates.clone(),
+            self.driver.handle(),
+            shutdown.clone(),
+        ));
         if let Some(reloading) = self.reloading.take() {
             let driver = self.driver.handle();
             let told = (driver, self.shared.audit.clone(), self.tls.clone());
@@ -397,5 +412,7 @@ pub async fn run(options: ServeOptions, reloading: Reloading, shutdown: Shutdown
 mod tests;
 #[cfg(test)]
 mod tests_rights;
+#[cfg(test)]
+mod tests_sinks;
 #[cfg(test)]
 mod tests_watch;

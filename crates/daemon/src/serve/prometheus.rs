@@ -2,6 +2,7 @@
 
 use super::api::Shared;
 use super::board::{self, Board};
+use super::certificates;
 use super::exposition::{Format, Kind, Page};
 use super::problem::ApiError;
 use axum::extract::State;
@@ -19,6 +20,7 @@ pub(super) async fn metrics(State(shared): State<Shared>, headers: HeaderMap) ->
     page.single("audit_lines_total", Kind::Counter, "Lines of this controller's audit log, ever.", lines);
     let help = "Writes to the audit log that failed, since the start of this process.";
     page.single("audit_failures_total", Kind::Counter, help, failures);
+    certificates::show(&shared.certificates, &mut page);
     let clients = "Clients of the event stream.";
     page.single("event_stream_clients", Kind::Gauge, clients, shared.events.clients());
     Ok(([(header::CONTENT_TYPE, format.content_type())], page.end()).into_response())

@@ -1,16 +1,20 @@
 //! TLS by rustls: what the controller's listener shows, and what clients trust and show. TLS 1.3 alone, so that there is
 //! nothing to fall back to.
 //!
-//! Keys are read from files that only their owner may read. Names, ends and issuers of certificates are checked by rustls; no
+//! Clients read changed files by themselves, the listener when it is told to. Keys are read from files that only their owner may read. Names, ends and issuers of certificates are checked by rustls; no
 //! switch turns that off.
 
+mod ends;
+mod live;
+
 use crate::files::{self, FileError};
-use reqwest::{Certificate, ClientBuilder, Identity};
-use secrecy::zeroize::Zeroizing;
+pub(crate) use ends::{CertificateEnd, ends};
+use reqwest::ClientBuilder;
 use rustls::ServerConfig;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
+use secrecy::zeroize::Zeroizing;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -128,24 +132,9 @@ fn server_config(files: &ServerTls) -> Result<ServerConfig, TlsError> {
 
 impl ClientTls {
     /// A builder of clients that trust and show this, and speak with nobody through a proxy: all that is asked is within one
-    /// installation.
+    /// installation. Files that change are read again: see [`live`].
     pub fn builder(&self) -> Result<ClientBuilder, TlsError> {
-        let mut builder =
-            reqwest::Client::builder().no_proxy().tls_version_min(reqwest::tls::Version::TLS_1_3);
-        if let Some(path) = &self.ca {
-            let roots: Vec<Certificate> = certificates(path)?
-                .iter()
-                .map(|der| Certificate::from_der(der).map_err(|error| unusable(path, &error)))
-                .collect::<Result<_, _>>()?;
-            builder = builder.tls_certs_only(roots);
-        }
-        if let Some((cert, key)) = &self.identity {
-            let cert_text = files::read_if_present(cert)?.ok_or_else(|| TlsError::Missing(cert.clone()))?;
-            let text = Zeroizing::new(format!("{cert_text}\n{}", *key_text(key)?));
-            let identity = Identity::from_pem(text.as_bytes()).map_err(|error| unusable(cert, &error))?;
-            builder = builder.identity(identity);
-        }
-        Ok(builder)
+        Ok(reqwest::Client::builder().no_proxy().tls_backend_preconfigured(live::client_config(self)?))
     }
 }
 
@@ -183,4 +172,4 @@ fn is_loopback(host: &str) -> bool {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

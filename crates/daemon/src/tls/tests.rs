@@ -12,12 +12,12 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
 /// A CA with its file.
-struct Ca {
+pub(crate) struct Ca {
     issuer: CertifiedIssuer<'static, KeyPair>,
-    file: PathBuf,
+    pub(crate) file: PathBuf,
 }
 
-fn ca(dir: &Path, name: &str) -> Ca {
+pub(crate) fn ca(dir: &Path, name: &str) -> Ca {
     let mut params = CertificateParams::default();
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     params.distinguished_name.push(rcgen::DnType::CommonName, name);
@@ -28,7 +28,7 @@ fn ca(dir: &Path, name: &str) -> Ca {
 }
 
 /// Certificate and key of `name`, by `ca`, good for these years.
-fn issue(dir: &Path, ca: &Ca, name: &str, years: (i32, i32)) -> (PathBuf, PathBuf) {
+pub(crate) fn issue(dir: &Path, ca: &Ca, name: &str, years: (i32, i32)) -> (PathBuf, PathBuf) {
     let mut params = CertificateParams::new(vec![name.to_owned()]).expect("a name");
     params.not_before = rcgen::date_time_ymd(years.0, 1, 1);
     params.not_after = rcgen::date_time_ymd(years.1, 1, 1);
@@ -42,7 +42,8 @@ fn issue(dir: &Path, ca: &Ca, name: &str, years: (i32, i32)) -> (PathBuf, PathBu
     paths
 }
 
-const NOW: (i32, i32) = (2020, 2090);
+/// In force today.
+pub(crate) const NOW: (i32, i32) = (2020, 2090);
 /// Handshakes of a busy machine are done in it.
 const SILENCE_MAX: Duration = Duration::from_secs(3);
 
@@ -85,7 +86,7 @@ impl Serving {
     }
 }
 
-fn trusting(ca: &Path) -> ClientTls {
+pub(crate) fn trusting(ca: &Path) -> ClientTls {
     ClientTls { ca: Some(ca.to_owned()), identity: None }
 }
 
@@ -188,8 +189,10 @@ async fn plain_text_old_versions_and_silence_get_nothing_and_hurt_nobody() {
     // A reset is as good an end as an alert.
     let _ended = plain.read_to_end(&mut answer).await;
     assert!(!String::from_utf8_lossy(&answer).contains("hello"), "{answer:?}");
-    let old = trusting(&ours.file).builder().expect("usable");
-    let old = old
+    let pem = std::fs::read(&ours.file).expect("read");
+    let old = reqwest::Client::builder()
+        .no_proxy()
+        .tls_certs_only([reqwest::Certificate::from_pem(&pem).expect("a CA")])
         .tls_version_min(reqwest::tls::Version::TLS_1_2)
         .tls_version_max(reqwest::tls::Version::TLS_1_2)
         .resolve("localhost", serving.address)
@@ -257,4 +260,57 @@ fn plain_text_stays_on_this_machine() {
         let error = check_url(away).expect_err(away).to_string();
         assert!(!error.contains("hunter2"), "{error}");
     }
+}
+
+/// One client that goes on while its files change.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_shows_and_trusts_what_its_files_say_now() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (ours, other) = (ca(dir.path(), "ours"), ca(dir.path(), "other"));
+    let (cert, key) = issue(dir.path(), &ours, "localhost", NOW);
+    let serving = serve(&cert, &key, Some(&ours.file)).await;
+    let trusted = dir.path().join("trusted.pem");
+    std::fs::copy(&ours.file, &trusted).expect("copied");
+    // Ended, so that the listener does not let it in.
+    let shown = issue(dir.path(), &ours, "client.test", (2019, 2020));
+    let tls = ClientTls { ca: Some(trusted.clone()), identity: Some(shown.clone()) };
+    let client = tls.builder().expect("usable").resolve("localhost", serving.address);
+    let client = client.pool_max_idle_per_host(0).timeout(Duration::from_mins(1)).build().expect("a client");
+    let url = format!("https://localhost:{}/", serving.address.port());
+    let ask = async || match client.get(&url).send().await {
+        Ok(answer) => answer.text().await.map_err(|error| error.to_string()),
+        Err(error) => Err(error.to_string()),
+    };
+    assert!(ask().await.is_err(), "an ended certificate");
+    issue(dir.path(), &ours, "client.test", NOW);
+    assert_eq!(ask().await.as_deref(), Ok("hello"), "a renewed one");
+    // Half of a renewal: the key of another certificate. What was there goes on.
+    let (_, strange) = issue(dir.path(), &ours, "strange.test", NOW);
+    let renewed = std::fs::read(&shown.1).expect("read");
+    std::fs::copy(&strange, &shown.1).expect("copied");
+    assert_eq!(ask().await.as_deref(), Ok("hello"), "half a renewal");
+    files::write_durably(&shown.1, &renewed).expect("written");
+    std::fs::copy(&other.file, &trusted).expect("copied");
+    assert!(ask().await.is_err(), "the listener's CA is trusted no more");
+    std::fs::write(&trusted, "no certificate").expect("written");
+    assert!(ask().await.is_err(), "nor by a file that is none");
+    std::fs::copy(&ours.file, &trusted).expect("copied");
+    assert_eq!(ask().await.as_deref(), Ok("hello"));
+}
+
+#[test]
+fn the_end_of_a_file_is_that_of_its_first_certificate_to_end() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let ours = ca(dir.path(), "ours");
+    let (early, _) = issue(dir.path(), &ours, "early.test", (2020, 2040));
+    let (late, key) = issue(dir.path(), &ours, "late.test", (2020, 2050));
+    let text = [&late, &early].map(|file| std::fs::read_to_string(file).expect("read")).concat();
+    let both = dir.path().join("both.pem");
+    std::fs::write(&both, text).expect("written");
+    let server = ServerTls { cert: both.clone(), key, client_ca: Some(late.clone()) };
+    let client = ClientTls { ca: Some(dir.path().join("none.pem")), identity: None };
+    let found = ends(Some(&server), &client);
+    let (of_2040, of_2050) = (2_208_988_800, 2_524_608_000);
+    let end = |file: &Path, ends| CertificateEnd { file: file.to_owned(), ends };
+    assert_eq!(found, [end(&both, of_2040), end(&late, of_2050)]);
 }

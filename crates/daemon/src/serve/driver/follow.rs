@@ -242,6 +242,7 @@ impl Driver {
                 Message::Read(read) => read(&self.controller, now, unix),
                 Message::Lead { after } => asked = Some(after),
                 Message::Settings(settings) => self.take_settings(*settings),
+                Message::Certificates(ends) => self.controller.set_certificates(ends),
                 // A poll that goes without an answer is sent again, to the leader; the rest was for the operator.
                 Message::Poll { .. }
                 | Message::Abandoned(_)
