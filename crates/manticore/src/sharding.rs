@@ -534,4 +534,23 @@ mod tests {
             assert_eq!(read(sql), None, "{sql}");
         }
     }
+
+    /// A name is taken as it is or not at all, so that no two can become one.
+    #[test]
+    fn a_clusters_name_that_searchd_would_not_take_is_refused_with_the_rule() {
+        let long = "c".repeat(65);
+        for name in ["my-c", "1c", "", "c c", "ü", "c;", "c'", long.as_str()] {
+            let sql = format!("CREATE TABLE `{name}`:t (id bigint) shards='2' rf='2'");
+            match read(&sql) {
+                // An empty name in backticks is no name at all.
+                None if name.is_empty() => {}
+                Some(Err(refusal)) => {
+                    let told = refusal.to_string();
+                    let rule = "letters, digits and _, starting with a letter or _, at most 64 characters";
+                    assert!(told.contains(rule), "{sql}: {told}");
+                }
+                other => panic!("{sql}: {other:?}"),
+            }
+        }
+    }
 }

@@ -161,6 +161,9 @@ pub struct ServeArgs {
     /// The control log that several controllers share; by default it is in --dir, for one controller
     #[arg(long, value_name = "etcd[s]://HOST:PORT[,HOST:PORT…]/PREFIX", env = "SHARDWRIGHT_STORE")]
     pub store: Option<String>,
+    /// Our user of etcd, where it has users: NAME:PASSWORD in a file readable by its owner alone
+    #[arg(long, value_name = "FILE", requires = "store", env = "SHARDWRIGHT_ETCD_LOGIN")]
+    pub etcd_login: Option<PathBuf>,
     /// Where the API listens; beyond loopback only with --tls-cert
     #[arg(long, value_name = "HOST:PORT", default_value = crate::api::DEFAULT_API, env = "SHARDWRIGHT_API")]
     pub api: SocketAddr,

@@ -47,6 +47,7 @@ pub async fn serve(
         }),
         client_tls,
         searchd_login: args.searchd_login,
+        etcd_login: args.etcd_login,
         token_file,
         config,
         alert_webhook: args.alert_webhook,

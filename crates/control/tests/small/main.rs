@@ -4,6 +4,7 @@ mod access;
 mod backups;
 mod formats;
 mod hand_over;
+mod hostile;
 mod operate;
 mod operations;
 mod orders;

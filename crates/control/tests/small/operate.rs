@@ -521,7 +521,10 @@ fn a_certificate_is_an_alert_from_the_days_of_the_setting_on() {
         let StatementReply::Rows { rows, .. } = world.controller.show(&ShardingStatement::ShowAlerts) else {
             panic!("no rows");
         };
-        let found = rows.into_iter().find(|row| row[1].as_deref() == Some("certificate_ends"))?;
+        let fires = |row: &Vec<Option<String>>| {
+            row[1].as_deref() == Some("certificate_ends") && row[5].as_deref() == Some("firing")
+        };
+        let found = rows.into_iter().find(fires)?;
         Some((found[0].clone()?, found[2].clone()?))
     };
     assert_eq!(alert(10 * DAY + 60), None);

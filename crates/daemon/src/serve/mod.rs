@@ -52,13 +52,14 @@ use crate::http::{self, ConnectionLimits};
 use crate::shutdown::Shutdown;
 use crate::tls::{CertificateEnd, ClientTls, ServerSide, ServerTls, TlsError};
 use api::Shared;
+use manticore::Login;
 use secrecy::{ExposeSecret as _, SecretString};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use store::Log;
-use store::etcd::{Candidates, EtcdAddress, EtcdLog};
+use store::etcd::{Candidates, EtcdAddress, EtcdLog, EtcdLogin};
 use store::file::FileLog;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -89,6 +90,8 @@ pub struct ServeOptions {
     /// What this controller trusts and shows towards other controllers, webhook and collector.
     pub client_tls: ClientTls,
     pub config: Loaded,
+    /// The user of etcd, as `NAME:PASSWORD` in a private file.
+    pub etcd_login: Option<PathBuf>,
     /// A token of role `sidecar`, by which the leader knows requests that this controller passes on.
     pub token_file: Option<PathBuf>,
     /// The user of searchd to look at nodes as, as `NAME:PASSWORD` in a private file.
@@ -193,6 +196,13 @@ impl Server {
         // Both logs block while they are read, and the second one on the network.
         let (of_audit, client_tls) = (options.clone(), options.client_tls.clone());
         let store = options.store.map(|address| etcd_over(address, &client_tls)).transpose()?;
+        let login = options.etcd_login.as_deref().map(files::read_login).transpose()?;
+        let store = match (store, login) {
+            (Some(store), Some(Login { name, password })) => {
+                Some(store.as_user(EtcdLogin { name, password }))
+            }
+            (store, _) => store,
+        };
         let dir = options.dir;
         let opening = tokio::task::spawn_blocking(move || {
             let (log, register): (_, Option<Box<dyn driver::Register>>) = match &store {

@@ -28,6 +28,7 @@ fn options(dir: &Path) -> ServeOptions {
         audit_syslog: None,
         searchd_login: None,
         token_file: None,
+        etcd_login: None,
         advertise: None,
         tls: None,
         client_tls: ClientTls::default(),

@@ -16,12 +16,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 /// What rustls needs to make connections, TLS 1.3 alone.
 pub(super) fn client_config(tls: &ClientTls) -> Result<ClientConfig, TlsError> {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let verifier: Arc<dyn ServerCertVerifier> = match &tls.ca {
-        Some(path) => Arc::new(Trusted(Live::open(vec![path.clone()], Arc::clone(&provider), roots)?)),
-        None => {
-            let system = rustls_platform_verifier::Verifier::new(Arc::clone(&provider));
-            Arc::new(system.map_err(|error| TlsError::Client(error.to_string()))?)
-        }
+    let verifier: Arc<dyn ServerCertVerifier> = if let Some(path) = &tls.ca {
+        Arc::new(Trusted(Live::open(vec![path.clone()], Arc::clone(&provider), roots)?))
+    } else {
+        let system = rustls_platform_verifier::Verifier::new(Arc::clone(&provider));
+        Arc::new(system.map_err(|error| TlsError::Client(error.to_string()))?)
     };
     let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
         .with_protocol_versions(&[&rustls::version::TLS13])

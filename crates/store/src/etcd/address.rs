@@ -1,6 +1,7 @@
 //! Where a log in etcd lies: `etcd://HOST:PORT[,HOST:PORT…]/PREFIX`, or `etcds://…` over TLS.
 
 use super::tls::EtcdTls;
+use secrecy::{ExposeSecret as _, SecretString};
 use std::fmt;
 use std::net::IpAddr;
 use std::str::FromStr;
@@ -12,7 +13,23 @@ pub struct EtcdAddress {
     prefix: String,
     encrypted: bool,
     tls: Option<EtcdTls>,
+    login: Option<EtcdLogin>,
 }
+
+/// A user of etcd, where it has users.
+#[derive(Clone, Debug)]
+pub struct EtcdLogin {
+    pub name: String,
+    pub password: SecretString,
+}
+
+impl PartialEq for EtcdLogin {
+    fn eq(&self, other: &Self) -> bool {
+        self.name == other.name && self.password.expose_secret() == other.password.expose_secret()
+    }
+}
+
+impl Eq for EtcdLogin {}
 
 /// Why a text is no address of a log in etcd.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -48,6 +65,15 @@ impl EtcdAddress {
         Self { encrypted: true, tls: Some(tls), ..self }
     }
 
+    /// The same address, spoken to as this user.
+    pub fn as_user(self, login: EtcdLogin) -> Self {
+        Self { login: Some(login), ..self }
+    }
+
+    pub(super) const fn login(&self) -> Option<&EtcdLogin> {
+        self.login.as_ref()
+    }
+
     pub(super) const fn tls(&self) -> Option<&EtcdTls> {
         self.tls.as_ref()
     }
@@ -80,7 +106,13 @@ impl FromStr for EtcdAddress {
         if endpoints.iter().any(|endpoint| !is_endpoint(endpoint)) {
             return Err(invalid("a member is not HOST:PORT"));
         }
-        Ok(Self { endpoints, prefix: prefix.to_owned(), encrypted: encrypted.is_some(), tls: None })
+        Ok(Self {
+            endpoints,
+            prefix: prefix.to_owned(),
+            encrypted: encrypted.is_some(),
+            tls: None,
+            login: None,
+        })
     }
 }
 

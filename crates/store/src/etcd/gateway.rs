@@ -3,12 +3,15 @@
 //! A request that may have reached etcd and has no answer is [`Fault::Unknown`]; only what reads alone is sent
 //! again to another member after that.
 
-use super::address::EtcdAddress;
+use super::address::{EtcdAddress, EtcdLogin};
 use base64::{Engine as _, prelude::BASE64_STANDARD};
+use secrecy::zeroize::Zeroizing;
+use secrecy::{ExposeSecret as _, SecretString};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::io::ErrorKind;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 use ureq::{Agent, Timeout};
 
@@ -39,12 +42,37 @@ impl Fault {
     }
 }
 
+/// Why one request came to nothing, or may have.
+enum Asked {
+    /// etcd has not done it, for want of a token that it knows.
+    NoToken(String),
+    Fault(Fault),
+}
+
+impl From<Fault> for Asked {
+    fn from(fault: Fault) -> Self {
+        Self::Fault(fault)
+    }
+}
+
+impl Asked {
+    fn fault(self) -> Fault {
+        match self {
+            Self::NoToken(detail) => Fault::NotDone(detail),
+            Self::Fault(fault) => fault,
+        }
+    }
+}
+
 /// The members of one etcd cluster.
 #[derive(Debug)]
 pub(super) struct Gateway {
     agent: Agent,
     scheme: &'static str,
     endpoints: Vec<String>,
+    login: Option<EtcdLogin>,
+    /// What etcd gave for the login; it ends when it was not used for some minutes.
+    token: Mutex<Option<SecretString>>,
     /// The member that answered last.
     preferred: AtomicUsize,
 }
@@ -137,6 +165,8 @@ impl Gateway {
             agent: config.build().into(),
             scheme: if address.is_encrypted() { "https" } else { "http" },
             endpoints: address.endpoints().to_vec(),
+            login: address.login().cloned(),
+            token: Mutex::default(),
             preferred: AtomicUsize::new(0),
         }
     }
@@ -159,7 +189,7 @@ impl Gateway {
         for turn in 0..self.endpoints.len() {
             let at = (preferred + turn) % self.endpoints.len();
             let endpoint = &self.endpoints[at];
-            let fault = match self.ask(endpoint, &body) {
+            let fault = match self.ask_as_user(endpoint, &body) {
                 Ok(answer) => {
                     self.preferred.store(at, Ordering::Relaxed);
                     return Ok(answer);
@@ -182,24 +212,65 @@ impl Gateway {
         Err(Fault::NotDone(said.join("; ")))
     }
 
-    fn ask(&self, endpoint: &str, body: &[u8]) -> Result<Answer, Fault> {
-        let sent = self
-            .agent
-            .post(format!("{}://{endpoint}/v3/kv/txn", self.scheme))
-            .header("Content-Type", "application/json")
-            .send(body);
-        let mut response = sent.map_err(|error| fault(&error))?;
+    /// Asks with a token where there are users, and once more with a new one when etcd does not know that one any more.
+    fn ask_as_user(&self, endpoint: &str, body: &[u8]) -> Result<Answer, Fault> {
+        let Some(login) = &self.login else { return self.ask(endpoint, body, None).map_err(Asked::fault) };
+        let held = self.token.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if let Some(token) = held {
+            match self.ask(endpoint, body, Some(&token)) {
+                Err(Asked::NoToken(_)) => {}
+                other => return other.map_err(Asked::fault),
+            }
+        }
+        let token = self.log_in(endpoint, login)?;
+        *self.token.lock().unwrap_or_else(PoisonError::into_inner) = Some(token.clone());
+        self.ask(endpoint, body, Some(&token)).map_err(Asked::fault)
+    }
+
+    /// A new token. It changes nothing that is ours: without one nothing was done.
+    fn log_in(&self, endpoint: &str, login: &EtcdLogin) -> Result<SecretString, Fault> {
+        #[derive(Deserialize)]
+        struct Given {
+            token: SecretString,
+        }
+        let body = json!({ "name": login.name, "password": login.password.expose_secret() });
+        let body = Zeroizing::new(body.to_string());
+        let answered = self.post(&format!("{endpoint}/v3/auth/authenticate"), body.as_bytes(), None);
+        let not_done = |asked: Asked| {
+            let detail = asked.fault().detail();
+            Fault::NotDone(format!("etcd does not let user '{}' in: {detail}", login.name))
+        };
+        let bytes = answered.map_err(not_done)?;
+        let given: Given = serde_json::from_slice(&bytes)
+            .map_err(|_| Fault::NotDone("etcd's answer to a login has no token".to_owned()))?;
+        Ok(given.token)
+    }
+
+    fn ask(&self, endpoint: &str, body: &[u8], token: Option<&SecretString>) -> Result<Answer, Asked> {
+        let bytes = self.post(&format!("{endpoint}/v3/kv/txn"), body, token)?;
+        let wire: WireAnswer = serde_json::from_slice(&bytes)
+            .map_err(|error| Fault::Unknown(format!("its answer is not etcd's: {error}")))?;
+        Ok(wire.decode()?)
+    }
+
+    fn post(&self, to: &str, body: &[u8], token: Option<&SecretString>) -> Result<Vec<u8>, Asked> {
+        let mut request =
+            self.agent.post(format!("{}://{to}", self.scheme)).header("Content-Type", "application/json");
+        if let Some(token) = token {
+            request = request.header("Authorization", token.expose_secret());
+        }
+        let mut response = request.send(body).map_err(|error| fault(&error))?;
         let status = response.status();
         let read = response.body_mut().with_config().limit(ANSWER_BYTES_MAX).read_to_vec();
         let bytes = read.map_err(|error| Fault::Unknown(error.to_string()))?;
         if status.is_success() {
-            let wire: WireAnswer = serde_json::from_slice(&bytes)
-                .map_err(|error| Fault::Unknown(format!("its answer is not etcd's: {error}")))?;
-            return wire.decode();
+            return Ok(bytes);
         }
         Err(match serde_json::from_slice::<WireError>(&bytes) {
-            Ok(error) => error.fault(),
-            Err(_) => Fault::Unknown(format!("it answered {status} and no JSON: is it etcd 3.4 or newer?")),
+            Ok(error) => error.asked(),
+            Err(_) => {
+                Fault::Unknown(format!("it answered {status} and no JSON: is it etcd 3.4 or newer?")).into()
+            }
         })
     }
 }
@@ -226,18 +297,20 @@ struct WireError {
 
 impl WireError {
     /// By gRPC's codes. What etcd refuses it has not proposed; what it says is unavailable or late may still come.
-    fn fault(self) -> Fault {
+    fn asked(self) -> Asked {
         const INVALID_ARGUMENT: u32 = 3;
         const PERMISSION_DENIED: u32 = 7;
         const RESOURCE_EXHAUSTED: u32 = 8;
         const FAILED_PRECONDITION: u32 = 9;
         const UNAUTHENTICATED: u32 = 16;
-        match self.code {
+        Asked::Fault(match self.code {
+            UNAUTHENTICATED => return Asked::NoToken(self.message),
             RESOURCE_EXHAUSTED if self.message.contains("space exceeded") => Fault::Full(self.message),
-            INVALID_ARGUMENT | PERMISSION_DENIED | RESOURCE_EXHAUSTED | FAILED_PRECONDITION
-            | UNAUTHENTICATED => Fault::NotDone(self.message),
+            INVALID_ARGUMENT | PERMISSION_DENIED | RESOURCE_EXHAUSTED | FAILED_PRECONDITION => {
+                Fault::NotDone(self.message)
+            }
             _ => Fault::Unknown(self.message),
-        }
+        })
     }
 }
 
@@ -313,7 +386,7 @@ mod tests {
 
     #[test]
     fn only_what_etcd_refused_is_certainly_not_done() {
-        let fault = |code, message: &str| WireError { message: message.to_owned(), code }.fault();
+        let fault = |code, message: &str| WireError { message: message.to_owned(), code }.asked().fault();
         assert!(matches!(fault(3, "etcdserver: request is too large"), Fault::NotDone(_)));
         assert!(matches!(fault(8, "etcdserver: mvcc: database space exceeded"), Fault::Full(_)));
         assert!(matches!(fault(8, "etcdserver: too many requests"), Fault::NotDone(_)));

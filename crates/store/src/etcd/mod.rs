@@ -15,7 +15,7 @@ mod layout;
 mod read;
 mod tls;
 
-pub use address::{EtcdAddress, InvalidAddress};
+pub use address::{EtcdAddress, EtcdLogin, InvalidAddress};
 pub use candidates::Candidates;
 pub use tls::{EtcdTls, InvalidTls};
 

@@ -11,6 +11,8 @@ use super::{
 };
 use crate::{Log, OpenError, ReadError};
 use model::LogIndex;
+use proptest::prelude::*;
+use proptest::sample::Index;
 
 /// A log with a snapshot of record 3, a segment from record 2 and one from record 6 with the last of seven records.
 fn filled() -> (SimDisk, Told) {
@@ -256,4 +258,37 @@ fn damage_that_comes_while_the_log_is_open_is_refused_on_reading() {
     );
     assert!(matches!(log.latest_snapshot(), Err(ReadError::Damaged(_))));
     assert_eq!(log.read(LogIndex(4), 0).map(|records| records.len()), Ok(1), "the rest is readable");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(300) })]
+
+    /// Bytes changed, put in, taken out and copied anywhere in one of the files.
+    #[test]
+    fn hostile_changes_are_refused_or_harmless(
+        file in any::<Index>(),
+        changes in prop::collection::vec((any::<Index>(), any::<u8>(), 0..4_u8, any::<Index>()), 1..6),
+    ) {
+        let (disk, told) = filled();
+        let name = file.get(&disk.names()).clone();
+        // It fails by itself when something that was told is not there.
+        let _opened = open_changed(&disk, &told, &name, |bytes| {
+            for (at, byte, how, other) in changes {
+                if bytes.is_empty() {
+                    bytes.push(byte);
+                }
+                let at = at.index(bytes.len());
+                match how {
+                    0 => bytes[at] = byte,
+                    1 => bytes.insert(at, byte),
+                    2 => drop(bytes.remove(at)),
+                    _ => {
+                        let from = other.index(bytes.len());
+                        let piece: Vec<u8> = bytes[from..].iter().take(usize::from(byte)).copied().collect();
+                        bytes.splice(at..at, piece);
+                    }
+                }
+            }
+        });
+    }
 }
