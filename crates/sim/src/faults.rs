@@ -3,6 +3,7 @@
 
 mod machines;
 
+use crate::bugs::Bug;
 use crate::invariants;
 use crate::net::Place;
 use crate::people;
@@ -174,11 +175,20 @@ impl Fault {
     }
 }
 
+impl Fault {
+    /// As part of a scenario's name.
+    pub fn slug(self) -> String {
+        self.name().replace(' ', "-")
+    }
+}
+
 /// Lets one thing happen now.
 pub fn happen(world: &mut World, turn: Turn) {
     world.story.add(world.now, || format!("{turn:?}"));
     match turn {
-        Turn::Strike(fault) => strike(world, fault),
+        Turn::Strike(fault) => {
+            strike(world, fault);
+        }
         Turn::KillNode { at } => world.kill_node(at),
         Turn::StartNode { at } => {
             let at_gate = world.play.borrow().gates.contains_key(&world.machines[at].node);
@@ -293,7 +303,10 @@ fn start_again(world: &mut World, at: usize) {
 /// Asks, and asks again, until the node may start.
 fn at_gate(world: &mut World, at: usize) {
     let node = world.machines[at].node.clone();
-    let gate = world.play.borrow().gates.get(&node).copied();
+    let mut gate = world.play.borrow().gates.get(&node).copied();
+    if world.bug == Some(Bug::OlderCopyFirst) {
+        gate = gate.map(|_| Gate::Open);
+    }
     match gate {
         None => return,
         Some(Gate::Open) if machines::has_room(world, at) => {
@@ -317,18 +330,22 @@ fn at_gate(world: &mut World, at: usize) {
     later(world, 500, Turn::AtGate { at });
 }
 
-fn strike(world: &mut World, fault: Fault) {
+/// Lets the fault begin, and notes which operations it met; `false` when there is nothing it could befall now.
+pub fn strike(world: &mut World, fault: Fault) -> bool {
     // Drawn for later than the end.
     if world.play.borrow().ending {
-        return;
+        return false;
     }
-    if happens(world, fault) {
+    // Before the leader itself is gone.
+    let running: BTreeSet<&'static str> = world.leader().map_or(BTreeSet::new(), |leader| {
+        leader.controller.state().active().map(control::operation::Operation::name).collect()
+    });
+    let happens = happens(world, fault);
+    if happens {
         world.count_fault(fault.name());
-        let running: BTreeSet<&'static str> = world.leader().map_or(BTreeSet::new(), |leader| {
-            leader.controller.state().active().map(control::operation::Operation::name).collect()
-        });
         world.cover(fault.name(), &running);
     }
+    happens
 }
 
 /// `false` when there is nothing it could befall.
@@ -387,8 +404,10 @@ fn happens(world: &mut World, fault: Fault) -> bool {
             later(world, lasts, Turn::Reconnect { at });
         }
         Fault::TotalLoss => {
-            let whole = world.machines.iter().all(|machine| machine.is_up() && !machine.cut_off);
-            if !whole || world.play.borrow().resting {
+            // Whoever is down already has an older copy.
+            if world.machines.iter().any(|machine| machine.cut_off || machine.gone)
+                || world.play.borrow().resting
+            {
                 return false;
             }
             world.play.borrow_mut().resting = true;

@@ -8,6 +8,7 @@ mod faults;
 mod invariants;
 mod looks;
 mod machine;
+mod meet;
 mod net;
 mod people;
 mod play;
@@ -27,6 +28,7 @@ mod world;
 
 pub use bugs::Bug;
 pub use faults::Fault;
+pub use meet::Met;
 pub use report::{Report, RunReport, Violation, ViolationShown};
 pub use run::{Plan, run};
 pub use scenario::{Scenario, UnknownScenario};

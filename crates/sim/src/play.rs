@@ -12,6 +12,7 @@ use engine::routing::shard_of;
 use model::wire::{ShardingStatement, StatementReply};
 use model::{ColumnSpec, NodeId, Schema, TableName, TableSpec};
 use std::cell::RefCell;
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
@@ -139,7 +140,15 @@ pub async fn client(wire: Wire, play: SharedPlay, number: i64, seed: u64, pause_
         let never_arrived = matches!(answer, Answer::Refused);
         let Some(table) = play.tables.get_mut(&write.table) else { continue };
         let emptying = table.emptying > 0;
-        let Some(document) = table.documents.get_mut(&write.id) else { continue };
+        let document = match table.documents.entry(write.id) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(_) if never_arrived => continue,
+            // The table was dropped and made again while the statement was held: it was meant for the old one, and may be in
+            // the new one.
+            Entry::Vacant(new) => {
+                new.insert(Document { allowed: [None, write.wants].into(), ..Document::default() })
+            }
+        };
         if acknowledged {
             document.allowed = BTreeSet::from([write.wants]);
             document.settled = true;

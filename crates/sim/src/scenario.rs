@@ -2,6 +2,7 @@
 
 use crate::bugs::Bug;
 use crate::faults::Fault;
+use crate::meet::{self, Met};
 use crate::report::{Report, RunReport};
 use crate::run::{Plan, run};
 use crate::sweep::{self, Operation, Victim};
@@ -28,13 +29,18 @@ pub enum Scenario {
     Sweep(Victim, Operation, Option<u64>),
     /// All sweeps, one after the other.
     Sweeps,
+    /// A fault begins while an operation of this kind is under way.
+    Meet(Fault, Met),
+    /// Each fault with each kind of operation.
+    Meetings,
 }
 
 /// A name that no scenario has.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "there is no scenario '{name}': take all, quiet, crashes, partitions, controllers, total-loss, changes, losses, machines, sweeps, \
-         sweep-OPERATION (the controller dies) or nodes-OPERATION (a node dies), those also with @POINT; operations are {operations}",
+         sweep-OPERATION (the controller dies) or nodes-OPERATION (a node dies), those also with @POINT, meetings (every fault meets every \
+         kind of operation), meet-FAULT@KIND; operations are {operations}",
     operations = Operation::ALL.map(Operation::name).join(", ")
 )]
 pub struct UnknownScenario {
@@ -55,6 +61,11 @@ impl std::str::FromStr for Scenario {
             let operation = Operation::ALL.into_iter().find(|known| known.name() == operation);
             return operation.map(|operation| Self::Sweep(victim, operation, point)).ok_or_else(unknown);
         }
+        if let Some((fault, kind)) = name.strip_prefix("meet-").and_then(|meeting| meeting.split_once('@')) {
+            let fault = Fault::ALL.into_iter().find(|known| known.slug() == fault);
+            let met = Met::ALL.into_iter().find(|known| known.slug() == kind);
+            return fault.zip(met).map(|(fault, met)| Self::Meet(fault, met)).ok_or_else(unknown);
+        }
         let plain = [
             Self::All,
             Self::Quiet,
@@ -66,6 +77,7 @@ impl std::str::FromStr for Scenario {
             Self::Losses,
             Self::Machines,
             Self::Sweeps,
+            Self::Meetings,
         ];
         plain.into_iter().find(|known| known.name() == name).ok_or_else(unknown)
     }
@@ -84,6 +96,8 @@ impl Scenario {
             Self::Losses => "losses".to_owned(),
             Self::Machines => "machines".to_owned(),
             Self::Sweeps => "sweeps".to_owned(),
+            Self::Meetings => "meetings".to_owned(),
+            Self::Meet(fault, met) => format!("meet-{}@{}", fault.slug(), met.slug()),
             Self::Sweep(victim, operation, point) => {
                 let point = point.map_or(String::new(), |point| format!("@{point}"));
                 format!("{}{}{point}", victim.prefix(), operation.name())
@@ -96,7 +110,7 @@ impl Scenario {
         match self {
             // Those of `machines` are run apart.
             Self::All => F::ALL[..F::ALL.len() - F::OF_MACHINES].to_vec(),
-            Self::Quiet | Self::Sweep(..) | Self::Sweeps => Vec::new(),
+            Self::Quiet | Self::Sweep(..) | Self::Sweeps | Self::Meet(..) | Self::Meetings => Vec::new(),
             Self::Losses => {
                 vec![F::TwoNodesGone, F::TwoNodesGone, F::NodeGone, F::TableCreated, F::NodeAdded]
             }
@@ -170,6 +184,11 @@ impl Scenario {
             Self::Sweep(victim, operation, point) => {
                 vec![(self, sweep::run(seed, (victim, operation), point, bug, false))]
             }
+            Self::Meetings => {
+                let all = Fault::ALL.into_iter().flat_map(|fault| Met::ALL.map(|met| Self::Meet(fault, met)));
+                all.flat_map(|cell| cell.run(seed, bug)).collect()
+            }
+            Self::Meet(fault, met) => vec![(self, meet::run(seed, fault, met, false))],
             plain => vec![(plain, run(&Plan { seed, faults: plain.faults(), bug, story: false }))],
         }
     }
@@ -179,6 +198,7 @@ impl Scenario {
     pub fn story(self, seed: u64, bug: Option<Bug>) -> Vec<String> {
         let report = match self {
             Self::Sweep(victim, operation, point) => sweep::run(seed, (victim, operation), point, bug, true),
+            Self::Meet(fault, met) => meet::run(seed, fault, met, true),
             plain => run(&Plan { seed, faults: plain.faults(), bug, story: true }),
         };
         report.story
@@ -231,10 +251,13 @@ mod tests {
             "sweep-create",
             "sweep-drop@7",
             "nodes-move-alone@12",
+            "meetings",
+            "meet-two-nodes-gone@hand-over",
         ] {
             assert_eq!(name.parse::<Scenario>().expect(name).name(), name);
         }
-        for name in ["", "sweep-", "sweep-create@x", "sweep-nothing"] {
+        for name in ["", "sweep-", "sweep-create@x", "sweep-nothing", "meet-node-crash", "meet-nothing@move"]
+        {
             assert!(name.parse::<Scenario>().is_err(), "{name}");
         }
     }

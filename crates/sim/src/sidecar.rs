@@ -129,7 +129,7 @@ impl Sidecar {
     /// Takes one answer: epoch, then names, then commands.
     fn take(&mut self, orders: SidecarOrders, asked: Millis) -> bool {
         let other_log = self.disk.log_id.as_ref().is_some_and(|log| *log != orders.log_id);
-        let deposed = orders.epoch < self.disk.epoch && self.bug != Some(Bug::StaleLeader);
+        let deposed = orders.epoch < self.disk.epoch;
         if other_log || deposed {
             return false;
         }
@@ -152,7 +152,7 @@ impl Sidecar {
         }
         for order in orders.commands {
             let news = self.taken.0 == orders.epoch && self.taken.1 < order.number;
-            if news || (self.bug == Some(Bug::StaleLeader) && orders.epoch < self.taken.0) {
+            if news {
                 self.taken.1 = self.taken.1.max(order.number);
                 self.running.insert(order.command.id);
                 let lane =
@@ -167,7 +167,7 @@ impl Sidecar {
     pub fn check(&self, item: &Item, now: Millis) -> Result<Millis, Outcome> {
         let Item { command, asked } = item;
         let refused = |message: &str| Outcome::Refused { message: message.to_owned() };
-        if command.epoch < self.disk.epoch && self.bug != Some(Bug::StaleLeader) {
+        if command.epoch < self.disk.epoch {
             return Err(refused("its leader is deposed"));
         }
         let deadline = *asked + Millis(command.remaining_ms);

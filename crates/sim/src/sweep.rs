@@ -138,7 +138,7 @@ impl Operation {
         }
     }
 
-    fn begin(self, world: &mut World) {
+    pub(crate) fn begin(self, world: &mut World) {
         let play = world.play.clone();
         let node = world.machines[0].node.clone();
         let task = match self {
@@ -185,7 +185,8 @@ impl Operation {
     }
 }
 
-fn down(world: &mut World, at: usize) {
+/// The node dies.
+pub fn down(world: &mut World, at: usize) {
     world.machines[at].disturbed = world.now;
     world.kill_node(at);
     faults::refresh_live(world);
@@ -266,14 +267,32 @@ fn play(
     bug: Option<Bug>,
     story: Story,
 ) -> RunReport {
+    let mut world = match prepare(seed, operation, operation.nodes(), bug, story) {
+        Ok(world) => world,
+        Err(report) => return *report,
+    };
+    world.sweep = Sweep { victim, crash_at: point, armed: true, ..Sweep::default() };
+    operation.begin(&mut world);
+    world.run_to(world.now + operation.lasts());
+    world.sweep.armed = false;
+    converge(&mut world);
+    finish(seed, world)
+}
+
+/// Nodes with a table and clients, as the operation wants to find them.
+pub fn prepare(
+    seed: u64,
+    operation: Operation,
+    nodes: usize,
+    bug: Option<Bug>,
+    story: Story,
+) -> Result<World, Box<RunReport>> {
     // Every other seed has a standby, which takes over before the dead one is back.
     let controllers = 1 + (seed % 2) as usize;
-    let mut world = match World::new(seed, settings(), controllers, bug) {
-        Ok(world) => world,
-        Err(error) => return RunReport::impossible(seed, error),
-    };
+    let mut world = World::new(seed, settings(), controllers, bug)
+        .map_err(|error| Box::new(RunReport::impossible(seed, error)))?;
     world.story = story;
-    build(&mut world, operation.nodes());
+    build(&mut world, nodes);
     let (play, shards, rf) = (world.play.clone(), operation.shards(), operation.rf());
     world.spawn(Task::new(Owner::Client, |wire| play::create(wire, play, "t0".to_owned(), shards, rf)));
     until(&mut world, 60_000, "the first table is there", |world| {
@@ -281,15 +300,15 @@ fn play(
     });
     clients(&mut world, 400);
     world.run_to(world.now + 2_000);
-    world.sweep = Sweep { victim, crash_at: point, armed: true, ..Sweep::default() };
-    operation.begin(&mut world);
-    world.run_to(world.now + operation.lasts());
-    world.sweep.armed = false;
+    Ok(world)
+}
+
+/// Faults end, and all must become well.
+pub fn converge(world: &mut World) {
     if world.violations.is_empty() {
-        faults::end(&mut world);
+        faults::end(world);
         world.play.borrow_mut().over = true;
-        people::tidy(&mut world);
-        convergence::reach(&mut world);
+        people::tidy(world);
+        convergence::reach(world);
     }
-    finish(seed, world)
 }
