@@ -54,6 +54,23 @@ fn an_untouched_log_is_right_with_and_without_its_mark() {
     assert_eq!(tail(dir.path(), 2, Some(3)).expect("read")[0]["seq"], 1);
 }
 
+/// Forged well: a line with a right hash of its own. The next one gives it away, and the last one the mark.
+#[test]
+fn a_line_made_anew_with_its_own_hash_is_found_by_the_one_after_it() {
+    for at in 0..12_u64 {
+        let dir = tempfile::tempdir().expect("a directory");
+        let mark = filled(dir.path());
+        let (path, mut all) = lines(dir.path())[at as usize / 4].clone();
+        let old = super::line::read(&all[at as usize % 4]).expect("a line");
+        let (forged, _) = super::line::seal(old.seq, old.unix, 0, &old.prev, entry("something else"));
+        all[at as usize % 4] = forged;
+        write(&path, &all);
+        let found = verify(dir.path(), Some(&mark)).expect("read");
+        let given_away = if at == 11 { 12 } else { at + 2 };
+        assert_eq!(found.first_bad, Some(given_away), "{at}: {found:?}");
+    }
+}
+
 #[test]
 fn a_changed_removed_or_moved_line_is_found_wherever_it_is() {
     for at in 0..12_usize {
