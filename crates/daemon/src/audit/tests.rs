@@ -61,8 +61,8 @@ fn a_line_made_anew_with_its_own_hash_is_found_by_the_one_after_it() {
         let dir = tempfile::tempdir().expect("a directory");
         let mark = filled(dir.path());
         let (path, mut all) = lines(dir.path())[at as usize / 4].clone();
-        let old = super::line::read(&all[at as usize % 4]).expect("a line");
-        let (forged, _) = super::line::seal(old.seq, old.unix, 0, &old.prev, entry("something else"));
+        let old = line::read(&all[at as usize % 4]).expect("a line");
+        let (forged, _) = line::seal(old.seq, old.unix, 0, &old.prev, entry("something else"));
         all[at as usize % 4] = forged;
         write(&path, &all);
         let found = verify(dir.path(), Some(&mark)).expect("read");
