@@ -14,6 +14,7 @@ use model::operate::{
     CleanUpReport, Health, RebalancePlan, RebalanceProgress, RebalanceReply, RecoveryReport,
 };
 use model::wire::RebalanceOrder;
+use model::{ImportBody, ImportReport};
 use reqwest::{Method, StatusCode};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -26,6 +27,8 @@ pub const DEFAULT_API: &str = "127.0.0.1:9380";
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// Above the longest wait of a statement that was not given a timeout of its own.
 const ANSWER_TIMEOUT: Duration = Duration::from_mins(2);
+/// The controller looks for five minutes at most, and then adopts.
+const IMPORT_TIMEOUT: Duration = Duration::from_mins(8);
 
 /// What reads a whole table before it answers.
 const LONG_TIMEOUT: Duration = Duration::from_hours(24);
@@ -181,6 +184,12 @@ impl Api {
 
     pub async fn clean_up(&self) -> Result<CleanUpReport, CommandError> {
         let bytes = self.send(Method::POST, "/api/v1/cleanup", None::<&()>, ANSWER_TIMEOUT).await?;
+        self.read(&bytes)
+    }
+
+    /// Counting every copy takes its time.
+    pub async fn import(&self, body: ImportBody) -> Result<ImportReport, CommandError> {
+        let bytes = self.send(Method::POST, "/api/v1/import", Some(&body), IMPORT_TIMEOUT).await?;
         self.read(&bytes)
     }
 

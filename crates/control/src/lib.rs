@@ -18,6 +18,7 @@
 //! | [`operation`], `catalogue` | operations as graphs of steps, and how each kind is built |
 //! | `saga`, `steps`, `unwind`, `prelude`, `flight`, `proof`, `verify` | running them: recorded before, proven after, undone in reverse |
 //! | `hand_over`, `compare` | shards that change groups: another rf, a split |
+//! | `import` | tables that the stock sidecar sharded are adopted |
 //! | [`backup`] | tables recorded, copied out and brought back |
 //! | `rules` | what must be so before a command is sent |
 //! | `recover`, `gate` | groups that stopped as a whole, the choice of the newest copy, and who may start before |
@@ -43,6 +44,7 @@ mod gate;
 mod hand_over;
 mod hash;
 mod health;
+mod import;
 pub mod io;
 mod map;
 mod moves;

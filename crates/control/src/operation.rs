@@ -143,6 +143,14 @@ pub enum Kind {
         overwrite: bool,
         mib_per_second: u32,
     },
+    /// Tables that the stock sidecar sharded are ours from here on, where they are; what it knows of them ends.
+    Import {
+        cluster: Option<GroupId>,
+        /// Each with its shards' groups, in order.
+        tables: Vec<(TableSpec, Vec<GroupId>)>,
+        /// Replication clusters that become groups, and single shards; all their members serve.
+        groups: Vec<NewGroup>,
+    },
     /// A statement on every shard: `TRUNCATE`, `OPTIMIZE`, `FLUSH RAMCHUNK`.
     EveryShard {
         table: TableName,
@@ -416,6 +424,7 @@ impl Operation {
             Kind::Backup { .. } => "backup",
             Kind::Snapshot { .. } => "snapshot",
             Kind::Restore { .. } => "restore",
+            Kind::Import { .. } => "import",
         }
     }
 
@@ -427,6 +436,10 @@ impl Operation {
             Kind::Backup { backup, .. } => backup.to_string(),
             Kind::Snapshot { group, to, .. } => format!("{group} on {to}"),
             Kind::Restore { backup, table, .. } => format!("{table} from {backup}"),
+            Kind::Import { tables, .. } => {
+                let names: Vec<&str> = tables.iter().map(|(spec, _)| spec.name.as_str()).collect();
+                names.join(", ")
+            }
             Kind::ChangeRf { table, rf } => format!("{table} to rf {rf}"),
             Kind::HandOver { table, shards, rf, .. } => {
                 let shards: Vec<String> = shards.iter().map(ToString::to_string).collect();

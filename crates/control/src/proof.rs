@@ -43,6 +43,16 @@ pub fn of(state: &State, observed: &Observed, node: &NodeId, action: &Action, si
         | Action::FlushRamchunk { .. } => Proof::Done,
         Action::CreateTables { tables, .. } => all(tables, true),
         Action::DropTables { tables } => all(tables, false),
+        Action::EndStock { cluster } => {
+            let held = cluster.as_ref().and_then(|cluster| clusters.get(cluster));
+            match model::STOCK_TABLES
+                .into_iter()
+                .find(|name| held.is_some_and(|it| it.tables.contains(*name)))
+            {
+                Some(name) => Proof::NotSo(format!("{node} still shows {name} in its cluster")),
+                None => all(&model::STOCK_TABLES.map(str::to_owned), false),
+            }
+        }
         Action::DropCopies { copies } => all(&copies.keys().cloned().collect::<Vec<_>>(), false),
         Action::CreateCluster { group } | Action::JoinCluster { group, .. } => match clusters.get(group) {
             Some(cluster) if cluster.is_synced() => Proof::Done,

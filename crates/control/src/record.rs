@@ -20,10 +20,11 @@ use std::collections::BTreeMap;
 /// | 2 | histories of groups, halts, recoveries after a total loss, placements by hand |
 /// | 3 | backups, snapshots for them, restores |
 /// | 4 | tokens, marks of audit logs |
+/// | 5 | imports |
 ///
 /// A newer program reads what an older one wrote: fields that are new have defaults that mean what the older one meant. The
 /// other way round is refused. A change that no default can express gets a case in [`crate::state::State::apply`].
-pub const FORMAT: u32 = 4;
+pub const FORMAT: u32 = 5;
 
 /// One fact. `unix` is seconds, only shown and never decided upon.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

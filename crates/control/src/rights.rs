@@ -73,6 +73,7 @@ fn need(statement: &ShardingStatement) -> Need<'_> {
         | S::Gate { .. }
         | S::Backup { .. }
         | S::Restore { .. }
+        | S::Import { .. }
         | S::Recover
         | S::CleanUp => Need::NoSql,
     }

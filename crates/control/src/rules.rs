@@ -58,6 +58,7 @@ pub fn check(case: &Case<'_>, action: &Action) -> Gate {
         }
         Action::ExitCluster { group, .. } => may_exit(case, group),
         Action::DeleteCluster { group } => may_delete(case, group),
+        Action::EndStock { cluster: Some(cluster) } => user_cluster_is_whole(case, cluster),
         Action::DropTables { tables } => not_routed(case, tables),
         Action::DropCopies { copies } => not_routed(case, &copies.keys().cloned().collect::<Vec<_>>()),
         _ => Gate::Go,
@@ -158,6 +159,20 @@ fn all_members_in_view(case: &Case<'_>, group: &GroupId) -> Gate {
         }
     }
     Gate::Go
+}
+
+/// Rule 7 for the user's own cluster, while it still holds tables of the stock sidecar's.
+fn user_cluster_is_whole(case: &Case<'_>, cluster: &GroupId) -> Gate {
+    let view = match case.observed.view(case.node).map(|view| view.cluster_since(cluster, case.since)) {
+        Some(Some(Some(view))) => view,
+        Some(Some(None)) => return Gate::Wait(format!("{} shows no cluster {cluster}", case.node)),
+        _ => return Gate::Look(vec![case.node.clone()]),
+    };
+    if !view.is_synced() {
+        return Gate::Wait(format!("{} is no synced member of {cluster}", case.node));
+    }
+    let away = case.state.nodes.keys().chain(&view.nodes_set).find(|node| !view.nodes_view.contains(*node));
+    away.map_or(Gate::Go, |node| Gate::Wait(format!("member {node} of {cluster} is out of view")))
 }
 
 /// A node that came back and is to leave again would be given the tables, too, and keep them.

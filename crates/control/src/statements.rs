@@ -63,6 +63,10 @@ impl Controller {
                     self.order_restore(&order).unwrap_or_else(|message| StatementReply::Error { message });
                 return self.answer(request, reply);
             }
+            ShardingStatement::Import { facts, dry_run } => match self.import(&facts, dry_run) {
+                Ok(operation) => Ok(Some((operation, None))),
+                Err(reply) => return self.answer(request, *reply),
+            },
             ShardingStatement::RemoveNode { node } => {
                 self.remove_node(&node).map(|operation| operation.map(|id| (id, None)))
             }
@@ -282,7 +286,7 @@ impl Controller {
     }
 
     /// A local table lives on the only node there is.
-    fn local_node(&mut self) -> Result<Vec<NodeId>, Refusal> {
+    pub(crate) fn local_node(&mut self) -> Result<Vec<NodeId>, Refusal> {
         let mut nodes = self.observed.nodes.iter().filter(|(_, view)| view.has_sidecar(self.now));
         let (Some((node, view)), None) = (nodes.next(), nodes.next()) else {
             return Err(

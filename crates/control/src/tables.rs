@@ -209,6 +209,7 @@ fn described(action: &Action) -> String {
         Action::AwaitQuiet { .. } => class.to_owned(),
         Action::Truncate { table, .. } | Action::Optimize { table } => format!("{class} TABLE {table}"),
         Action::FlushRamchunk { table } => format!("{class} {table}"),
+        Action::EndStock { .. } => format!("{class} {}", model::STOCK_TABLES.join(", ")),
     }
 }
 

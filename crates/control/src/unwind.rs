@@ -24,6 +24,8 @@ impl Controller {
             Kind::Remake { from, .. } if from == node => {
                 return self.give_up(operation, id, step, "the node was lost");
             }
+            // What the stock sidecar knows ends on every node, however long one is away.
+            Kind::Import { .. } => return,
             // What they hold is what the recovery is about.
             Kind::Remake { .. } | Kind::LetGo { .. } | Kind::UserCluster { .. } => {}
             _ => self.leave_behind(operation, step, node),

@@ -4,7 +4,7 @@
 use crate::documents::{self, Documents};
 use crate::login::Logins;
 use crate::reply::{self, Reply, Rows};
-use crate::statement::{PAGE_ROWS, ShardTable};
+use crate::statement::{PAGE_ROWS, ShardTable, StockTable};
 use crate::status::{self, Unreadable};
 use crate::{CallError, Statement, closed_set, declared};
 use model::{Measurement, NodeId, NodeSettings, NodeStatus, Reach, TableName, TablesStatus, UserRights};
@@ -24,6 +24,9 @@ const USER_REPLY_BYTES_MAX: usize = 128 << 20;
 
 /// Idle connections kept per node: one poller, a few statements beside it.
 const IDLE_CONNECTIONS_PER_NODE: usize = 8;
+
+/// Of a table of the stock sidecar's: a thousand tables on a hundred nodes.
+const STOCK_ROWS_MAX: usize = 100_000;
 
 /// An HTTP client for nodes. Cheap to clone; clones share connections.
 ///
@@ -215,10 +218,7 @@ impl Client {
         timeout: Duration,
     ) -> Result<Option<model::Route>, CallError> {
         let Ok(table) = TableName::new(name) else { return Ok(None) };
-        match self.execute(node, &Statement::ShowRoute { table }, timeout).await? {
-            Reply::Rows(rows) => Ok(declared::route(&rows, node).ok().map(|declared| declared.route)),
-            Reply::Done { .. } | Reply::Error { .. } => Ok(None),
-        }
+        Ok(self.declared(node, &table, timeout).await?.map(|declared| declared.route))
     }
 
     /// The columns of a physical shard, as shown; `None` when there is no such table.
@@ -314,6 +314,46 @@ impl Client {
         let (status, body) = self.look(node, &text, timeout).await?;
         let read = documents::read(status, &body).map_err(|error| bad_reply(node, error.to_string()))?;
         read.map_err(|message| bad_reply(node, message))
+    }
+
+    /// What a routing table on `node` declares; `None` where there is none that can be read.
+    pub async fn declared(
+        &self,
+        node: &NodeId,
+        table: &TableName,
+        timeout: Duration,
+    ) -> Result<Option<declared::DeclaredRoute>, CallError> {
+        match self.execute(node, &Statement::ShowRoute { table: table.clone() }, timeout).await? {
+            Reply::Rows(rows) => Ok(declared::route(&rows, node).ok()),
+            Reply::Done { .. } | Reply::Error { .. } => Ok(None),
+        }
+    }
+
+    /// A table of the stock sidecar's, which must be there: its columns and all its rows. `timeout` is for each request.
+    pub async fn stock(
+        &self,
+        node: &NodeId,
+        table: StockTable,
+        timeout: Duration,
+    ) -> Result<(model::Schema, Rows), CallError> {
+        let described = self.rows(node, &Statement::DescribeStock { table }, timeout).await?;
+        let schema = read(node, declared::described(&described))?;
+        let mut all = Rows::default();
+        let mut behind = None;
+        loop {
+            let page = self.rows(node, &Statement::StockPage { table, behind }, timeout).await?;
+            let last = (0..page.rows.len()).next_back().and_then(|row| page.value(row, "id"));
+            behind = last.and_then(status::integer);
+            let more = page.rows.len() == PAGE_ROWS && behind.is_some();
+            all.columns = page.columns;
+            all.rows.extend(page.rows);
+            if all.rows.len() > STOCK_ROWS_MAX {
+                return Err(bad_reply(node, format!("{table} has more than {STOCK_ROWS_MAX} rows")));
+            }
+            if !more {
+                return Ok((schema, all));
+            }
+        }
     }
 
     async fn rows(&self, node: &NodeId, statement: &Statement, timeout: Duration) -> Result<Rows, CallError> {

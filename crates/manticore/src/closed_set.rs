@@ -14,7 +14,7 @@ pub struct NotInSet {
     pub begin: String,
 }
 
-/// The shapes, in the words of [`matches`]: `G` a cluster's name, `S` a physical shard, `T` a table's name,
+/// The shapes, in the words of [`matches`]: `G` a cluster's name, `S` a physical shard, `K` a table of the stock sidecar's, `T` a table's name,
 /// `D` columns in brackets and options, `V` names in brackets and rows of constants, `'…'` any string, `N` a number, `,` more of the same; all else stands for itself.
 const SHAPES: &[&str] = &[
     "CREATE TABLE S D",
@@ -43,6 +43,11 @@ const SHAPES: &[&str] = &[
     "TRUNCATE TABLE S",
     "OPTIMIZE TABLE S",
     "FLUSH RAMCHUNK S",
+    "SELECT * FROM K ORDER BY id ASC LIMIT N",
+    "SELECT * FROM K WHERE id > N ORDER BY id ASC LIMIT N",
+    "DESC K",
+    "ALTER CLUSTER G DROP K",
+    "DROP TABLE IF EXISTS K",
     "SHOW STATUS LIKE '…'",
     "SHOW TABLES",
     "SHOW TABLES FROM SYSTEM",
@@ -68,6 +73,7 @@ fn matches(shape: &str, mut tokens: &[Token<'_>]) -> bool {
             "G" => identifier(tokens),
             "T" => identifier(tokens).or_else(|| backticked(tokens)),
             "S" => shard(tokens),
+            "K" => stock(tokens),
             "S*" => repeated(tokens, shard),
             "R*" => repeated(tokens, |tokens| word(shard(tokens)?, "READ")),
             "D" => declaration(tokens),
@@ -126,6 +132,12 @@ fn shard<'t, 'a>(tokens: &'t [Token<'a>]) -> Rest<'t, 'a> {
     let TokenKind::Word(name) = name.kind else { return None };
     let (_, number) = name.rsplit_once("_s")?;
     (!number.is_empty() && number.bytes().all(|b| b.is_ascii_digit())).then_some(rest)
+}
+
+/// `system`, a dot, and one of three words.
+fn stock<'t, 'a>(tokens: &'t [Token<'a>]) -> Rest<'t, 'a> {
+    let rest = symbol(word(tokens, "system")?, ".")?;
+    ["sharding_state", "sharding_queue", "sharding_table"].iter().find_map(|name| word(rest, name))
 }
 
 fn repeated<'t, 'a>(tokens: &'t [Token<'a>], one: impl Fn(&'t [Token<'a>]) -> Rest<'t, 'a>) -> Rest<'t, 'a> {
@@ -210,6 +222,9 @@ mod tests {
             "DROP TABLE IF EXISTS t",
             "DROP TABLE IF EXISTS system.t_s0; DROP TABLE u",
             "DROP TABLE IF EXISTS system.users",
+            "DROP TABLE IF EXISTS system.sharding_states",
+            "SELECT * FROM system.sharding_state",
+            "ALTER CLUSTER c DROP sharding_table",
             "DELETE CLUSTER c; DELETE CLUSTER d",
             "DELETE CLUSTER `c`",
             "SELECT * FROM @@system.tables",

@@ -21,6 +21,7 @@ pub mod session;
 pub mod sharding;
 pub mod statement;
 pub mod status;
+pub mod stock;
 mod views;
 
 pub use client::{Client, Way};

@@ -75,6 +75,10 @@ fn already_so(statement: &Statement, message: &str) -> bool {
         Statement::ExitCluster { group } | Statement::DeleteCluster { group } => {
             message.ends_with(&format!("unknown cluster '{group}'"))
         }
+        Statement::RemoveStock { cluster, table } => {
+            message.ends_with(&format!("table '{table}' is not in cluster '{cluster}'"))
+        }
+        Statement::DropStock { table } => message.ends_with(&format!("unknown table '{table}'")),
         Statement::DropShard { table } => message.ends_with(&format!("unknown table '{table}'")),
         Statement::DropRoute { table } => message.ends_with(&format!("unknown table '{table}'")),
         _ => false,

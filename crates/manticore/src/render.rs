@@ -1,7 +1,7 @@
 //! From an action to the statements that carry it out, in order. Sends nothing.
 
 use crate::columns;
-use crate::statement::{Retry, ShardTable, Statement, Target};
+use crate::statement::{Retry, ShardTable, Statement, StockTable, Target};
 use model::{Action, NodeId, Route, RouteSpec, Schema};
 
 /// What the text depends on besides the action.
@@ -97,6 +97,10 @@ pub fn render(action: &Action, context: &RenderContext) -> Result<Vec<Statement>
         }
         Action::Optimize { table } => vec![Statement::Optimize { table: shard(table)? }],
         Action::FlushRamchunk { table } => vec![Statement::FlushRamchunk { table: shard(table)? }],
+        // What is in the cluster leaves it first; which that is, the sidecar looks up.
+        Action::EndStock { .. } => {
+            StockTable::ALL.into_iter().map(|table| Statement::DropStock { table }).collect()
+        }
     })
 }
 
@@ -286,6 +290,14 @@ evs.install_timeout=PT2S;evs.keepalive_period=PT0.3S;evs.inactive_check_period=P
             (Action::Truncate { table: one.clone(), group: None }, vec!["TRUNCATE TABLE system.t_s0".into()]),
             (Action::Optimize { table: one.clone() }, vec!["OPTIMIZE TABLE system.t_s0".into()]),
             (Action::FlushRamchunk { table: one }, vec!["FLUSH RAMCHUNK system.t_s0".into()]),
+            (
+                Action::EndStock { cluster: Some(g()) },
+                vec![
+                    "DROP TABLE IF EXISTS system.sharding_state".into(),
+                    "DROP TABLE IF EXISTS system.sharding_queue".into(),
+                    "DROP TABLE IF EXISTS system.sharding_table".into(),
+                ],
+            ),
         ];
         for (action, expected) in cases {
             assert_eq!(texts(&action, &context()), expected, "{action:?}");

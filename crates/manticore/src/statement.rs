@@ -40,6 +40,28 @@ impl fmt::Display for ShardTable {
     }
 }
 
+/// One of the tables in which the stock sidecar keeps what it knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct StockTable(&'static str);
+
+impl StockTable {
+    /// `key`, `value`, `updated_at`: who leads, and when it was last heard of.
+    pub const STATE: Self = Self(model::STOCK_TABLES[0]);
+    /// Which shards of which table are on which node.
+    pub const PLACEMENTS: Self = Self(model::STOCK_TABLES[2]);
+    pub const ALL: [Self; 3] = [Self::STATE, Self(model::STOCK_TABLES[1]), Self::PLACEMENTS];
+
+    pub const fn as_str(self) -> &'static str {
+        self.0
+    }
+}
+
+impl fmt::Display for StockTable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0)
+    }
+}
+
 /// One target of a routing table.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Target {
@@ -156,6 +178,21 @@ pub enum Statement {
     FlushRamchunk {
         table: ShardTable,
     },
+    /// The next rows of a table of the stock sidecar behind an id; `None` begins.
+    StockPage {
+        table: StockTable,
+        behind: Option<i64>,
+    },
+    DescribeStock {
+        table: StockTable,
+    },
+    RemoveStock {
+        cluster: GroupId,
+        table: StockTable,
+    },
+    DropStock {
+        table: StockTable,
+    },
     ShowClusterStatus,
     /// How long searches took.
     ShowSearchStatistics,
@@ -191,6 +228,8 @@ impl Statement {
                 | Self::ShowSystemTables
                 | Self::ShowRoute { .. }
                 | Self::Describe { .. }
+                | Self::StockPage { .. }
+                | Self::DescribeStock { .. }
                 | Self::ShowThreads
                 | Self::ShowPermissions { .. }
         )
@@ -254,6 +293,15 @@ impl fmt::Display for Statement {
             Self::Truncate { table, group: None } => write!(f, "TRUNCATE TABLE {table}"),
             Self::Optimize { table } => write!(f, "OPTIMIZE TABLE {table}"),
             Self::FlushRamchunk { table } => write!(f, "FLUSH RAMCHUNK {table}"),
+            Self::StockPage { table, behind: None } => {
+                write!(f, "SELECT * FROM {table} ORDER BY id ASC LIMIT {PAGE_ROWS}")
+            }
+            Self::StockPage { table, behind: Some(id) } => {
+                write!(f, "SELECT * FROM {table} WHERE id > {id} ORDER BY id ASC LIMIT {PAGE_ROWS}")
+            }
+            Self::DescribeStock { table } => write!(f, "DESC {table}"),
+            Self::RemoveStock { cluster, table } => write!(f, "ALTER CLUSTER {cluster} DROP {table}"),
+            Self::DropStock { table } => write!(f, "DROP TABLE IF EXISTS {table}"),
             Self::ShowClusterStatus => f.write_str("SHOW STATUS LIKE 'cluster%'"),
             Self::ShowSearchStatistics => f.write_str("SHOW STATUS LIKE 'search_stats_ms_pct99'"),
             Self::ShowSettings => f.write_str("SHOW SETTINGS"),

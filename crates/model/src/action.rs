@@ -100,6 +100,11 @@ pub enum Action {
     FlushRamchunk {
         table: String,
     },
+    /// Ends what the stock sidecar knows ([`crate::STOCK_TABLES`]) on this node: its tables leave the user's cluster, where
+    /// one is named, and are dropped.
+    EndStock {
+        cluster: Option<GroupId>,
+    },
 }
 
 /// A routing table to write.
@@ -116,7 +121,10 @@ impl Action {
             Self::MakeDirectory { .. } => "MAKE DIRECTORY",
             Self::RemoveDirectory { .. } => "REMOVE DIRECTORY",
             Self::CreateTables { .. } | Self::SetRoutes { .. } => "CREATE TABLE",
-            Self::DropTables { .. } | Self::DropCopies { .. } | Self::DropRoutes { .. } => "DROP TABLE",
+            Self::DropTables { .. }
+            | Self::DropCopies { .. }
+            | Self::DropRoutes { .. }
+            | Self::EndStock { .. } => "DROP TABLE",
             Self::CreateCluster { .. } => "CREATE CLUSTER",
             Self::JoinCluster { .. } => "JOIN CLUSTER",
             Self::AddTables { .. }
@@ -145,13 +153,14 @@ impl Action {
             | Self::Bootstrap { group }
             | Self::ExitCluster { group, .. }
             | Self::DeleteCluster { group } => Some(group),
+            Self::EndStock { cluster } => cluster.as_ref(),
             _ => None,
         }
     }
 }
 
 /// A copy's content in four figures, cheap to compare: `COUNT(*)`, and sum and extremes of ids.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Content {
     pub rows: u64,
     /// Sum of ids modulo 2^64.

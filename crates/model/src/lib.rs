@@ -7,6 +7,7 @@ pub mod action;
 pub mod api;
 pub mod backup;
 pub mod ids;
+pub mod import;
 pub mod observe;
 pub mod operate;
 pub mod rights;
@@ -21,6 +22,9 @@ pub use action::{Action, Command, CommandId, CommandResult, Content, Outcome, Ro
 pub use backup::{BackupCause, BackupData, BackupId, BackupOrder, BackupState, RestoreOrder, ShardRecord};
 pub use ids::{
     Epoch, GroupId, InvalidName, LogIndex, NodeId, OperationId, StepId, TableName, parse_shard_table,
+};
+pub use import::{
+    ImportBody, ImportFacts, ImportReport, ImportedGroup, ImportedTable, STOCK_TABLES, StockRow,
 };
 pub use observe::{
     ClusterState, ClusterStatus, Machine, Measurement, MemberState, NodeSettings, NodeStatus, Reach, Routes,

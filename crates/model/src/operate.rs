@@ -3,7 +3,7 @@
 //! Field names are fixed; times are Unix seconds. A client of SQL gets the same as rows.
 
 use crate::wire::StatementReply;
-use crate::{NodeId, TableName};
+use crate::{ImportReport, NodeId, TableName};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -16,6 +16,7 @@ pub enum OrderReply {
     Progress(RebalanceProgress),
     Recovery(RecoveryReport),
     CleanUp(CleanUpReport),
+    Import(ImportReport),
 }
 
 /// What came of starting, holding or resetting a table's moves.
@@ -268,6 +269,12 @@ impl OrderReply {
                 ("failed_operation_groups", Some(text(&report.failed_operation_groups))),
                 ("finished_queue_items", Some(text(&report.finished_queue_items))),
                 ("stale_state", Some(text(&report.stale_state))),
+            ]),
+            Self::Import(report) => one_row(vec![
+                ("success", Some(text(&report.success))),
+                ("tables", Some(text(&report.tables.len()))),
+                ("groups", Some(text(&report.groups.len()))),
+                ("refusals", Some(list(&report.refusals))),
             ]),
         };
         StatementReply::Rows { columns, rows }

@@ -5,8 +5,8 @@
 
 use crate::operate::OrderReply;
 use crate::{
-    BackupOrder, Command, CommandId, CommandResult, Epoch, GroupId, LogIndex, Machine, NodeId, Reach,
-    RestoreOrder, TableName, TableSpec, UserRights,
+    BackupOrder, Command, CommandId, CommandResult, Epoch, GroupId, ImportFacts, LogIndex, Machine, NodeId,
+    Reach, RestoreOrder, TableName, TableSpec, UserRights,
 };
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -105,7 +105,8 @@ impl ShardingStatement {
             | Self::ShowAlerts
             | Self::SelectView { .. }
             | Self::Gate { .. }
-            | Self::ExplainShard { .. } => false,
+            | Self::ExplainShard { .. }
+            | Self::Import { dry_run: true, .. } => false,
             Self::Rebalance { order, .. } => {
                 !matches!(order, RebalanceOrder::DryRun | RebalanceOrder::Status)
             }
@@ -123,6 +124,7 @@ impl ShardingStatement {
             | Self::RecoverGroup { .. }
             | Self::Backup { .. }
             | Self::Restore { .. }
+            | Self::Import { .. }
             | Self::Recover
             | Self::CleanUp => true,
         }
@@ -237,6 +239,11 @@ pub enum ShardingStatement {
     /// A table, and its documents, from a backup that the controller has read.
     Restore {
         order: Box<RestoreOrder>,
+    },
+    /// Tables that the stock sidecar sharded are adopted, all of them or none. Over HTTP alone: the controller has looked.
+    Import {
+        facts: Box<ImportFacts>,
+        dry_run: bool,
     },
     /// Orphans removed, what is stuck reset, what failed tried again. Over HTTP alone.
     Recover,

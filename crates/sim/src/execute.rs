@@ -100,6 +100,8 @@ impl Turn<'_> {
             Action::Truncate { table, group: None } => self.say(&format!("TRUNCATE TABLE {table}")).await,
             Action::Optimize { table } => self.say(&format!("OPTIMIZE TABLE {table}")).await,
             Action::FlushRamchunk { table } => self.say(&format!("FLUSH RAMCHUNK {table}")).await,
+            // Nobody imports here.
+            Action::EndStock { .. } => refused("the simulated cluster has no stock sidecar"),
         }
     }
 

@@ -45,6 +45,21 @@ pub enum AlertsCommand {
     Silences,
 }
 
+/// Adopts the tables that the stock sidecar sharded: where they are, all of them or none.
+#[derive(Clone, Debug, Args)]
+#[command(
+    after_help = "Switch the stock sidecar's sharding off on every node before. It is answered only when everything that \
+                        it knows of these tables is gone; the statements that give that back are saved first."
+)]
+pub struct ImportArgs {
+    /// Looks, and tells what would be adopted or stands against it
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Where the way back is saved; a file that is there is not overwritten
+    #[arg(long, value_name = "FILE", default_value = "shardwright-import-back.sql")]
+    pub way_back: PathBuf,
+}
+
 #[derive(Clone, Debug, Subcommand)]
 pub enum NodeCommand {
     /// The nodes that the controller knows, with what they hold

@@ -159,6 +159,7 @@ pub enum Command {
         after_help = "A controller does this by itself, once in temp_cluster_cleanup_interval_seconds."
     )]
     Cleanup,
+    Import(ImportArgs),
     #[command(subcommand)]
     Config(ConfigCommand),
     #[command(subcommand)]

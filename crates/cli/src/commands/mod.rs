@@ -6,6 +6,7 @@ mod backup;
 mod bench;
 mod config;
 mod gate;
+mod import;
 mod orders;
 mod plan;
 mod processes;
@@ -63,6 +64,7 @@ pub async fn run(cli: Cli) -> Result<(), CommandError> {
         Command::Health => ask::health(&common).await,
         Command::Recover => orders::recover(&common).await,
         Command::Cleanup => orders::clean_up(&common).await,
+        Command::Import(args) => import::run(&common, &args).await,
         Command::Config(command) => config::run(command, common.config, common.output),
         Command::Audit(command) => audit::run(&common, command).await,
         Command::Token(command) => token::run(&common, command).await,

@@ -4,7 +4,7 @@
 use super::{FINISHED_KEPT, Group, Leftover, Member, Node, Rebalance, Shard, State, Table, TableStatus};
 use crate::operation::{Kind, NewGroup, Operation, Status, Step, StepStatus, Work};
 use crate::record::Record;
-use model::{Action, Content, GroupId, LogIndex, NodeId, OperationId, StepId, TableName};
+use model::{Action, Content, GroupId, LogIndex, NodeId, OperationId, StepId, TableName, TableSpec};
 use std::collections::BTreeMap;
 
 /// Why a record cannot follow.
@@ -388,6 +388,7 @@ impl State {
                 None => return illegal(format!("table {table} is dropped but unknown")),
             },
             Kind::Remake { group, from, .. } => self.begin_remake(group, from)?,
+            Kind::Import { tables, groups, .. } => self.adopt(tables, groups)?,
             Kind::ChangeRf { table, rf } => match self.tables.get_mut(table) {
                 Some(table) => table.spec.rf = *rf,
                 None => return illegal(format!("table {table} is to get rf {rf} but is unknown")),
@@ -395,6 +396,39 @@ impl State {
             _ => {}
         }
         self.operations.insert(operation.id, operation.clone());
+        Ok(())
+    }
+
+    /// Tables that are there already, with all their copies.
+    fn adopt(&mut self, tables: &[(TableSpec, Vec<GroupId>)], groups: &[NewGroup]) -> Folded {
+        self.begin_groups(groups)?;
+        for new in groups {
+            if let Some(group) = self.groups.get_mut(&new.id) {
+                group.members.values_mut().for_each(|member| *member = Member::Serving);
+                group.newest = new.members.iter().cloned().collect();
+            }
+        }
+        for (spec, homes) in tables {
+            for (number, home) in homes.iter().enumerate() {
+                let Some(group) = self.groups.get_mut(home) else {
+                    return illegal(format!("shard {number} of {} is in no group", spec.name));
+                };
+                group.shards.insert(Shard { table: spec.name.clone(), number: number as u32 });
+            }
+            let generation = self.generations.get(&spec.name).copied().unwrap_or(0) + 1;
+            let table = Table {
+                spec: spec.clone(),
+                generation,
+                status: TableStatus::Active,
+                homes: homes.clone(),
+                withheld: false,
+            };
+            if self.tables.insert(spec.name.clone(), table).is_some() {
+                return illegal(format!("table {} is adopted but known", spec.name));
+            }
+            self.generations.insert(spec.name.clone(), generation);
+        }
+        self.names_version += 1;
         Ok(())
     }
 

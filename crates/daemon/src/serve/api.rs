@@ -10,8 +10,8 @@ use super::reload::Shown;
 use super::standing::Seen;
 use super::watchers::Watchers;
 use super::{
-    audits, auth, backups, board, certificates, forward, openapi, orders, prometheus, rights, sidecars,
-    silences, tables, tokens, web,
+    audits, auth, backups, board, certificates, forward, import, openapi, orders, prometheus, rights,
+    sidecars, silences, tables, tokens, web,
 };
 use crate::audit::Audit;
 use crate::backup::Tools;
@@ -121,6 +121,7 @@ pub(super) fn routes() -> Vec<(&'static str, MethodRouter<Shared>)> {
         ("/api/v1/audit/verify", get(audits::verify)),
         ("/api/v1/recover", post(orders::recover)),
         ("/api/v1/cleanup", post(orders::clean_up)),
+        ("/api/v1/import", post(import::import)),
         (
             "/api/v1/controller",
             get(|State(shared): State<Shared>| async move { Json(shared.standing.borrow().show()) }),

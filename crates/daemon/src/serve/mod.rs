@@ -23,6 +23,7 @@ mod exposition;
 mod forward;
 mod handle;
 mod history;
+mod import;
 mod lookout;
 mod looks;
 mod meters;

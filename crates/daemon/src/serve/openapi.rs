@@ -143,6 +143,12 @@ const ENDPOINTS: &[Endpoint] = &[
         None,
         Some("RecoveryReport"),
     ),
+    changes(
+        "/api/v1/import",
+        "Adopt the tables that the stock sidecar sharded, all of them or none; with `dry_run` only look",
+        Some("ImportBody"),
+        Some("ImportReport"),
+    ),
     changes("/api/v1/cleanup", "Forget what is older than its retention", None, Some("CleanUpReport")),
     reads("/api/v1/tokens", "The tokens, without what they are", Some("TokenList")),
     changes(

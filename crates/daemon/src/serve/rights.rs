@@ -77,6 +77,7 @@ pub(super) const RIGHTS: &[(Method, &str, Need)] = &[
     (Method::POST, "/api/v1/backups/{id}/restore", Need::ClusterAdmin),
     (Method::DELETE, "/api/v1/nodes/{node}", Need::ClusterAdmin),
     (Method::POST, "/api/v1/groups/{group}/recover", Need::ClusterAdmin),
+    (Method::POST, "/api/v1/import", Need::ClusterAdmin),
     (Method::GET, "/api/v1/audit", Need::ClusterAdmin),
     (Method::GET, "/api/v1/audit/verify", Need::ClusterAdmin),
     (Method::GET, "/api/v1/tokens", Need::ClusterAdmin),

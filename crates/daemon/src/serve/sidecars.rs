@@ -148,6 +148,8 @@ fn statement_name(statement: &ShardingStatement) -> String {
 /// The name of a statement, and what it says besides.
 fn named(statement: &ShardingStatement) -> (String, Option<Value>) {
     let Ok(Value::Object(mut fields)) = serde_json::to_value(statement) else { return (String::new(), None) };
+    // What an import was judged by is as long as the cluster is large; what it adopts is in the control log.
+    fields.remove("facts");
     let name = fields.remove("statement").and_then(|name| name.as_str().map(str::to_owned));
     (name.unwrap_or_default(), (!fields.is_empty()).then_some(Value::Object(fields)))
 }

@@ -228,6 +228,16 @@ fn operated() -> Value {
             ("failed_operation_groups", "integer"), ("finished_queue_items", "integer"),
             ("stale_state", "integer"), ("actions_taken", "[string]"),
         ]),
+        "ImportReport": object(&[
+            ("success", "boolean"), ("dry_run", "boolean"), ("tables", "[ImportedTable]"),
+            ("groups", "[ImportedGroup]"), ("refusals", "[string]"), ("notes", "[string]"),
+            ("way_back", "[string]"),
+        ]),
+        "ImportedTable": object(&[
+            ("name", "string"), ("cluster", "string?"), ("shards", "integer"), ("rf", "integer"),
+            ("rows", "integer"), ("placement", "[[string]]"),
+        ]),
+        "ImportedGroup": object(&[("name", "string"), ("nodes", "[string]"), ("shards", "integer")]),
         "Health": object(&[
             ("overall_status", "string"), ("timestamp", "integer"), ("checks", "{HealthCheck}"),
             ("issues", "[string]"), ("warnings", "[string]"), ("recommendations", "[string]"),
@@ -248,6 +258,7 @@ fn asked() -> Value {
             ("shard", "integer"), ("from", "string"), ("to", "string"), ("split", "~boolean"),
         ]),
         "RecoverBody": object(&[("from", "string")]),
+        "ImportBody": object(&[("dry_run", "~boolean")]),
         "RfBody": object(&[("rf", "integer")]),
         "SilenceBody": object(&[
             ("type", "~string?"), ("labels", "~{string}"), ("seconds", "integer"), ("comment", "~string"),

@@ -12,8 +12,8 @@ use model::operate::{
 };
 use model::wire::{Order, SidecarOrders, SidecarPoll, StatementReply, StatementRequest, TableNameEntry};
 use model::{
-    Action, Command, CommandId, CommandResult, Content, Epoch, GroupId, Machine, NodeId, OperationId,
-    Outcome, Reach, StepId, TableName,
+    Action, Command, CommandId, CommandResult, Content, Epoch, GroupId, ImportReport, ImportedGroup,
+    ImportedTable, Machine, NodeId, OperationId, Outcome, Reach, StepId, TableName,
 };
 use serde::Serialize;
 use std::collections::BTreeSet;
@@ -205,7 +205,7 @@ fn what_orders_are_answered_with_is_as_described() {
         shards: 1,
         bytes: 1,
         from: None,
-        to: node,
+        to: node.clone(),
         reason: text(),
     };
     let plan = RebalancePlan {
@@ -239,6 +239,22 @@ fn what_orders_are_answered_with_is_as_described() {
     fits("RebalanceProgress", &progress);
     let report = RecoveryReport { tables_recovered: vec![table], ..RecoveryReport::default() };
     fits("RecoveryReport", &report);
+    let imported = ImportReport {
+        tables: vec![ImportedTable {
+            name: TableName::new("t").expect("valid"),
+            cluster: Some(text()),
+            shards: 1,
+            rf: 1,
+            rows: 1,
+            placement: vec![node.iter().cloned().collect()],
+        }],
+        groups: vec![ImportedGroup { name: text(), nodes: node.iter().cloned().collect(), shards: 1 }],
+        refusals: vec![text()],
+        notes: vec![text()],
+        way_back: vec![text()],
+        ..ImportReport::default()
+    };
+    fits("ImportReport", &imported);
     fits("CleanUpReport", &CleanUpReport { actions_taken: vec![text()], ..CleanUpReport::default() });
 }
 

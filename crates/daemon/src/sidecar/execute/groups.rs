@@ -1,8 +1,9 @@
 //! Cluster statements, each only where its rule allows it.
 
 use super::{LOOK_TIME_MAX, Turn, done, refused};
+use manticore::Statement;
 use manticore::session::Session;
-use manticore::statement::ShardTable;
+use manticore::statement::{ShardTable, StockTable};
 use model::{Action, ClusterState, ClusterStatus, Content, GroupId, Outcome};
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -198,6 +199,29 @@ impl Turn<'_> {
             }
         };
         self.locked(&tables, unchanged).await
+    }
+
+    /// The tables of the stock sidecar leave the user's cluster, which must be whole for it, and are dropped here.
+    pub(super) async fn end_stock(&self, action: &Action, cluster: Option<&GroupId>) -> Outcome {
+        if let Some(id) = cluster {
+            let present = match self.cluster(id).await {
+                Err(unseen) => return unseen,
+                Ok(known) => known.map(|known| known.tables).unwrap_or_default(),
+            };
+            let held = StockTable::ALL.into_iter().filter(|table| present.contains(table.as_str()));
+            let removed: Vec<Statement> =
+                held.map(|table| Statement::RemoveStock { cluster: id.clone(), table }).collect();
+            if !removed.is_empty() {
+                if let Err(refused) = self.whole_group(id).await {
+                    return refused;
+                }
+                match self.say_all(&removed).await {
+                    Outcome::Done { .. } => {}
+                    other => return other,
+                }
+            }
+        }
+        self.one_by_one(action).await
     }
 
     pub(super) async fn remove_tables(&self, group: &GroupId, tables: &[String]) -> Outcome {

@@ -41,6 +41,7 @@ pub(super) async fn execute(sidecar: &Sidecar, action: &Action, deadline: Instan
         Action::DropCopies { copies } => turn.drop_copies(copies).await,
         Action::SetRoutes { routes } => turn.set_routes(routes).await,
         Action::DropRoutes { tables } => turn.drop_routes(tables).await,
+        Action::EndStock { cluster } => turn.end_stock(action, cluster.as_ref()).await,
     }
 }
 
