@@ -396,3 +396,44 @@ async fn one_node_is_too_few_for_a_cluster() {
     .await;
     dev.stop();
 }
+
+/// searchd leaves out, without error or warning, a shard that it cannot reach: so the table has no route until the shard is
+/// back, and whoever asks is told why at once.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_with_a_shard_that_is_nowhere_answers_with_an_error_and_not_with_fewer_rows() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let dev = Dev::start(dir.path(), 3);
+    let nodes = dev.endpoints();
+    sql(&nodes[0], "CREATE TABLE c:one (v int) shards='3' rf='1'").await.expect("created");
+    let values: Vec<String> = (1..=30).map(|id| format!("({id},{id})")).collect();
+    sql(&nodes[0], &format!("INSERT INTO one (id,v) VALUES {}", values.join(","))).await.expect("written");
+    let gone = nodes[2].node.as_str();
+    assert!(dev.change(&["kill", gone]).status.success());
+    let why = format!("the last was on {gone}; bring that node back");
+    for node in &nodes[..2] {
+        // Until the loss is proven searchd answers as it does.
+        common::wait_for("the table to be withdrawn", || async {
+            match sql(node, "SELECT COUNT(*) FROM one").await {
+                Ok(rows) => Err(format!("{rows:?}")),
+                Err(fault) if fault.to_string().contains(&why) => Ok(()),
+                Err(fault) => Err(fault.to_string()),
+            }
+        })
+        .await;
+    }
+    for node in &nodes[..2] {
+        for statement in ["SELECT COUNT(*) FROM one", "INSERT INTO one (id,v) VALUES (31,31)"] {
+            let said = refusal(node, statement).await;
+            assert!(said.contains(&why), "{statement}: {said}");
+        }
+    }
+    assert!(dev.change(&["start", gone]).status.success());
+    for node in dev.endpoints() {
+        common::wait_for("all documents", || async {
+            let counted = sql(&node, "SELECT COUNT(*) FROM one").await.map_err(|fault| fault.to_string())?;
+            if first(counted) == ["30"] { Ok(()) } else { Err(format!("not all on {}", node.node)) }
+        })
+        .await;
+    }
+    dev.stop();
+}

@@ -5,9 +5,10 @@ use model::api::Alert;
 use model::wire::{ShardingStatement, SidecarPoll, StatementReply, TableNameEntry};
 use model::{
     AuditMark, Command, Epoch, LogIndex, Measurement, NodeId, NodeStatus, OperationId, Reach, StepId,
-    TokenOrder, UserRights,
+    TableName, TokenOrder, UserRights,
 };
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 /// A client's request that waits for its answer; chosen by the driver, unique while the process lives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -99,4 +100,6 @@ pub struct StandingOrders {
     pub names_version: u64,
     pub names: Option<Vec<TableNameEntry>>,
     pub peers: Vec<NodeId>,
+    /// Tables of which a shard has no live copy, and why.
+    pub unserved: BTreeMap<TableName, String>,
 }

@@ -192,6 +192,8 @@ pub struct Controller {
     admitted: BTreeMap<NodeId, Millis>,
     /// Per node, the state and the look that its routes were last compared with.
     routes_compared: BTreeMap<NodeId, (LogIndex, Millis)>,
+    /// As of which record.
+    unserved: (LogIndex, BTreeMap<TableName, String>),
     plan_refused: Option<String>,
     alarm: alarm::Alarm,
     wrong: alerts::Wrong,
@@ -263,6 +265,7 @@ impl Controller {
             cleanings: Gains::default(),
             admitted: BTreeMap::new(),
             routes_compared: BTreeMap::new(),
+            unserved: (LogIndex(0), BTreeMap::new()),
             plan_refused: None,
             alarm: alarm::Alarm::default(),
             wrong: alerts::Wrong::default(),
@@ -358,6 +361,9 @@ impl Controller {
         self.watch_alerts();
         self.sweep_jobs();
         self.take_looks();
+        if self.unserved.0 != self.state.last {
+            self.unserved = (self.state.last, route::unserved(&self.state));
+        }
         std::mem::take(&mut self.out)
     }
 
@@ -569,6 +575,7 @@ impl Controller {
             names_version: self.state.names_version,
             names,
             peers: self.observed.nodes.keys().cloned().collect(),
+            unserved: self.unserved.1.clone(),
         }
     }
 

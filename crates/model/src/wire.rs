@@ -61,6 +61,9 @@ pub struct SidecarOrders {
     pub peers: Vec<NodeId>,
     /// Seconds a failing statement may be held.
     pub hold_statements_seconds: u64,
+    /// Tables of which a shard has no live copy, and why: their statements fail at once instead of being held.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub unserved: BTreeMap<TableName, String>,
 }
 
 /// A command on its way. It is handed over with every answer until a poll says that it was taken.

@@ -249,6 +249,7 @@ fn orders_of(standing: control::StandingOrders, commands: Vec<Order>) -> Sidecar
         commands,
         peers: standing.peers,
         hold_statements_seconds: 10,
+        unserved: standing.unserved,
     }
 }
 

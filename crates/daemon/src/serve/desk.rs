@@ -181,6 +181,7 @@ impl Desk {
             commands,
             peers: standing.peers,
             hold_statements_seconds: self.hold_statements_seconds,
+            unserved: standing.unserved,
         }
     }
 }
@@ -218,6 +219,7 @@ mod tests {
             names_version: 3,
             names: (names_version < 3).then(|| vec![entry]),
             peers: Vec::new(),
+            unserved: BTreeMap::new(),
         }
     }
 

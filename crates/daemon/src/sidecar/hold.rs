@@ -7,6 +7,7 @@ use super::Sidecar;
 use super::confirm::rows_applied;
 use super::peers::is_in_no_history;
 use manticore::handover::Response;
+use manticore::names::names_ours;
 use manticore::rerun::{Decision, Facts, decide, only_reads};
 use manticore::{CallError, Reply, reply};
 use serde_json::Value;
@@ -143,12 +144,18 @@ pub(super) async fn answer(sidecar: &Sidecar, failed: Failed<'_>) -> Option<Resp
     let _shown = sidecar.hold.place(sql);
     let deadline = Instant::now() + sidecar.hold_time();
     let mut next = next(sidecar, sql, error, ours, deadline).await;
+    let named: BTreeSet<model::TableName> = names_ours(sql, ours).into_iter().collect();
+    let mut error = error.to_owned();
     let mut routes = sidecar.hold.routes.subscribe();
     let mut text = sql.to_owned();
     let mut last: Option<(u16, Value)> = None;
     let mut partly = false;
     loop {
         match next {
+            // Nobody waits for a node that may be away for days: a node's threads are few.
+            Next::Run if let Some(why) = sidecar.unserved(&named) => {
+                return Some(Response::error(&format!("{error}: {why}")));
+            }
             Next::Run => {}
             Next::RunInstead(sql) => {
                 text = sql;
@@ -182,7 +189,10 @@ pub(super) async fn answer(sidecar: &Sidecar, failed: Failed<'_>) -> Option<Resp
         };
         next = match failure(&body) {
             None => return Some(Response::of_body(status, body)),
-            Some(error) => self::next(sidecar, &text, &error, ours, deadline).await,
+            Some(again) => {
+                error = again;
+                self::next(sidecar, &text, &error, ours, deadline).await
+            }
         };
         last = Some((status, body));
         pause(&mut routes, deadline).await;

@@ -28,6 +28,7 @@ use manticore::client::{Client, Way};
 use manticore::{Login, Logins};
 use model::NodeId;
 use secrecy::SecretString;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write as _;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -137,17 +138,31 @@ struct Sidecar {
 }
 
 /// The leader's last word.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 struct Word {
     heard: Option<Instant>,
     hold_statements: Duration,
+    /// Tables of which a shard has no live copy, and why.
+    unserved: BTreeMap<model::TableName, String>,
 }
 
 impl Sidecar {
     /// Orders were admitted that were asked for at `asked`.
-    fn heard(&self, asked: Instant, hold_statements_seconds: u64) {
+    fn heard(
+        &self,
+        asked: Instant,
+        hold_statements_seconds: u64,
+        unserved: BTreeMap<model::TableName, String>,
+    ) {
+        let hold_statements = Duration::from_secs(hold_statements_seconds);
         let mut word = self.word.lock().unwrap_or_else(PoisonError::into_inner);
-        *word = Word { heard: Some(asked), hold_statements: Duration::from_secs(hold_statements_seconds) };
+        *word = Word { heard: Some(asked), hold_statements, unserved };
+    }
+
+    /// Why nobody can serve one of these tables, if the leader says so.
+    fn unserved(&self, tables: &BTreeSet<model::TableName>) -> Option<String> {
+        let word = self.word.lock().unwrap_or_else(PoisonError::into_inner);
+        tables.iter().find_map(|table| word.unserved.get(table).cloned())
     }
 
     /// Whether the list of names is what the leader has now.
@@ -254,7 +269,11 @@ impl Bound {
             machine: machine::Report::default(),
             ledger: poll::Ledger::default(),
             hold: hold::Hold::default(),
-            word: Mutex::new(Word { heard: None, hold_statements: HOLD_TIME_DEFAULT }),
+            word: Mutex::new(Word {
+                heard: None,
+                hold_statements: HOLD_TIME_DEFAULT,
+                unserved: BTreeMap::new(),
+            }),
             routes_written_ms: AtomicU64::new(0),
             began: Instant::now(),
             upstream: upstream.transpose()?,

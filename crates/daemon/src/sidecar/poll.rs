@@ -180,7 +180,7 @@ async fn take(sidecar: &Arc<Sidecar>, orders: SidecarOrders, asked: Instant) -> 
             return false;
         }
     }
-    sidecar.heard(asked, orders.hold_statements_seconds);
+    sidecar.heard(asked, orders.hold_statements_seconds, orders.unserved);
     sidecar.peers.watch(orders.peers);
     // Without tables a first list never comes, since its version is the one we have: then it is empty.
     let names = match orders.names {

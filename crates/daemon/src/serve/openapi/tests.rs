@@ -316,6 +316,7 @@ fn what_sidecars_exchange_is_as_described() {
         }],
         peers: vec![node.clone()],
         hold_statements_seconds: 10,
+        unserved: [(TableName::new("t").expect("valid"), "why".to_owned())].into(),
     };
     fits("SidecarOrders", &orders);
     let statement = model::wire::ShardingStatement::TruncateTable { name: table };

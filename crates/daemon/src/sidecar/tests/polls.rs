@@ -22,6 +22,7 @@ fn orders() -> SidecarOrders {
         commands: Vec::new(),
         peers: Vec::new(),
         hold_statements_seconds: 10,
+        unserved: std::collections::BTreeMap::new(),
     }
 }
 

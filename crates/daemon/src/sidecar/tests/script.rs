@@ -16,6 +16,7 @@ use model::api::LEADER_HEADER;
 use model::wire::TableNameEntry;
 use model::{Epoch, LogIndex, TableName};
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -216,7 +217,13 @@ impl Stage {
         };
         self.sidecar.fence.admit(&word(LOG_ID, 1)).expect("admitted");
         self.sidecar.names.store(LOG_ID, 1, names.iter().map(entry).collect()).expect("stored");
-        self.sidecar.heard(Instant::now(), hold_statements_seconds);
+        self.sidecar.heard(Instant::now(), hold_statements_seconds, BTreeMap::new());
+    }
+
+    /// As if the leader had said that nobody can serve this table.
+    pub(super) fn is_unserved(&self, table: &str, why: &str) {
+        let unserved = [(TableName::new(table).expect("valid"), why.to_owned())].into();
+        self.sidecar.heard(Instant::now(), 60, unserved);
     }
 
     /// Runs the sidecar; the address of its listener.

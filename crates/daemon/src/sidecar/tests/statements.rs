@@ -194,6 +194,24 @@ async fn a_conflict_is_run_again_only_when_its_target_goes_on_alone() {
     }
 }
 
+/// Held for a minute each, they would keep the node's few threads from everybody else.
+#[tokio::test]
+async fn statements_of_a_table_that_nobody_can_serve_fail_at_once_and_say_why() {
+    let node = Server::start(|_, _| panic!("nothing is run again")).await;
+    let mut stage = Stage::new(&node, None).await;
+    stage.knows(&["t", "u"], 60);
+    stage.is_unserved("t", "its shard 0 was on h:1");
+    let (address, _trigger) = stage.run();
+    for (sql, error) in [
+        ("SELECT COUNT(*) FROM t", "unknown local table(s) 't' in search request"),
+        (INSERT, "table 't' absent"),
+    ] {
+        let answer = text(&hand_over(address, sql, error).await);
+        assert!(answer.contains(error) && answer.contains("its shard 0 was on h:1"), "{sql}: {answer}");
+    }
+    assert_eq!(node.changes(), Vec::<String>::new());
+}
+
 /// A node whose table `t` has one shard with one copy, on itself; reads of the row give `value`, or nothing.
 async fn survivor(value: Option<&'static str>) -> Server {
     let own: Arc<OnceLock<String>> = Arc::default();
@@ -265,7 +283,7 @@ async fn without_a_list_or_a_leader_no_write_to_a_missing_table_goes_upstream() 
     assert_eq!(stock.asked().len(), 0);
     send(address, "SHOW PLUGINS", "P01: syntax error").await;
     assert_eq!(stock.asked().len(), 1, "what is no write goes on");
-    sidecar.heard(std::time::Instant::now(), 10);
+    sidecar.heard(std::time::Instant::now(), 10, std::collections::BTreeMap::new());
     send(address, write, "table 'u' absent").await;
     assert_eq!(stock.asked().len(), 2, "a known leader says that it is not ours");
 }
