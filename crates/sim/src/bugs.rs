@@ -66,7 +66,7 @@ impl Bug {
          real sidecar (`a_lower_epoch_is_refused_also_after_a_restart`)",
     )];
 
-    /// No run has found these yet, in some hundred seeds.
+    /// No run has found these yet: of the first no search has ended, the second was searched for in 39 seeds.
     pub const NOT_FOUND: [Self; 2] = [Self::DropWhileWritten, Self::RejoinByIncrements];
 
     /// The scenario that finds it; every fault does where none is named.
