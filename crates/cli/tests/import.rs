@@ -194,7 +194,15 @@ async fn tables_of_the_stock_sidecar_are_adopted_where_they_are_and_move_like_ot
     fill_more(&all[3]).await;
     counts(&all, 300).await;
     for table in ["c:t", "c:o"] {
-        sql(&all[0], &format!("DROP TABLE {table}")).await.unwrap_or_else(|fault| panic!("{fault}"));
+        // Refused while a node is too busy to be looked at: then it says to retry.
+        wait_for("the drop", || async {
+            match sql(&all[0], &format!("DROP TABLE {table}")).await {
+                Ok(_) => Ok(()),
+                Err(fault) if fault.to_string().contains("unreachable members") => Err(fault.to_string()),
+                Err(fault) => panic!("{fault}"),
+            }
+        })
+        .await;
     }
     dev.stop();
 }
