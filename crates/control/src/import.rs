@@ -466,7 +466,7 @@ fn member_fault(
     nodes: &[NodeId],
     shards: &BTreeSet<String>,
 ) -> Option<String> {
-    let cluster = status.clusters.get(id)?;
+    let Some(cluster) = status.clusters.get(id) else { return Some("it is no member".to_owned()) };
     if !cluster.is_synced() {
         return Some(format!(
             "{:?} and {:?}, it must be primary and synced",
@@ -482,6 +482,9 @@ fn member_fault(
         return Some(format!(
             "{away} is a member that is away: ALTER CLUSTER {id} UPDATE nodes strikes it off"
         ));
+    }
+    if let Some(plain) = shards.iter().find(|shard| !cluster.tables.contains(*shard)) {
+        return Some(format!("{plain} is not in it there, so writes to the other copies do not reach it"));
     }
     let other = cluster.tables.iter().find(|table| !shards.contains(*table));
     other.map(|table| format!("it also holds {table}, which is no shard that is adopted: take it out first"))

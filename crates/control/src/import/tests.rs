@@ -178,6 +178,10 @@ const OTHERWISE: &[Otherwise] = &[
     ("127.0.0.1:3312 is a member that is away", |f| {
         member(f, 1, PAIR).nodes_set.insert(node(3));
     }),
+    ("on 127.0.0.1:2312: it is no member", |f| drop(status(f, 2).clusters.remove(&group(PAIR)))),
+    ("on 127.0.0.1:2312: system.t_s0 is not in it there", |f| {
+        member(f, 2, PAIR).tables.remove("system.t_s0");
+    }),
     ("it also holds mine", |f| {
         member(f, 1, PAIR).tables.insert("mine".to_owned());
     }),
