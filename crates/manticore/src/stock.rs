@@ -45,10 +45,20 @@ fn placement(rows: &Rows, index: usize) -> Result<StockRow, String> {
     })
 }
 
-/// The newest `updated_at` of `system.sharding_state`, in Unix seconds.
-pub fn last_sign(rows: &Rows) -> Option<u64> {
-    let times = (0..rows.rows.len()).filter_map(|row| rows.value(row, "updated_at")?.parse().ok());
-    times.max()
+/// The newest `updated_at` of `system.sharding_state`, in Unix seconds; `None` without rows. A row that does not say when it
+/// was written may have been written just now: that is an error.
+pub fn last_sign(rows: &Rows) -> Result<Option<u64>, String> {
+    let time = |row: usize| {
+        let text = rows.value(row, "updated_at").unwrap_or("nothing");
+        text.parse::<u64>().map_err(|_| {
+            format!(
+                "row {} of system.sharding_state has {text} for 'updated_at', no time in seconds",
+                row + 1
+            )
+        })
+    };
+    let times: Result<Vec<u64>, String> = (0..rows.rows.len()).map(time).collect();
+    Ok(times?.into_iter().max())
 }
 
 /// The statements that make the table anew with these rows, in `cluster` where it was in one.
@@ -138,9 +148,12 @@ mod tests {
 
     #[test]
     fn the_last_sign_is_the_newest() {
-        let state = rows(&["key", "updated_at"], &[&["master", "7"], &["cluster", "9"], &["x", "?"]]);
-        assert_eq!(last_sign(&state), Some(9));
-        assert_eq!(last_sign(&rows(&["key"], &[&["master"]])), None);
+        let state = rows(&["key", "updated_at"], &[&["master", "7"], &["cluster", "9"]]);
+        assert_eq!(last_sign(&state), Ok(Some(9)));
+        assert_eq!(last_sign(&rows(&["key", "updated_at"], &[])), Ok(None));
+        let odd = last_sign(&rows(&["key", "updated_at"], &[&["master", "7"], &["x", "?"]]));
+        assert!(odd.as_ref().is_err_and(|why| why.contains("row 2")), "{odd:?}");
+        assert!(last_sign(&rows(&["key"], &[&["master"]])).is_err());
     }
 
     #[test]

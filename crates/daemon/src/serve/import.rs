@@ -107,7 +107,10 @@ async fn read_stock(client: &Client, facts: &mut ImportFacts) {
                     facts.rows = read;
                     facts.unreadable.extend(faults);
                 } else if table == StockTable::STATE {
-                    facts.last_sign = stock::last_sign(&rows);
+                    match stock::last_sign(&rows) {
+                        Ok(sign) => facts.last_sign = sign,
+                        Err(why) => facts.unreadable.push(why),
+                    }
                 }
             }
             Err(error) => facts.unreadable.push(format!("{table} cannot be read on {node}: {error}")),
@@ -146,8 +149,11 @@ async fn declare(client: &Client, facts: &mut ImportFacts) {
 
 async fn other_columns(client: &Client, node: &NodeId, physical: &str, declared: &Schema) -> Option<String> {
     let shard = ShardTable::new(physical)?;
-    // One that is not there is refused as such.
-    let there = client.describe(node, &shard, REQUEST_TIME_MAX).await.ok()??;
+    let there = match client.describe(node, &shard, REQUEST_TIME_MAX).await {
+        Ok(Some(there)) => there,
+        Ok(None) => return Some(format!("{physical} on {node} shows no columns")),
+        Err(error) => return Some(format!("the columns of {physical} on {node} cannot be read: {error}")),
+    };
     let differs = columns::canonical(&there) != columns::canonical(declared);
     differs.then(|| format!("{physical} on {node} has other columns than its routing table"))
 }
