@@ -483,13 +483,11 @@ impl Turn<'_> {
 
     async fn set_route(&self, spec: &RouteSpec) -> Outcome {
         let name = Ident(spec.route.table.as_str()).to_string();
-        let shown = match self.look("SHOW TABLES").await {
-            Ok(reply) => {
-                read::pairs(&reply).into_iter().find(|(table, _)| *table == spec.route.table.as_str())
-            }
+        let tables = match self.look("SHOW TABLES").await {
+            Ok(reply) => reply,
             Err(unseen) => return unseen,
         };
-        match shown {
+        match read::pairs(&tables).find(|(table, _)| table == spec.route.table.as_str()) {
             None => {}
             Some((_, kind)) if kind != "shard" => {
                 return refused(format!("{name} is no routing table of ours"));
@@ -500,7 +498,7 @@ impl Turn<'_> {
                     Ok(reply) => reply,
                     Err(unseen) => return unseen,
                 };
-                let route = read::pairs(&reply).first().and_then(|(_, text)| read::route(text, &self.node));
+                let route = read::pairs(&reply).next().and_then(|(_, text)| read::route(&text, &self.node));
                 if route.as_ref() == Some(&spec.route) {
                     return done();
                 }

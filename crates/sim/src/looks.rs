@@ -53,16 +53,16 @@ async fn status(wire: &Wire, node: &NodeId, with_tables: bool, until: Millis) ->
     }
     let mut tables = TablesStatus::default();
     let system = show(wire, node, "SHOW TABLES FROM SYSTEM".to_owned(), until).await?;
-    tables.shards = read::pairs(&system).into_iter().map(|(name, _)| name).collect();
+    tables.shards = read::pairs(&system).map(|(name, _)| name.into_owned()).collect();
     let shown = show(wire, node, "SHOW TABLES".to_owned(), until).await?;
     for (name, kind) in read::pairs(&shown) {
         let route = if kind == "shard" { declared(wire, node, &name, until).await? } else { None };
         match route {
             Some(route) => {
-                tables.routes.insert(name, Arc::new(route));
+                tables.routes.insert(name.into_owned(), Arc::new(route));
             }
             None => {
-                tables.plain.insert(name);
+                tables.plain.insert(name.into_owned());
             }
         }
     }
@@ -79,7 +79,7 @@ async fn declared(
     let sql = format!("SHOW CREATE TABLE {} OPTION force=1", Ident(name));
     match wire.sql(node, sql, left).await {
         Answer::Sql(Ok(reply)) => {
-            Ok(read::pairs(&reply).first().and_then(|(_, declaration)| read::route(declaration, node)))
+            Ok(read::pairs(&reply).next().and_then(|(_, declaration)| read::route(&declaration, node)))
         }
         // Dropped between the list and this.
         Answer::Sql(Err(_)) => Ok(None),

@@ -3,7 +3,7 @@
 use crate::bugs::Bug;
 use crate::faults::Fault;
 use crate::meet::{self, Met};
-use crate::report::{Report, RunReport};
+use crate::report::RunReport;
 use crate::run::{Plan, run};
 use crate::sweep::{self, Operation, Victim};
 
@@ -164,12 +164,26 @@ impl Scenario {
         }
     }
 
-    /// Runs one seed, or the whole sweep under it.
-    pub fn run(self, seed: u64, bug: Option<Bug>) -> Vec<(Self, RunReport)> {
+    /// What it consists of: scenarios that know nothing of each other, so that they can run side by side.
+    pub fn parts(self) -> Vec<Self> {
         match self {
             Self::Sweeps => {
                 let all = Victim::ALL.into_iter().flat_map(|victim| Operation::ALL.map(|of| (victim, of)));
-                all.flat_map(|(victim, of)| Self::Sweep(victim, of, None).run(seed, bug)).collect()
+                all.map(|(victim, of)| Self::Sweep(victim, of, None)).collect()
+            }
+            Self::Meetings => {
+                let all = Fault::ALL.into_iter().flat_map(|fault| Met::ALL.map(|met| (fault, met)));
+                all.map(|(fault, met)| Self::Meet(fault, met)).collect()
+            }
+            one => vec![one],
+        }
+    }
+
+    /// Runs one seed, or the whole sweep under it.
+    pub fn run(self, seed: u64, bug: Option<Bug>) -> Vec<(Self, RunReport)> {
+        match self {
+            Self::Sweeps | Self::Meetings => {
+                self.parts().into_iter().flat_map(|part| part.run(seed, bug)).collect()
             }
             Self::Sweep(victim, operation, None) => {
                 let whole = sweep::run(seed, (victim, operation), None, bug, false);
@@ -183,10 +197,6 @@ impl Scenario {
             }
             Self::Sweep(victim, operation, point) => {
                 vec![(self, sweep::run(seed, (victim, operation), point, bug, false))]
-            }
-            Self::Meetings => {
-                let all = Fault::ALL.into_iter().flat_map(|fault| Met::ALL.map(|met| Self::Meet(fault, met)));
-                all.flat_map(|cell| cell.run(seed, bug)).collect()
             }
             Self::Meet(fault, met) => vec![(self, meet::run(seed, fault, met, false))],
             plain => vec![(plain, run(&Plan { seed, faults: plain.faults(), bug, story: false }))],
@@ -209,25 +219,6 @@ impl Scenario {
         let scenario = if self == Self::All { String::new() } else { format!(" --scenario {}", self.name()) };
         let bug = bug.map_or(String::new(), |bug| format!(" --break {}", bug.name()));
         format!("shardwright sim --seed {seed}{scenario}{bug}")
-    }
-
-    /// Runs the seeds one after the other; `heard` is told of each and may stop by `false`.
-    pub fn run_all(
-        self,
-        seeds: std::ops::RangeInclusive<u64>,
-        bug: Option<Bug>,
-        mut heard: impl FnMut(u64, &Report) -> bool,
-    ) -> Report {
-        let mut report = Report { seeds: format!("{}..{}", seeds.start(), seeds.end()), ..Report::default() };
-        for seed in seeds {
-            for (scenario, run) in self.run(seed, bug) {
-                report.add(&run, &scenario.replay(seed, bug));
-            }
-            if !heard(seed, &report) {
-                break;
-            }
-        }
-        report
     }
 }
 

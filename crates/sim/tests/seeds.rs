@@ -2,11 +2,16 @@
 
 #![allow(clippy::print_stdout, reason = "fresh seeds, and the seed that found a bug, must be seen")]
 
-use sim::{Bug, Fault, Met, Operation, Scenario, Victim};
+use sim::{Bug, Fault, Met, Operation, Report, Scenario, Victim};
 
 /// Runs the seeds and gives every violation with its replay line.
 fn violations(scenario: Scenario, seeds: std::ops::RangeInclusive<u64>) -> Vec<String> {
-    let report = scenario.run_all(seeds, None, |_, _| true);
+    let mut report = Report::default();
+    for seed in seeds {
+        for (scenario, run) in scenario.run(seed, None) {
+            report.add(&run, &scenario.replay(seed, None));
+        }
+    }
     assert!(report.acknowledged_writes > 0, "somebody wrote");
     report
         .violations
@@ -190,15 +195,13 @@ const SEEDS_MAX: u64 = 200;
 /// The first seed from `first` on, within the budget, that finds the bug by one of the `invariants` that it must break,
 /// and is clean without it.
 fn find(bug: Bug, first: u64, invariants: &[&str]) {
-    let report =
-        bug.scenario().run_all(first..=SEEDS_MAX, Some(bug), |_, report| report.violations.is_empty());
-    let found = report.violations.first().expect("within the budget");
-    println!("{} is found: {found:?}", bug.name());
-    assert!(
-        invariants.contains(&found.invariant.as_str()),
-        "it must break one of {invariants:?}, it broke {found:?}"
-    );
-    let without = bug.scenario().run(found.seed, None);
+    let mut runs = (first..=SEEDS_MAX).flat_map(|seed| bug.scenario().run(seed, Some(bug)));
+    let (seed, found) = runs
+        .find_map(|(_, run)| Some((run.seed, run.violations.first()?.clone())))
+        .expect("within the budget");
+    println!("{} is found by seed {seed}: {found:?}", bug.name());
+    assert!(invariants.contains(&found.invariant), "it must break one of {invariants:?}, it broke {found:?}");
+    let without = bug.scenario().run(seed, None);
     assert!(
         without.iter().all(|(_, run)| run.violations.is_empty()),
         "it is found for another reason: {without:?}"

@@ -2,6 +2,7 @@
 
 use super::SettingArgs;
 use clap::{Args, Subcommand};
+use std::num::NonZeroUsize;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
@@ -40,7 +41,7 @@ pub struct PlanArgs {
 #[derive(Clone, Debug, Args)]
 #[command(after_help = "Examples:\n  shardwright sim --seeds 1..1000\n  shardwright sim --seed 7\n  \
                         shardwright sim --scenario sweep-failover --seed 1\n  \
-                        shardwright sim --seeds 1..200 --break stale-leader")]
+                        shardwright sim --seeds 1..200 --break late-command")]
 pub struct SimArgs {
     /// The seeds, both ends included
     #[arg(long, value_name = "A..B", default_value = "1..100", value_parser = seeds)]
@@ -58,6 +59,9 @@ pub struct SimArgs {
     /// Re-introduces a known bug, which must then be found; stops at the first seed that finds it
     #[arg(long = "break", value_name = "BUG", value_parser = bug)]
     pub bug: Option<::sim::Bug>,
+    /// Threads; the result is the same with any number [default: one a processor]
+    #[arg(long, value_name = "N")]
+    pub jobs: Option<NonZeroUsize>,
     /// The known bugs
     #[arg(long)]
     pub list_bugs: bool,

@@ -2,10 +2,13 @@
 
 use crate::args::SimArgs;
 use crate::output::{self, CommandError, Failure, Output};
-use ::sim::{Bug, Report, Scenario};
+use crate::story::Story;
+use ::sim::{Bug, Report, RunReport, Scenario};
 use serde_json::json;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
+use std::num::NonZeroUsize;
+use std::sync::{Mutex, PoisonError, mpsc};
 
 pub fn run(args: &SimArgs, output: Output) -> Result<(), CommandError> {
     if args.list_bugs {
@@ -16,13 +19,7 @@ pub fn run(args: &SimArgs, output: Output) -> Result<(), CommandError> {
             output::line_out(&line);
         }
     }
-    let seeds = match args.seed {
-        Some(seed) => seed..=seed,
-        None => args.seeds.clone(),
-    };
-    let report = args
-        .scenario
-        .run_all(seeds, args.bug, |_, report| args.bug.is_none() || report.violations.is_empty());
+    let report = side_by_side(args, &Story::new(output));
     if report.violations.is_empty() {
         return output::print(output, &report, |report| text(report, args.scenario));
     }
@@ -34,6 +31,61 @@ pub fn run(args: &SimArgs, output: Output) -> Result<(), CommandError> {
     let mut error = CommandError::new(Failure::Failed, message, "replay one by the line shown with it");
     error.result = serde_json::to_value(&report).ok().map(Box::new);
     Err(error)
+}
+
+/// All seeds, on as many threads as were asked for. What comes out is the same with any number of them: reports are
+/// added in the order of the seeds, and with a bug the first one that finds it ends the search.
+fn side_by_side(args: &SimArgs, story: &Story) -> Report {
+    let seeds = args.seed.map_or_else(|| args.seeds.clone(), |seed| seed..=seed);
+    let parts = args.scenario.parts();
+    let mut report = Report { seeds: format!("{}..{}", seeds.start(), seeds.end()), ..Report::default() };
+    let jobs = args.jobs.map_or_else(processors, NonZeroUsize::get);
+    let step = story.step("simulating");
+    step.measure(Some((seeds.end() - seeds.start() + 1).saturating_mul(parts.len() as u64)));
+    let todo = Mutex::new(seeds.flat_map(|seed| parts.iter().map(move |part| (seed, *part))).enumerate());
+    let next = || todo.lock().unwrap_or_else(PoisonError::into_inner).next();
+    let (done, reports) = mpsc::channel();
+    std::thread::scope(|scope| {
+        for _ in 0..jobs {
+            let (next, done) = (&next, done.clone());
+            scope.spawn(move || {
+                while let Some((at, (seed, part))) = next() {
+                    if done.send((at, seed, part.run(seed, args.bug))).is_err() {
+                        break;
+                    }
+                }
+            });
+        }
+        drop(done);
+        let (mut early, mut added) = (BTreeMap::new(), 0);
+        for (at, seed, runs) in reports {
+            early.insert(at, (seed, runs));
+            while let Some((seed, runs)) = early.remove(&added) {
+                add(&mut report, seed, &runs, args.bug, story);
+                added += 1;
+                step.position(added as u64);
+                if args.bug.is_some() && !report.violations.is_empty() {
+                    return;
+                }
+            }
+        }
+    });
+    step.done(&format!("{} runs on {jobs} threads", report.runs));
+    report
+}
+
+/// What goes wrong is told at once: the rest may take half an hour.
+fn add(report: &mut Report, seed: u64, runs: &[(Scenario, RunReport)], bug: Option<Bug>, story: &Story) {
+    for (scenario, run) in runs {
+        report.add(run, &scenario.replay(seed, bug));
+        for violation in &run.violations {
+            story.say(&format!("✘ {}: {}", scenario.replay(seed, bug), violation.invariant));
+        }
+    }
+}
+
+fn processors() -> usize {
+    std::thread::available_parallelism().map_or(1, NonZeroUsize::get)
 }
 
 /// For people: what was run, what went wrong, and which faults met which operations.
@@ -89,4 +141,29 @@ fn list_bugs(output: Output) -> Result<(), CommandError> {
             stopped.join("\n")
         )
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn args(jobs: usize, seeds: std::ops::RangeInclusive<u64>, bug: Option<Bug>) -> SimArgs {
+        let scenario = bug.map_or(Scenario::Quiet, Bug::scenario);
+        let jobs = NonZeroUsize::new(jobs);
+        SimArgs { seeds, seed: None, scenario, story: false, bug, jobs, list_bugs: false }
+    }
+
+    #[test]
+    fn any_number_of_threads_comes_to_the_same() {
+        let alone = side_by_side(&args(1, 1..=3, None), &Story::silent());
+        assert_eq!(alone.runs, 3);
+        assert_eq!(alone, side_by_side(&args(3, 1..=3, None), &Story::silent()));
+    }
+
+    #[test]
+    fn the_first_seed_that_finds_a_bug_ends_the_search() {
+        let found = side_by_side(&args(2, 36..=200, Some(Bug::TwoLeaders)), &Story::silent());
+        assert_eq!(found.violations.len(), 1, "{found:?}");
+        assert!(found.runs < 100, "{found:?}");
+    }
 }

@@ -71,7 +71,9 @@ impl Cluster {
         if matches!(self.phase, Phase::Member) {
             self.library_rows(&mut rows);
         }
-        rows.into_iter().map(|(name, value)| (format!("cluster_{}_{name}", self.desc.name), value)).collect()
+        let prefix = format!("cluster_{}_", self.desc.name);
+        // Many rows, asked for often: no formatting for each.
+        rows.into_iter().map(|(name, value)| ([prefix.as_str(), name].concat(), value)).collect()
     }
 
     fn members_text(members: &[Member]) -> String {

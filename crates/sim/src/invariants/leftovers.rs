@@ -71,7 +71,7 @@ fn gone(world: &mut World) -> Option<String> {
 
 fn names(world: &mut World, at: usize, sql: &str) -> BTreeSet<String> {
     match world.peek(at, sql) {
-        Some(Ok(reply)) => read::pairs(&reply).into_iter().map(|(name, _)| name).collect(),
+        Some(Ok(reply)) => read::pairs(&reply).map(|(name, _)| name.into_owned()).collect(),
         _ => BTreeSet::new(),
     }
 }

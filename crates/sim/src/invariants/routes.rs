@@ -75,7 +75,7 @@ pub fn shown(world: &mut World, at: usize, table: &str) -> Option<Route> {
     let own = world.machines[at].node.clone();
     let sql = format!("SHOW CREATE TABLE {} OPTION force=1", Ident(table));
     let reply = world.peek(at, &sql)?.ok()?;
-    read::route(&read::pairs(&reply).first()?.1, &own)
+    read::route(&read::pairs(&reply).next()?.1, &own)
 }
 
 /// At convergence; `None`: all is as it should be.
