@@ -16,3 +16,5 @@ pub mod serve;
 pub mod shutdown;
 pub mod sidecar;
 pub mod tls;
+
+pub use files::{FileError, read_login};

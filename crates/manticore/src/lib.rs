@@ -29,7 +29,7 @@ pub use login::{Login, Logins};
 pub use outcome::{CallError, outcome};
 pub use render::{RenderContext, RenderError, render};
 pub use reply::{Reply, Rows};
-pub use session::Session;
+pub use session::{Session, SessionTls};
 pub use statement::Statement;
 
 /// What every request of a sidecar or controller calls itself, so that searchd does not hand a failing statement

@@ -8,11 +8,36 @@ use crate::statement::ShardTable;
 use crate::{CallError, Statement, closed_set, outcome, status};
 use model::{Content, Outcome};
 use mysql_async::prelude::Queryable as _;
-use mysql_async::{Conn, OptsBuilder, Row, Value};
+use mysql_async::{ClientIdentity, Conn, OptsBuilder, Row, SslOpts, Value};
 use std::collections::BTreeMap;
+use std::fmt;
 use std::future::Future;
 use std::io;
 use std::time::Duration;
+
+/// What a session over TLS trusts and shows. Never shows a key.
+#[derive(Clone)]
+pub struct SessionTls(SslOpts);
+
+impl SessionTls {
+    /// From PEM: the CAs that are trusted, those of no system among them, and a certificate with its key for a node that
+    /// asks for one. Texts that are none make every connection fail.
+    pub fn new(ca: &str, identity: Option<(&str, &str)>) -> Self {
+        let bytes = |text: &str| text.as_bytes().to_vec().into();
+        let identity = identity.map(|(cert, key)| ClientIdentity::new(bytes(cert), bytes(key)));
+        let options = SslOpts::default()
+            .with_root_certs(vec![bytes(ca)])
+            .with_disable_built_in_roots(true)
+            .with_client_identity(identity);
+        Self(options)
+    }
+}
+
+impl fmt::Debug for SessionTls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SessionTls")
+    }
+}
 
 /// A connection to a node's MySQL port. Dropping it ends the session and its locks.
 #[derive(Debug)]
@@ -24,8 +49,14 @@ pub struct Session {
 }
 
 impl Session {
-    /// Connects to `host:port`; without a login as searchd without users takes it.
-    pub async fn connect(address: &str, login: Option<&Login>, timeout: Duration) -> Result<Self, CallError> {
+    /// Connects to `host:port`; without a login as searchd without users takes it. With `tls` nothing but the first
+    /// packet's request for it is said in plain text: a node that has none is not told who asks.
+    pub async fn connect(
+        address: &str,
+        login: Option<&Login>,
+        tls: Option<&SessionTls>,
+        timeout: Duration,
+    ) -> Result<Self, CallError> {
         let (host, port) = address
             .rsplit_once(':')
             .and_then(|(host, port)| Some((host, port.parse::<u16>().ok()?)))
@@ -35,6 +66,7 @@ impl Session {
             .tcp_port(port)
             .user(login.map(|login| &login.name))
             .pass(login.map(Login::password))
+            .ssl_opts(tls.map(|tls| tls.0.clone()))
             // Given, the driver does not ask for them by `SELECT @@…`, which searchd may refuse.
             .max_allowed_packet(Some(16 << 20))
             .wait_timeout(Some(28_800))

@@ -67,6 +67,11 @@ impl UserRights {
         found.peek().is_some() && found.all(|rule| rule.allow)
     }
 
+    /// Whether the user may do this to something.
+    pub fn may_somewhere(&self, action: UserAction) -> bool {
+        self.rules.iter().any(|rule| rule.action == action && rule.allow)
+    }
+
     /// Whether the user may do this to everything there is, and will be.
     pub fn may_to_all(&self, action: UserAction) -> bool {
         let mut found = self.rules.iter().filter(|rule| rule.action == action);

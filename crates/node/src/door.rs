@@ -3,8 +3,10 @@
 use crate::answer::Answer;
 use crate::machine::Machine;
 use crate::sidecar::SidecarAddress;
+use crate::users::Users;
 use engine::{Input, SessionId, SqlError};
 use manticore::handover;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// A sidecar may hold a statement as long as its user asked it to (`timeout='…'` of CREATE TABLE); a client that
@@ -28,6 +30,8 @@ pub(crate) enum Origin<'a> {
 /// Shared by all listeners.
 #[derive(Clone, Debug)]
 pub(crate) struct Door {
+    /// Where the node has users.
+    pub(crate) users: Option<Arc<Users>>,
     machine: Machine,
     sidecar: SidecarAddress,
     http: reqwest::Client,
@@ -36,6 +40,8 @@ pub(crate) struct Door {
 /// A client's session; says goodbye to the engine when it goes, however it goes.
 #[derive(Debug)]
 pub(crate) struct Session {
+    /// Whose it is, where there are users.
+    user: Option<String>,
     id: SessionId,
     machine: Machine,
 }
@@ -51,16 +57,39 @@ impl Drop for Session {
 }
 
 impl Door {
-    pub(crate) fn new(machine: Machine, sidecar: SidecarAddress, http: reqwest::Client) -> Self {
-        Self { machine, sidecar, http }
+    pub(crate) fn new(
+        users: Option<Arc<Users>>,
+        machine: Machine,
+        sidecar: SidecarAddress,
+        http: reqwest::Client,
+    ) -> Self {
+        Self { users, machine, sidecar, http }
     }
 
-    pub(crate) fn session(&self) -> Session {
-        Session { id: self.machine.new_session(), machine: self.machine.clone() }
+    pub(crate) fn session(&self, user: Option<String>) -> Session {
+        Session { user, id: self.machine.new_session(), machine: self.machine.clone() }
     }
 
-    /// The answer to one statement.
+    /// The answer to one statement, if its user may have it.
     pub(crate) async fn statement(
+        &self,
+        session: &Session,
+        sql: String,
+        origin: Origin<'_>,
+    ) -> Result<Answer, SqlError> {
+        let Some(users) = &self.users else { return self.carry_out(session, sql, origin).await };
+        let user = session.user.as_deref().unwrap_or_default();
+        if let Some(answer) = users.answer(user, &sql) {
+            return answer.map(Answer::Engine);
+        }
+        users.permit(user, &sql)?;
+        Ok(match self.carry_out(session, sql.clone(), origin).await? {
+            Answer::Engine(reply) => Answer::Engine(users.shown(user, &sql, reply)),
+            sidecars @ Answer::Sidecar { .. } => sidecars,
+        })
+    }
+
+    async fn carry_out(
         &self,
         session: &Session,
         sql: String,
@@ -73,7 +102,7 @@ impl Door {
         };
         match self.machine.statement(session.id, sql.clone()).await {
             Ok(reply) => Ok(Answer::Engine(reply)),
-            Err(error) => match self.hand_over(&sidecar, sql, &error, origin).await {
+            Err(error) => match self.hand_over(&sidecar, session, sql, &error, origin).await {
                 Ok(answer) => Ok(answer),
                 // As in searchd: without a sidecar's answer the client gets the original error.
                 Err(reason) => {
@@ -87,6 +116,7 @@ impl Door {
     async fn hand_over(
         &self,
         sidecar: &str,
+        session: &Session,
         sql: String,
         error: &SqlError,
         origin: Origin<'_>,
@@ -95,7 +125,8 @@ impl Door {
             Origin::MySql => None,
             Origin::Http { path_query, .. } => Some(("POST", path_query)),
         };
-        let request = handover::Request::sql(sql, error.message.clone(), http);
+        let mut request = handover::Request::sql(sql, error.message.clone(), http);
+        request.user.clone_from(&session.user);
         let sent =
             self.http.post(format!("http://{sidecar}/")).timeout(HANDOVER_TIME_MAX).json(&request).send();
         let mut response = sent.await.map_err(|error| error.to_string())?;

@@ -10,6 +10,7 @@
 use crate::NodeError;
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::Write as _;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 /// Where the engine keeps its data, below a node's directory: what `SHOW SETTINGS` shows as `data_dir`.
@@ -82,11 +83,21 @@ fn uuid(dir: &Path, fresh: u128) -> Result<String, NodeError> {
     }
 }
 
-/// Writes beside and renames: after a crash the file is there whole or not at all.
 fn write_whole(path: &Path, text: &str) -> Result<(), NodeError> {
+    write(path, text.as_bytes(), 0o644)
+}
+
+/// For its owner's eyes alone.
+pub(crate) fn write_private(path: &Path, bytes: &[u8]) -> Result<(), NodeError> {
+    write(path, bytes, 0o600)
+}
+
+/// Writes beside and renames: after a crash the file is there whole or not at all.
+fn write(path: &Path, bytes: &[u8], mode: u32) -> Result<(), NodeError> {
     let beside = path.with_extension("new");
-    let written = File::create(&beside).and_then(|mut file| {
-        file.write_all(text.as_bytes())?;
+    let opened = OpenOptions::new().create(true).write(true).truncate(true).mode(mode).open(&beside);
+    let written = opened.and_then(|mut file| {
+        file.write_all(bytes)?;
         file.sync_all()
     });
     written.map_err(file_error("write", &beside))?;

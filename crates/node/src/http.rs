@@ -4,13 +4,16 @@ use crate::answer::{self, Answer};
 use crate::door::{Door, Origin};
 use crate::options::Limits;
 use crate::peers::Introduction;
+use crate::users::{DENIED, SIDECAR, Users};
+use crate::wire::{self, NodeTls};
 use axum::body::{Body, Bytes, to_bytes};
 use axum::extract::{Request, State};
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
-use engine::Reply;
+use base64::{Engine as _, prelude::BASE64_STANDARD};
+use engine::{Reply, SqlError};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use manticore::{USER_AGENT_PREFIX, handover};
@@ -29,9 +32,15 @@ struct Shared {
 }
 
 /// Serves until dropped.
-pub(crate) async fn listen(listener: TcpListener, door: Door, introduction: Introduction, limits: Limits) {
+pub(crate) async fn listen(
+    listener: TcpListener,
+    door: Door,
+    introduction: Introduction,
+    limits: Limits,
+    tls: Option<NodeTls>,
+) {
     let places = Arc::new(Semaphore::new(limits.connections));
-    let idle = limits.http_idle;
+    let (idle, handshake) = (limits.http_idle, limits.handshake);
     let shared = Shared { door, introduction: Arc::new(introduction), limits };
     let routes = Router::new()
         .route("/sql", post(sql).get(sql))
@@ -53,9 +62,14 @@ pub(crate) async fn listen(listener: TcpListener, door: Door, introduction: Intr
         };
         // Beyond the limit the connection is closed unheard.
         let Ok(place) = places.clone().try_acquire_owned() else { continue };
-        let service = TowerToHyperService::new(routes.clone());
+        let (service, tls) = (TowerToHyperService::new(routes.clone()), tls.clone());
         connections.spawn(async move {
             let _ = stream.set_nodelay(true);
+            let stream = match tokio::time::timeout(handshake, wire::accept(stream, tls.as_ref())).await {
+                Ok(Ok(stream)) => stream,
+                Ok(Err(error)) => return tracing::debug!(%error, "no TLS was agreed upon over HTTP"),
+                Err(_) => return tracing::debug!("a TLS handshake took too long"),
+            };
             let served = hyper::server::conn::http1::Builder::new()
                 .timer(TokioTimer::new())
                 .header_read_timeout(idle)
@@ -89,6 +103,10 @@ struct Asked {
 
 async fn sql(State(shared): State<Shared>, request: Request) -> Response {
     let (parts, body) = request.into_parts();
+    let user = match shared.door.users.as_deref().map(|users| asker(users, &parts.headers)).transpose() {
+        Ok(user) => user,
+        Err(refused) => return not_let_in(&refused.message),
+    };
     let uri = parts.uri;
     let body = match read(body, &shared.limits).await {
         Ok(body) => body,
@@ -107,13 +125,40 @@ async fn sql(State(shared): State<Shared>, request: Request) -> Response {
     }
     let path_query = uri.path_and_query().map_or("/sql", |path_query| path_query.as_str());
     let origin = Origin::Http { path_query, from_sidecar: from_sidecar(&parts.headers) };
-    let session = shared.door.session();
+    let session = shared.door.session(user);
     match shared.door.statement(&session, sql, origin).await {
         Ok(Answer::Engine(Reply::Rows(set))) if !raw => Json(answer::hits_json(&set)).into_response(),
         Ok(Answer::Engine(reply)) => Json(answer::raw_json(&reply)).into_response(),
         Ok(Answer::Sidecar { message, status }) => of_sidecar(message, status),
+        Err(failed) if failed.code == DENIED => error(StatusCode::FORBIDDEN, &failed.message),
         Err(failed) => error(StatusCode::INTERNAL_SERVER_ERROR, &failed.message),
     }
+}
+
+/// Who asks: by password or token, or by the sidecar's word.
+fn asker(users: &Users, headers: &HeaderMap) -> Result<String, SqlError> {
+    let text = |name| headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok());
+    let refused = |message: &str| SqlError::new(message);
+    let header = text(header::AUTHORIZATION).ok_or_else(|| refused("Authorization header field missed"))?;
+    let (kind, secret) = header.split_once(' ').unwrap_or_default();
+    if kind.eq_ignore_ascii_case("basic") {
+        let decoded =
+            BASE64_STANDARD.decode(secret.trim()).ok().and_then(|bytes| String::from_utf8(bytes).ok());
+        let decoded = decoded.ok_or_else(|| refused("Failed to decode the Authorization header"))?;
+        let (user, password) = decoded.split_once(':').ok_or_else(|| refused("no password in it"))?;
+        return users.by_password(user, password);
+    }
+    if !kind.eq_ignore_ascii_case("bearer") {
+        return Err(refused("Only Basic and Bearer authorization supported"));
+    }
+    let user = users.by_token(secret.trim())?;
+    let named = text(HeaderName::from_static("x-manticore-user"));
+    Ok(named.filter(|_| user == SIDECAR).map_or(user, str::to_owned))
+}
+
+fn not_let_in(message: &str) -> Response {
+    let realm = [(header::WWW_AUTHENTICATE, "Basic realm=\"embedded engine\", charset=\"UTF-8\"")];
+    (realm, error(StatusCode::UNAUTHORIZED, message)).into_response()
 }
 
 fn of_sidecar(message: Value, status: u16) -> Response {

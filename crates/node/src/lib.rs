@@ -21,10 +21,15 @@ mod script;
 mod sidecar;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests_tls;
+mod users;
+mod wire;
 
 pub use files::data_dir;
 pub use options::{Limits, NodeError, NodeOptions};
 pub use running::{Addresses, RunningNode, start};
+pub use wire::NodeTls;
 
 use std::future::Future;
 

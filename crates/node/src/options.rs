@@ -1,5 +1,7 @@
 //! What a node is started with, its limits, and why it would not start.
 
+use crate::NodeTls;
+use manticore::Login;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -18,6 +20,11 @@ pub struct NodeOptions {
     pub sidecar: Option<Vec<String>>,
     /// 0–127, distinct on every node of a cluster: automatic ids carry it. `None` draws it from the node's UUID.
     pub server_id: Option<u8>,
+    /// The node has users, as searchd with `auth = 1`, and this one is the first administrator. `None`: whoever reaches a
+    /// port may do everything.
+    pub administrator: Option<Login>,
+    /// Every port takes TLS and nothing else; `None`: plain text, as it stays on loopback.
+    pub tls: Option<NodeTls>,
     /// Shortened in tests.
     pub timing: engine::Timing,
     pub limits: Limits,
@@ -33,6 +40,8 @@ impl NodeOptions {
             replication: "127.0.0.1:0".to_owned(),
             sidecar: None,
             server_id: None,
+            administrator: None,
+            tls: None,
             timing: engine::Timing::default(),
             limits: Limits::default(),
         }

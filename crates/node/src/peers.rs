@@ -5,6 +5,7 @@
 //! before it hears of that is never sent. Who a peer is and where it listens, its HTTP listener says (`GET /replication`).
 
 use crate::machine::Machine;
+use crate::wire::{self, BoxWire, NodeTls};
 use engine::{Input, PeerMessage};
 use model::NodeId;
 use serde::Deserialize;
@@ -13,8 +14,8 @@ use std::io;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, BufReader, BufWriter};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _, BufReader, BufWriter, WriteHalf};
+use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, mpsc};
 
 /// Messages that wait for one peer. A member that stands still gets no more; it is cut off and comes back by itself.
@@ -50,6 +51,7 @@ pub(crate) struct Peers {
     own: NodeId,
     machine: Machine,
     http: reqwest::Client,
+    tls: Option<NodeTls>,
     runtime: tokio::runtime::Handle,
     links: BTreeMap<NodeId, Link>,
     unsent: Arc<Unsent>,
@@ -104,11 +106,11 @@ impl Peers {
     pub(crate) fn new(
         own: NodeId,
         machine: Machine,
-        http: reqwest::Client,
+        (http, tls): (reqwest::Client, Option<NodeTls>),
         runtime: tokio::runtime::Handle,
         unsent: Arc<Unsent>,
     ) -> Self {
-        Self { own, machine, http, runtime, links: BTreeMap::new(), unsent }
+        Self { own, machine, http, tls, runtime, links: BTreeMap::new(), unsent }
     }
 
     /// Queues a message; never waits.
@@ -144,6 +146,7 @@ impl Peers {
             to: to.clone(),
             machine: self.machine.clone(),
             http: self.http.clone(),
+            tls: self.tls.clone(),
             messages,
             bytes: bytes.clone(),
             reports: reports.clone(),
@@ -163,6 +166,7 @@ struct Outgoing {
     to: NodeId,
     machine: Machine,
     http: reqwest::Client,
+    tls: Option<NodeTls>,
     messages: mpsc::Receiver<Message>,
     bytes: Arc<AtomicUsize>,
     reports: Arc<AtomicU64>,
@@ -196,17 +200,16 @@ impl Outgoing {
         }
     }
 
-    async fn connect(&self) -> Result<TcpStream, String> {
-        let introduction = introduction(&self.http, &self.to).await?;
-        let stream =
-            TcpStream::connect(&introduction.replication).await.map_err(|error| error.to_string())?;
-        stream.set_nodelay(true).map_err(|error| error.to_string())?;
-        Ok(stream)
+    async fn connect(&self) -> Result<BoxWire, String> {
+        let scheme = if self.tls.is_some() { "https" } else { "http" };
+        let introduction = introduction(&self.http, scheme, &self.to).await?;
+        let stream = wire::connect(&introduction.replication, self.tls.as_ref()).await;
+        stream.map_err(|error| error.to_string())
     }
 
     /// Sends until the connection breaks (why), or the queue ends (`None`).
-    async fn carry(&mut self, stream: TcpStream, first: Vec<u8>) -> Option<String> {
-        let (mut reader, writer) = stream.into_split();
+    async fn carry(&mut self, stream: BoxWire, first: Vec<u8>) -> Option<String> {
+        let (mut reader, writer) = tokio::io::split(stream);
         let mut writer = BufWriter::with_capacity(64 << 10, writer);
         let greeted = async {
             writer.write_all(GREETING_MAGIC).await?;
@@ -249,11 +252,7 @@ impl Outgoing {
         }
     }
 
-    async fn write(
-        &self,
-        writer: &mut BufWriter<tokio::net::tcp::OwnedWriteHalf>,
-        message: Vec<u8>,
-    ) -> io::Result<()> {
+    async fn write(&self, writer: &mut BufWriter<WriteHalf<BoxWire>>, message: Vec<u8>) -> io::Result<()> {
         self.bytes.fetch_sub(message.len(), Ordering::AcqRel);
         tokio::select! {
             written = timed(write_frame(writer, &message)) => written,
@@ -270,17 +269,14 @@ async fn timed(work: impl Future<Output = io::Result<()>>) -> io::Result<()> {
     }
 }
 
-async fn write_frame(
-    writer: &mut BufWriter<tokio::net::tcp::OwnedWriteHalf>,
-    bytes: &[u8],
-) -> io::Result<()> {
+async fn write_frame(writer: &mut BufWriter<WriteHalf<BoxWire>>, bytes: &[u8]) -> io::Result<()> {
     let length = u32::try_from(bytes.len()).map_err(|_| io::Error::other("a frame above 4 GiB"))?;
     writer.write_all(&length.to_le_bytes()).await?;
     writer.write_all(bytes).await
 }
 
-async fn introduction(http: &reqwest::Client, node: &NodeId) -> Result<Introduction, String> {
-    let response = http.get(format!("http://{node}/replication")).timeout(CONNECT_TIME_MAX).send().await;
+async fn introduction(http: &reqwest::Client, scheme: &str, node: &NodeId) -> Result<Introduction, String> {
+    let response = http.get(format!("{scheme}://{node}/replication")).timeout(CONNECT_TIME_MAX).send().await;
     let response =
         response.and_then(reqwest::Response::error_for_status).map_err(|error| error.to_string())?;
     if response.content_length().is_none_or(|length| length > 64 << 10) {
@@ -295,7 +291,7 @@ async fn introduction(http: &reqwest::Client, node: &NodeId) -> Result<Introduct
 }
 
 /// Takes peers' connections until dropped.
-pub(crate) async fn listen(listener: TcpListener, machine: Machine) {
+pub(crate) async fn listen(listener: TcpListener, machine: Machine, tls: Option<NodeTls>) {
     let places = Arc::new(Semaphore::new(INCOMING_MAX));
     let newest = Arc::new(Newest::default());
     let mut connections = tokio::task::JoinSet::new();
@@ -312,9 +308,15 @@ pub(crate) async fn listen(listener: TcpListener, machine: Machine) {
             Some(_) = connections.join_next() => continue,
         };
         let Ok(place) = places.clone().try_acquire_owned() else { continue };
-        let (machine, newest) = (machine.clone(), newest.clone());
+        let (machine, newest, tls) = (machine.clone(), newest.clone(), tls.clone());
         connections.spawn(async move {
-            if let Err(error) = receive(stream, machine, newest).await {
+            let accepted = tokio::time::timeout(CONNECT_TIME_MAX, wire::accept(stream, tls.as_ref())).await;
+            let ended = match accepted {
+                Ok(Ok(stream)) => receive(stream, machine, newest).await,
+                Ok(Err(error)) => Err(error),
+                Err(_) => Err(io::Error::new(io::ErrorKind::TimedOut, "a TLS handshake took too long")),
+            };
+            if let Err(error) = ended {
                 tracing::debug!(%error, "a peer's connection ended");
             }
             drop(place);
@@ -341,7 +343,7 @@ impl Newest {
     }
 }
 
-async fn receive(stream: TcpStream, machine: Machine, newest: Arc<Newest>) -> io::Result<()> {
+async fn receive(stream: BoxWire, machine: Machine, newest: Arc<Newest>) -> io::Result<()> {
     let mut reader = BufReader::with_capacity(64 << 10, stream);
     let greeting = async {
         let mut magic = [0; 8];
@@ -369,7 +371,7 @@ async fn receive(stream: TcpStream, machine: Machine, newest: Arc<Newest>) -> io
 }
 
 /// `None` at the end of the connection between two frames.
-async fn read_frame(reader: &mut BufReader<TcpStream>, bytes_max: usize) -> io::Result<Option<Vec<u8>>> {
+async fn read_frame(reader: &mut (impl AsyncRead + Unpin), bytes_max: usize) -> io::Result<Option<Vec<u8>>> {
     let mut length = [0; 4];
     match reader.read_exact(&mut length).await {
         Ok(_) => {}

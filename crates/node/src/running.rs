@@ -4,7 +4,8 @@ use crate::door::Door;
 use crate::files::{Home, data_dir};
 use crate::machine::{Clock, Core, Ended, Machine, OpenCore, Parts};
 use crate::peers::{self, Introduction, Peers, Unsent};
-use crate::sidecar::{Sidecar, SidecarAddress};
+use crate::sidecar::{Program, Sidecar, SidecarAddress};
+use crate::users::Users;
 use crate::{NodeError, NodeOptions, http, mysql};
 use engine::storage::SqliteStorage;
 use engine::{Engine, EngineConfig, OpenError};
@@ -76,14 +77,21 @@ pub(crate) async fn start_on(
     let replication_listener = listen_replication(&options.replication, &home).await?;
     let addresses = addresses(&mysql_listener, &http_listener, &replication_listener)?;
 
-    let client = reqwest::Client::builder().no_proxy().tcp_nodelay(true).build();
-    let client = client.map_err(|error| NodeError::HttpClient(error.to_string()))?;
+    let users = options.administrator.as_ref().map(|first| Users::open(&options.dir, first)).transpose()?;
+    let users = users.map(Arc::new);
+    let tls = options.tls.clone();
+    let client = if let Some(tls) = &tls {
+        tls.client.clone()
+    } else {
+        let client = reqwest::Client::builder().no_proxy().tcp_nodelay(true).build();
+        client.map_err(|error| NodeError::HttpClient(error.to_string()))?
+    };
     let unsent = Arc::new(Unsent::default());
     let core = open(&options, &home.uuid, &addresses)?;
     let peers = {
-        let (own, client, unsent) = (addresses.node.clone(), client.clone(), unsent.clone());
+        let (own, http, unsent) = (addresses.node.clone(), (client.clone(), tls.clone()), unsent.clone());
         let runtime = tokio::runtime::Handle::current();
-        Box::new(move |machine| Peers::new(own, machine, client, runtime, unsent))
+        Box::new(move |machine| Peers::new(own, machine, http, runtime, unsent))
     };
     let (life, death) = oneshot::channel();
     let parts = Parts { core, peers, death, home: home.clone() };
@@ -98,18 +106,22 @@ pub(crate) async fn start_on(
         replication: addresses.replication.to_string(),
         mysql: addresses.mysql.to_string(),
     };
-    let listeners = vec![Listening(tokio::spawn(peers::listen(replication_listener, machine.clone())))];
+    let peers = peers::listen(replication_listener, machine.clone(), tls.clone());
+    let listeners = vec![Listening(tokio::spawn(peers))];
     let mut node = RunningNode { addresses, machine, ended, sidecar: None, unsent, listeners, _life: life };
     // The sidecar asks its node over HTTP as it starts, so HTTP answers first; clients come in with the sidecar there.
     let (sidecar_at, sidecar) = SidecarAddress::new();
-    let door = Door::new(node.machine.clone(), sidecar, client);
+    let door = Door::new(users.clone(), node.machine.clone(), sidecar, client);
     let limits = options.limits.clone();
-    let serving = http::listen(http_listener, door.clone(), introduction, limits.clone());
+    let serving = http::listen(http_listener, door.clone(), introduction, limits.clone(), tls.clone());
     node.listeners.push(Listening(tokio::spawn(serving)));
     if let Some(command) = options.sidecar {
-        node.sidecar = Some(Sidecar::start(command, node.addresses.http.to_string(), sidecar_at).await);
+        let token = users.as_ref().map(|users| users.sidecar_token().to_owned());
+        let program = Program { command, http: node.addresses.http.to_string(), token };
+        node.sidecar = Some(Sidecar::start(program, sidecar_at).await);
     }
-    node.listeners.push(Listening(tokio::spawn(mysql::listen(mysql_listener, door, version(), limits))));
+    let serving = mysql::listen(mysql_listener, door, version(), limits, tls);
+    node.listeners.push(Listening(tokio::spawn(serving)));
     tracing::info!(node = %node.addresses.node, mysql = %node.addresses.mysql, "the embedded node has started");
     Ok(node)
 }

@@ -41,6 +41,17 @@ impl SidecarAddress {
     }
 }
 
+/// What is started.
+#[derive(Debug)]
+pub(crate) struct Program {
+    /// With its first arguments.
+    pub(crate) command: Vec<String>,
+    /// The node's own HTTP address.
+    pub(crate) http: String,
+    /// `BUDDY_TOKEN`, where the node has users.
+    pub(crate) token: Option<String>,
+}
+
 /// The supervisor; dropping it kills the child.
 #[derive(Debug)]
 pub(crate) struct Sidecar {
@@ -50,14 +61,10 @@ pub(crate) struct Sidecar {
 
 impl Sidecar {
     /// Starts the program and waits until it listens, or did not in time.
-    pub(crate) async fn start(
-        command: Vec<String>,
-        http: String,
-        address: watch::Sender<Option<String>>,
-    ) -> Self {
+    pub(crate) async fn start(program: Program, address: watch::Sender<Option<String>>) -> Self {
         let (stop, stopped) = watch::channel(false);
         let (tried, mut first_try) = watch::channel(false);
-        let task = tokio::spawn(supervise(command, http, address, tried, stopped));
+        let task = tokio::spawn(supervise(program, address, tried, stopped));
         let _ = first_try.wait_for(|tried| *tried).await;
         Self { stop, task }
     }
@@ -70,8 +77,7 @@ impl Sidecar {
 }
 
 async fn supervise(
-    command: Vec<String>,
-    http: String,
+    program: Program,
     address: watch::Sender<Option<String>>,
     tried: watch::Sender<bool>,
     mut stopped: watch::Receiver<bool>,
@@ -79,9 +85,11 @@ async fn supervise(
     let mut pause = RESTART_PAUSE_MIN;
     while !*stopped.borrow() {
         let started = Instant::now();
-        match spawn(&command, &http) {
+        match spawn(&program) {
             Ok(child) => life(child, &address, &tried, &mut stopped).await,
-            Err(error) => tracing::error!(program = command.first(), %error, "the sidecar cannot be started"),
+            Err(error) => {
+                tracing::error!(program = program.command.first(), %error, "the sidecar cannot be started");
+            }
         }
         address.send_replace(None);
         tried.send_replace(true);
@@ -99,12 +107,13 @@ async fn pulled(stopped: &mut watch::Receiver<bool>) {
     let _ = stopped.wait_for(|stopped| *stopped).await;
 }
 
-fn spawn(command: &[String], http: &str) -> std::io::Result<Child> {
-    let (program, arguments) =
-        command.split_first().ok_or_else(|| std::io::Error::other("no program is named"))?;
-    Command::new(program)
+fn spawn(program: &Program) -> std::io::Result<Child> {
+    let (name, arguments) =
+        program.command.split_first().ok_or_else(|| std::io::Error::other("no program is named"))?;
+    Command::new(name)
         .args(arguments)
-        .arg(format!("--listen=http://{http}"))
+        .envs(program.token.iter().map(|token| ("BUDDY_TOKEN", token)))
+        .arg(format!("--listen=http://{}", program.http))
         .arg("--bind=127.0.0.1")
         .arg(format!("--threads={THREADS}"))
         .arg("--log-level=info")

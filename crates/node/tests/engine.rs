@@ -255,7 +255,7 @@ async fn a_copy_is_dropped_under_its_lock_only_while_nothing_strays_into_it() {
     conn.query_drop("INSERT INTO system.docs_s0 (id,title) VALUES (1,'a'),(2,'b')").await.expect("done");
     let left_with = Content { rows: 2, id_sum: 3, id_min: 1, id_max: 2 };
     let mysql_address = node.addresses().mysql.to_string();
-    let mut session = Session::connect(&mysql_address, None, CALL).await.expect("connects");
+    let mut session = Session::connect(&mysql_address, None, None, CALL).await.expect("connects");
 
     let stray = "INSERT INTO system.docs_s0 (id,title) VALUES (3,'stray')";
     let locked = session.while_locked(vec![shard], async { conn.query_drop(stray).await }).await;

@@ -7,7 +7,8 @@ mod common;
 use common::Etcd;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use std::path::{Path, PathBuf};
-use store::etcd::{EtcdAddress, EtcdLog, EtcdTls};
+use std::sync::{Arc, Mutex};
+use store::etcd::{EtcdAddress, EtcdLog, EtcdTls, TlsSource};
 use store::{Log as _, OpenError};
 
 type Ca = CertifiedIssuer<'static, KeyPair>;
@@ -75,5 +76,24 @@ fn only_who_trusts_it_and_is_trusted_reaches_the_log() {
     }
     assert!(open(etcd.endpoint(), None).is_err(), "plain text");
     assert!(open(etcd.endpoint(), Some(good)).is_ok());
+    a_log_goes_on_by_what_is_shown_now(etcd.endpoint(), (&ours, &other));
     assert!(EtcdTls::new("no PEM", None).is_err() && EtcdTls::new(&key, None).is_err());
+}
+
+/// One log, while the certificate of its client changes.
+fn a_log_goes_on_by_what_is_shown_now(endpoint: &str, (ours, other): (&Ca, &Ca)) {
+    let made = |by: &Ca| {
+        let (cert, key) = issue(by);
+        EtcdTls::new(&ours.pem(), Some((&cert, &key))).expect("usable")
+    };
+    let now = Arc::new(Mutex::new(made(ours)));
+    let held = Arc::clone(&now);
+    let address: EtcdAddress = format!("etcds://{endpoint}/p").parse().expect("an address");
+    let address = address.over(TlsSource::new(move || held.lock().expect("whole").clone()));
+    let log = EtcdLog::open(&address, "3".repeat(32), || "4".repeat(32)).expect("opens").log;
+    assert_eq!(log.last().expect("read"), model::LogIndex(1));
+    *now.lock().expect("whole") = made(other);
+    assert!(log.last().is_err(), "another CA's certificate is shown from the next request on");
+    *now.lock().expect("whole") = made(ours);
+    assert_eq!(log.last().expect("a renewed certificate"), model::LogIndex(1));
 }

@@ -144,6 +144,20 @@ pub struct NodeRun {
     /// An argument for the sidecar, before those the node adds; once for each
     #[arg(long, value_name = "ARGUMENT", requires = "sidecar", allow_hyphen_values = true)]
     pub sidecar_arg: Vec<String>,
+    /// Gives the node users, as searchd with `auth = 1`: the first administrator as NAME:PASSWORD in a file readable by its
+    /// owner alone. Once there are users the file is of no matter, but still must be there
+    #[arg(long, value_name = "FILE")]
+    pub auth_login: Option<PathBuf>,
+    /// Its certificate, with those between it and its CA (PEM): all ports take TLS alone, and other nodes must show one of
+    /// --ca-file; read again on SIGHUP
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    pub tls_cert: Option<PathBuf>,
+    /// Its key (PEM), readable by its owner alone
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    pub tls_key: Option<PathBuf>,
+    /// Clients, sidecars and other nodes must show a certificate of this CA (PEM)
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    pub tls_client_ca: Option<PathBuf>,
 }
 
 /// Runs the controller: it decides where shards live and keeps them there.

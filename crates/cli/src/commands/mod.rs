@@ -43,7 +43,7 @@ pub async fn run(cli: Cli) -> Result<(), CommandError> {
         Command::Become(args) => Err(dev::become_program(&args.command)),
         Command::Node(NodeArgs { command: Some(NodeCommand::List), .. }) => ask::nodes(&common).await,
         Command::Node(NodeArgs { command: Some(order), .. }) => orders::node(&common, order).await,
-        Command::Node(NodeArgs { command: None, run: Some(run) }) => processes::node(run).await,
+        Command::Node(NodeArgs { command: None, run: Some(run) }) => processes::node(run, common.tls()).await,
         Command::Node(NodeArgs { command: None, run: None }) => {
             Err(CommandError::usage("`node` needs --dir, --mysql and --http", "or ask for `node list`"))
         }

@@ -7,18 +7,46 @@ use crate::signals;
 use daemon::serve::{Reloading, ServeError, ServeOptions};
 use daemon::shutdown::Shutdown;
 use daemon::sidecar::SidecarOptions;
-use daemon::tls::{ClientTls, ServerTls};
-use node::NodeOptions;
+use daemon::tls::{ClientTls, ServerSide, ServerTls, TlsError};
+use node::{NodeOptions, NodeTls};
 use std::path::PathBuf;
+use std::sync::Arc;
 use store::etcd::EtcdAddress;
 
-pub async fn node(run: NodeRun) -> Result<(), CommandError> {
-    let mut stop = signals::stop()?;
+pub async fn node(run: NodeRun, client_tls: ClientTls) -> Result<(), CommandError> {
+    let tls = run.tls_cert.clone().zip(run.tls_key.clone());
+    let tls = tls.map(|(cert, key)| ServerTls { cert, key, client_ca: run.tls_client_ca.clone() });
+    // Without certificates there is nothing to read again.
+    let mut stop = if tls.is_some() { signals::terminate()? } else { signals::stop()? };
     let mut options = NodeOptions::new(run.dir, run.mysql, run.http);
+    let login = run.auth_login.as_deref().map(daemon::read_login).transpose();
+    options.administrator = login.map_err(|error| CommandError::complete(Failure::Failed, error))?;
+    options.tls = tls.map(|files| node_tls(files, &client_tls)).transpose()?;
     options.sidecar = run.sidecar.map(|program| std::iter::once(program).chain(run.sidecar_arg).collect());
     node::run(options, async move { stop.wait().await })
         .await
         .map_err(|error| CommandError::complete(Failure::Failed, error))
+}
+
+/// What all ports of an embedded node take, its certificates read again on SIGHUP.
+fn node_tls(files: ServerTls, client: &ClientTls) -> Result<NodeTls, CommandError> {
+    let failed = |error: TlsError| CommandError::complete(Failure::Failed, error);
+    let side = Arc::new(ServerSide::open(files).map_err(failed)?);
+    let http = client.builder().map_err(failed)?.tcp_nodelay(true).build();
+    let http = http.map_err(|error| failed(TlsError::Client(error.to_string())))?;
+    let connector = client.connector().map_err(failed)?;
+    let (mut asked, reloaded) = (signals::reload()?, Arc::clone(&side));
+    tokio::spawn(async move {
+        while asked.recv().await.is_some() {
+            match reloaded.reload() {
+                Ok(()) => tracing::info!("certificate, key and client CA were read again"),
+                Err(error) => {
+                    tracing::error!(%error, "the certificate was not read again: the old one stays");
+                }
+            }
+        }
+    });
+    Ok(NodeTls { acceptor: Arc::new(move || side.acceptor()), connector, client: http })
 }
 
 pub async fn serve(

@@ -23,9 +23,9 @@ mod upstream;
 use crate::files::{self, FileError};
 use crate::http;
 use crate::shutdown::Shutdown;
-use crate::tls::{ClientTls, TlsError};
+use crate::tls::{self, ClientTls, Pem, TlsError};
 use manticore::client::{Client, Way};
-use manticore::{Login, Logins};
+use manticore::{Login, Logins, SessionTls};
 use model::NodeId;
 use secrecy::SecretString;
 use std::collections::{BTreeMap, BTreeSet};
@@ -97,6 +97,12 @@ pub enum SidecarError {
     Bind { address: SocketAddr, error: std::io::Error },
     #[error("--controller needs --token-file: the controller takes orders and polls only with its token")]
     NoToken,
+    #[error("--mysql={0} is beyond loopback: give --node-tls and --ca-file, or an address of this machine")]
+    PlainMysql(String),
+    #[error(
+        "--bind={0} is beyond loopback, and searchd speaks to its sidecar in plain text: bind an address of this machine"
+    )]
+    BeyondLoopback(IpAddr),
     #[error("there is no token in {}: copy DIR/token of the controller there (chmod 600)", .0.display())]
     EmptyToken(PathBuf),
     #[error(transparent)]
@@ -118,6 +124,8 @@ struct Sidecar {
     run: String,
     data_dir: PathBuf,
     mysql: Option<String>,
+    /// What a session there trusts and shows; `None`: it is in plain text.
+    session_tls: Option<Pem<SessionTls>>,
     /// Our own user on every node.
     login: Option<Login>,
     galera_listen: Option<String>,
@@ -237,6 +245,16 @@ impl Bound {
         if !options.data_dir.is_dir() {
             return Err(SidecarError::NoDataDir(options.data_dir));
         }
+        if !options.bind.is_loopback() {
+            return Err(SidecarError::BeyondLoopback(options.bind));
+        }
+        let session_tls = match &options.mysql {
+            Some(_) if options.node_tls => Some(options.tls.for_sessions()?),
+            Some(address) if !tls::is_loopback(address) => {
+                return Err(SidecarError::PlainMysql(address.clone()));
+            }
+            _ => None,
+        };
         files::ensure_directory(&options.dir)?;
         let address = SocketAddr::new(options.bind, 0);
         let fail = |error| SidecarError::Bind { address, error };
@@ -279,6 +297,7 @@ impl Bound {
             upstream: upstream.transpose()?,
             data_dir: options.data_dir,
             mysql: options.mysql,
+            session_tls,
             login,
             galera_listen: options.galera_listen,
             node,

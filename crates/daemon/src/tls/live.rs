@@ -2,6 +2,7 @@
 //! trusted, by every connection from then on. Files that cannot be used change nothing but the log.
 
 use super::{ClientTls, TlsError, certificates, key_text, unusable};
+use crate::files;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{ResolvesClientCert, Resumption, WebPkiServerVerifier};
 use rustls::crypto::CryptoProvider;
@@ -41,10 +42,56 @@ pub(super) fn client_config(tls: &ClientTls) -> Result<ClientConfig, TlsError> {
     Ok(config)
 }
 
-type Read<T> = fn(&[PathBuf], &Arc<CryptoProvider>) -> Result<T, TlsError>;
+/// The texts that some clients want instead of what was read of them.
+#[derive(Clone, Copy)]
+pub(crate) struct Texts<'a> {
+    pub(crate) ca: &'a str,
+    /// A certificate, and its key.
+    pub(crate) identity: Option<(&'a str, &'a str)>,
+}
+
+/// CA and certificate for a client that takes them as PEM.
+#[derive(Debug)]
+pub(crate) struct Pem<T>(Live<T>);
+
+impl<T: Clone + 'static> Pem<T> {
+    /// `absent` is said when no CA is named.
+    pub(super) fn open(
+        tls: &ClientTls,
+        absent: TlsError,
+        make: fn(Texts<'_>) -> Result<T, TlsError>,
+    ) -> Result<Self, TlsError> {
+        let mut files = vec![tls.ca.clone().ok_or(absent)?];
+        files.extend(tls.identity.iter().flat_map(|(cert, key)| [cert.clone(), key.clone()]));
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let read = move |files: &[PathBuf], provider: &Arc<CryptoProvider>| {
+            // What rustls cannot use is not handed on.
+            roots(&files[..1], provider)?;
+            let text =
+                |path: &Path| files::read_if_present(path)?.ok_or_else(|| TlsError::Missing(path.to_owned()));
+            let ca = text(file(files, 0))?;
+            let shown = match &files[1..] {
+                [] => None,
+                shown => {
+                    identity(shown, provider)?;
+                    Some((text(file(shown, 0))?, key_text(file(shown, 1))?))
+                }
+            };
+            let identity = shown.as_ref().map(|(cert, key)| (cert.as_str(), key.as_str()));
+            make(Texts { ca: &ca, identity })
+        };
+        Live::open(files, provider, read).map(Self)
+    }
+
+    /// By what the files say now.
+    pub(crate) fn now(&self) -> T {
+        self.0.now()
+    }
+}
+
+type Read<T> = Box<dyn Fn(&[PathBuf], &Arc<CryptoProvider>) -> Result<T, TlsError> + Send + Sync>;
 
 /// What is in some files, as of now.
-#[derive(Debug)]
 struct Live<T> {
     files: Vec<PathBuf>,
     provider: Arc<CryptoProvider>,
@@ -67,10 +114,20 @@ fn stamp(path: &PathBuf) -> Stamp {
     Some((about.ino(), about.mtime(), about.mtime_nsec(), about.len()))
 }
 
+impl<T> std::fmt::Debug for Live<T> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Live").field("files", &self.files).finish_non_exhaustive()
+    }
+}
+
 impl<T: Clone> Live<T> {
-    fn open(files: Vec<PathBuf>, provider: Arc<CryptoProvider>, read: Read<T>) -> Result<Self, TlsError> {
+    fn open(
+        files: Vec<PathBuf>,
+        provider: Arc<CryptoProvider>,
+        read: impl Fn(&[PathBuf], &Arc<CryptoProvider>) -> Result<T, TlsError> + Send + Sync + 'static,
+    ) -> Result<Self, TlsError> {
         let held = Held { stamps: files.iter().map(stamp).collect(), value: read(&files, &provider)? };
-        Ok(Self { files, provider, read, held: Mutex::new(held) })
+        Ok(Self { files, provider, read: Box::new(read), held: Mutex::new(held) })
     }
 
     /// What is there now; some looks at files, which are small and near.

@@ -9,6 +9,7 @@ mod live;
 
 use crate::files::{self, FileError};
 pub(crate) use ends::{CertificateEnd, ends};
+pub(crate) use live::Pem;
 use reqwest::ClientBuilder;
 use rustls::ServerConfig;
 use rustls::pki_types::pem::PemObject;
@@ -18,7 +19,7 @@ use secrecy::zeroize::Zeroizing;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
-use store::etcd::{EtcdTls, InvalidTls};
+use store::etcd::{InvalidTls, TlsSource};
 use tokio_rustls::TlsAcceptor;
 
 /// What a listener shows, and whom it lets in.
@@ -56,6 +57,8 @@ pub enum TlsError {
     NoEtcdCa,
     #[error(transparent)]
     Etcd(#[from] InvalidTls),
+    #[error("a MySQL session over TLS needs --ca-file: the CA of the node's certificate")]
+    NoSessionCa,
     #[error(
         "refused to talk to {0} in plain text beyond loopback; write it with https:// (etcds:// for etcd)"
     )]
@@ -83,25 +86,27 @@ fn key_text(path: &Path) -> Result<Zeroizing<String>, TlsError> {
 
 /// A listener's side, read again when that is asked for.
 #[derive(Debug)]
-pub(crate) struct ServerSide {
+pub struct ServerSide {
     files: ServerTls,
     config: RwLock<Arc<ServerConfig>>,
 }
 
 impl ServerSide {
-    pub(crate) fn open(files: ServerTls) -> Result<Self, TlsError> {
+    /// Reads certificate, key and client CA.
+    pub fn open(files: ServerTls) -> Result<Self, TlsError> {
         let config = RwLock::new(Arc::new(server_config(&files)?));
         Ok(Self { files, config })
     }
 
     /// Reads the files anew, for connections from here on. After an error the old ones stay.
-    pub(crate) fn reload(&self) -> Result<(), TlsError> {
+    pub fn reload(&self) -> Result<(), TlsError> {
         let config = Arc::new(server_config(&self.files)?);
         *self.config.write().unwrap_or_else(PoisonError::into_inner) = config;
         Ok(())
     }
 
-    pub(crate) fn acceptor(&self) -> TlsAcceptor {
+    /// For the next connection.
+    pub fn acceptor(&self) -> TlsAcceptor {
         TlsAcceptor::from(Arc::clone(&self.config.read().unwrap_or_else(PoisonError::into_inner)))
     }
 }
@@ -140,16 +145,20 @@ impl ClientTls {
 
 impl ClientTls {
     /// The same for etcd, which has no CA of the system's.
-    pub(crate) fn for_etcd(&self) -> Result<EtcdTls, TlsError> {
-        let path = self.ca.as_ref().ok_or(TlsError::NoEtcdCa)?;
-        let read =
-            |path: &Path| files::read_if_present(path)?.ok_or_else(|| TlsError::Missing(path.to_owned()));
-        let identity = match &self.identity {
-            Some((cert, key)) => Some((read(cert)?, key_text(key)?)),
-            None => None,
-        };
-        let identity = identity.as_ref().map(|(cert, key)| (cert.as_str(), key.as_str()));
-        Ok(EtcdTls::new(&read(path)?, identity)?)
+    pub(crate) fn for_etcd(&self) -> Result<TlsSource, TlsError> {
+        let live =
+            Pem::open(self, TlsError::NoEtcdCa, |pem| Ok(store::etcd::EtcdTls::new(pem.ca, pem.identity)?))?;
+        Ok(TlsSource::new(move || live.now()))
+    }
+
+    /// The same for MySQL sessions with nodes, which have no CA of the system's either.
+    pub(crate) fn for_sessions(&self) -> Result<Pem<manticore::SessionTls>, TlsError> {
+        Pem::open(self, TlsError::NoSessionCa, |pem| Ok(manticore::SessionTls::new(pem.ca, pem.identity)))
+    }
+
+    /// Connections to others without HTTP: those of embedded engines.
+    pub fn connector(&self) -> Result<tokio_rustls::TlsConnector, TlsError> {
+        Ok(Arc::new(live::client_config(self)?).into())
     }
 }
 
@@ -162,7 +171,7 @@ pub fn check_url(url: &str) -> Result<(), TlsError> {
 }
 
 /// Whether `HOST[:PORT]` is this machine.
-fn is_loopback(host: &str) -> bool {
+pub(crate) fn is_loopback(host: &str) -> bool {
     let name = match host.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
         Some((address, _)) => address,
         None => host.rsplit_once(':').map_or(host, |(name, _)| name),

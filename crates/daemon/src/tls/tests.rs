@@ -314,3 +314,34 @@ fn the_end_of_a_file_is_that_of_its_first_certificate_to_end() {
     let end = |file: &Path, ends| CertificateEnd { file: file.to_owned(), ends };
     assert_eq!(found, [end(&both, of_2040), end(&late, of_2050)]);
 }
+
+#[test]
+fn those_who_take_pem_get_what_the_files_say_now() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (ours, other) = (ca(dir.path(), "ours"), ca(dir.path(), "other"));
+    let shown = issue(dir.path(), &ours, "client.test", NOW);
+    let tls = ClientTls { ca: Some(ours.file.clone()), identity: Some(shown.clone()) };
+    let text = |texts: live::Texts<'_>| Ok(format!("{}{:?}", texts.ca, texts.identity));
+    let pem = Pem::open(&tls, TlsError::NoSessionCa, text).expect("usable");
+    let first = pem.now();
+    assert_eq!(pem.now(), first);
+    issue(dir.path(), &ours, "client.test", NOW);
+    let renewed = pem.now();
+    assert_ne!(renewed, first, "a renewed certificate");
+    // Half of a renewal, and a CA that is none: what was there goes on.
+    let (_, strange) = issue(dir.path(), &ours, "strange.test", NOW);
+    let key = std::fs::read(&shown.1).expect("read");
+    std::fs::copy(&strange, &shown.1).expect("copied");
+    assert_eq!(pem.now(), renewed);
+    files::write_durably(&shown.1, &key).expect("written");
+    std::fs::write(&ours.file, "no certificate").expect("written");
+    assert_eq!(pem.now(), renewed);
+    std::fs::copy(&other.file, &ours.file).expect("copied");
+    assert_ne!(pem.now(), renewed, "another CA");
+    for error in [
+        ClientTls::default().for_sessions().expect_err("no CA").to_string(),
+        ClientTls::default().for_etcd().expect_err("no CA").to_string(),
+    ] {
+        assert!(error.contains("--ca-file"), "{error}");
+    }
+}

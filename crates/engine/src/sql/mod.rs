@@ -3,6 +3,7 @@
 pub mod ast;
 mod cursor;
 pub mod expr;
+pub mod needs;
 mod parse_cluster;
 mod parse_expr;
 mod parse_select;

@@ -1,4 +1,6 @@
-//! The greeting and the client's answer to it. No password is asked for: the node listens on loopback only.
+//! The greeting and the client's answer to it: who it is, and its password by MySQL's native way.
+
+use crate::users::NONCE_LEN;
 
 /// Capabilities of this side, all of protocol 4.1 and none that changes how results look.
 mod capability {
@@ -6,6 +8,7 @@ mod capability {
     pub(super) const LONG_FLAG: u32 = 1 << 2;
     pub(super) const CONNECT_WITH_DB: u32 = 1 << 3;
     pub(super) const PROTOCOL_41: u32 = 1 << 9;
+    pub(super) const SSL: u32 = 1 << 11;
     pub(super) const TRANSACTIONS: u32 = 1 << 13;
     pub(super) const SECURE_CONNECTION: u32 = 1 << 15;
     pub(super) const PLUGIN_AUTH: u32 = 1 << 19;
@@ -24,42 +27,74 @@ const OWN: u32 = capability::LONG_PASSWORD
 const UTF8: u8 = 33;
 const AUTOCOMMIT: u16 = 2;
 
-/// The 20 bytes that a client mixes with its password. Nobody checks the result, so they need not be secret.
-const SCRAMBLE: &[u8; 20] = b"loopback-needs-none-";
+const NATIVE: &[u8] = b"mysql_native_password";
 
-/// The first packet of a connection.
-pub(super) fn greeting(version: &str, number: u32) -> Vec<u8> {
-    let [low_a, low_b, high_a, high_b] = OWN.to_le_bytes();
+/// The bytes that a client mixes with its password: other ones for each connection, none of them zero.
+pub(super) fn nonce() -> std::io::Result<[u8; NONCE_LEN]> {
+    let mut nonce = [0; NONCE_LEN];
+    getrandom::fill(&mut nonce).map_err(std::io::Error::other)?;
+    Ok(nonce.map(|byte| byte % 127 + 1))
+}
+
+/// The first packet of a connection; `tls`: this side has it.
+pub(super) fn greeting(version: &str, number: u32, nonce: &[u8; NONCE_LEN], tls: bool) -> Vec<u8> {
+    let own = if tls { OWN | capability::SSL } else { OWN };
+    let [low_a, low_b, high_a, high_b] = own.to_le_bytes();
     let mut packet = vec![10];
     packet.extend(version.bytes().filter(|b| *b != 0));
     packet.push(0);
     packet.extend(number.to_le_bytes());
-    packet.extend(&SCRAMBLE[..8]);
+    packet.extend(&nonce[..8]);
     packet.extend([0, low_a, low_b, UTF8]);
     packet.extend(AUTOCOMMIT.to_le_bytes());
     packet.extend([high_a, high_b, 21]);
     packet.extend([0; 10]);
-    packet.extend(&SCRAMBLE[8..]);
+    packet.extend(&nonce[8..]);
     packet.push(0);
-    packet.extend(b"mysql_native_password\0");
+    packet.extend(NATIVE);
+    packet.push(0);
     packet
+}
+
+/// To a client that mixed its password in another way.
+pub(super) fn ask_natively(nonce: &[u8; NONCE_LEN]) -> Vec<u8> {
+    [&[0xfe], NATIVE, &[0], nonce, &[0]].concat()
+}
+
+/// Whether the client wants TLS before it says who it is: the beginning of its answer, and no more of it.
+pub(super) fn asks_for_tls(packet: &[u8]) -> bool {
+    let wanted = capability::PROTOCOL_41 | capability::SSL;
+    packet.len() == 32
+        && packet.first_chunk().is_some_and(|flags| u32::from_le_bytes(*flags) & wanted == wanted)
 }
 
 /// What matters of the client's answer.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Login {
+    pub(super) user: String,
+    /// Its password, mixed with the nonce; empty without one.
+    pub(super) scrambled: Vec<u8>,
     /// Empty when none was named.
     pub(super) database: String,
+    /// How it was mixed, when the client says so.
+    plugin: Option<Vec<u8>>,
 }
 
-/// Reads the answer; `None` when it is none of protocol 4.1 or asks for TLS.
+impl Login {
+    /// Whether the password is mixed as this side reads it.
+    pub(super) fn is_native(&self) -> bool {
+        self.plugin.as_deref().is_none_or(|plugin| plugin == NATIVE)
+    }
+}
+
+/// Reads the answer; `None` when it is none of protocol 4.1.
 pub(super) fn login(packet: &[u8]) -> Option<Login> {
     let (head, mut rest) = packet.split_at_checked(32)?;
     let capabilities = u32::from_le_bytes(head[..4].try_into().ok()?);
     if capabilities & capability::PROTOCOL_41 == 0 {
         return None;
     }
-    until_nul(&mut rest)?;
+    let user = String::from_utf8_lossy(until_nul(&mut rest)?).into_owned();
     let password_length = if capabilities & capability::PLUGIN_AUTH_LENENC_DATA != 0 {
         length(&mut rest)?
     } else if capabilities & capability::SECURE_CONNECTION != 0 {
@@ -70,11 +105,14 @@ pub(super) fn login(packet: &[u8]) -> Option<Login> {
         until_nul(&mut rest)?;
         0
     };
+    let scrambled = rest.get(..password_length)?.to_vec();
     rest = rest.get(password_length..)?;
     let named = capabilities & capability::CONNECT_WITH_DB != 0 && !rest.is_empty();
     let database =
         if named { String::from_utf8_lossy(until_nul(&mut rest)?).into_owned() } else { String::new() };
-    Some(Login { database })
+    let named = capabilities & capability::PLUGIN_AUTH != 0 && !rest.is_empty();
+    let plugin = if named { Some(until_nul(&mut rest)?.to_vec()) } else { None };
+    Some(Login { user, scrambled, database, plugin })
 }
 
 fn until_nul<'a>(rest: &mut &'a [u8]) -> Option<&'a [u8]> {

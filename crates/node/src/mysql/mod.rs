@@ -10,17 +10,24 @@ mod result;
 use crate::answer::{self, Answer};
 use crate::door::{Door, Origin, Session};
 use crate::options::Limits;
+use crate::wire::{BoxWire, NodeTls};
 use engine::SqlError;
-use greeting::Login;
 use packet::{PacketError, Packets};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
+use tokio::io::AsyncWriteExt as _;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 
 /// Serves until dropped. `version` is what the greeting shows.
-pub(crate) async fn listen(listener: TcpListener, door: Door, version: String, limits: Limits) {
+pub(crate) async fn listen(
+    listener: TcpListener,
+    door: Door,
+    version: String,
+    limits: Limits,
+    tls: Option<NodeTls>,
+) {
     let places = Arc::new(Semaphore::new(limits.connections));
     let numbers = AtomicU32::new(1);
     let mut connections = tokio::task::JoinSet::new();
@@ -42,8 +49,13 @@ pub(crate) async fn listen(listener: TcpListener, door: Door, version: String, l
         if place.is_none() && connections.len() > 2 * limits.connections {
             continue;
         }
-        let connection =
-            Connection { door: door.clone(), limits: limits.clone(), version: version.clone(), number };
+        let connection = Connection {
+            door: door.clone(),
+            limits: limits.clone(),
+            version: version.clone(),
+            tls: tls.clone(),
+            number,
+        };
         connections.spawn(async move {
             let _ = stream.set_nodelay(true);
             if let Err(error) = connection.serve(stream, place.is_some()).await {
@@ -58,6 +70,7 @@ struct Connection {
     door: Door,
     limits: Limits,
     version: String,
+    tls: Option<NodeTls>,
     number: u32,
 }
 
@@ -74,33 +87,74 @@ mod command {
 
 impl Connection {
     async fn serve(self, stream: TcpStream, welcome: bool) -> Result<(), PacketError> {
-        let mut packets = Packets::new(stream, self.limits.statement_bytes, self.limits.transfer);
         if !welcome {
+            let mut packets = self.packets(Box::new(stream), 0);
             let message = "Too many connections: close some, or raise the limit of the node";
             packets.queue(&result::error(1040, "08004", message));
             return packets.send().await;
         }
-        let login = tokio::time::timeout(self.limits.handshake, self.greet(&mut packets)).await;
-        let Login { database } = login.map_err(|_| PacketError::Slow)??;
-        if let Some(refused) = refused_database(&database) {
-            packets.queue(&refused);
-            return packets.send().await;
-        }
+        let greeted = tokio::time::timeout(self.limits.handshake, self.greet(stream)).await;
+        let (mut packets, said) = greeted.map_err(|_| PacketError::Slow)??;
+        let user = match said {
+            Ok(user) => user,
+            Err(refused) => {
+                packets.queue(&refused);
+                return packets.send().await;
+            }
+        };
         packets.queue(&result::ok(0));
         packets.send().await?;
-        self.commands(packets).await
+        self.commands(packets, user).await
     }
 
-    async fn greet(&self, packets: &mut Packets) -> Result<Login, PacketError> {
-        packets.queue(&greeting::greeting(&self.version, self.number));
-        packets.send().await?;
-        let answer = packets.receive().await?.ok_or(PacketError::Malformed("no answer to the greeting"))?;
-        greeting::login(&answer)
-            .ok_or(PacketError::Malformed("an answer to the greeting that cannot be read"))
+    fn packets(&self, wire: BoxWire, sequence: u8) -> Packets {
+        Packets::new(wire, sequence, self.limits.statement_bytes, self.limits.transfer)
     }
 
-    async fn commands(&self, mut packets: Packets) -> Result<(), PacketError> {
-        let mut session = self.door.session();
+    /// Greets, goes over to TLS when the client asks for it, and hears who it is; or says what it is refused with.
+    async fn greet(
+        &self,
+        stream: TcpStream,
+    ) -> Result<(Packets, Result<Option<String>, Vec<u8>>), PacketError> {
+        let nonce = greeting::nonce()?;
+        let mut wire: BoxWire = Box::new(stream);
+        let greeting = greeting::greeting(&self.version, self.number, &nonce, self.tls.is_some());
+        wire.write_all(&packet::first(&greeting)).await?;
+        let (mut sequence, mut answer) = packet::introduction(&mut wire).await?;
+        match &self.tls {
+            Some(tls) if greeting::asks_for_tls(&answer) => {
+                wire = Box::new((tls.acceptor)().accept(wire).await?);
+                (sequence, answer) = packet::introduction(&mut wire).await?;
+            }
+            Some(_) => {
+                let message =
+                    "Connections using insecure transport are prohibited: this node takes TLS alone";
+                let refused = result::error(3159, "HY000", message);
+                return Ok((self.packets(wire, sequence), Err(refused)));
+            }
+            None => {}
+        }
+        let login = greeting::login(&answer)
+            .ok_or(PacketError::Malformed("an answer to the greeting that cannot be read"))?;
+        let mut packets = self.packets(wire, sequence);
+        if let Some(refused) = refused_database(&login.database) {
+            return Ok((packets, Err(refused)));
+        }
+        let Some(users) = &self.door.users else { return Ok((packets, Ok(None))) };
+        let scrambled = if login.is_native() {
+            login.scrambled
+        } else {
+            packets.queue(&greeting::ask_natively(&nonce));
+            packets.send().await?;
+            packets.receive().await?.ok_or(PacketError::Malformed("no password"))?
+        };
+        let known = users.by_scramble(&login.user, &nonce, &scrambled);
+        let refused = |error: SqlError| result::error(error.code, "42000", &error.message);
+        Ok((packets, known.map(Some).map_err(refused)))
+    }
+
+    async fn commands(&self, mut packets: Packets, user: Option<String>) -> Result<(), PacketError> {
+        let mut session = self.door.session(user.clone());
         loop {
             let packet = match packets.receive().await {
                 Ok(Some(packet)) => packet,
@@ -130,7 +184,7 @@ impl Connection {
                 }
                 command::PING => packets.queue(&result::ok(0)),
                 command::RESET_CONNECTION => {
-                    session = self.door.session();
+                    session = self.door.session(user.clone());
                     packets.queue(&result::ok(0));
                 }
                 command::FIELD_LIST | command::SET_OPTION => packets.queue(&result::end_of_rows()),

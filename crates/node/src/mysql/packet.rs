@@ -1,12 +1,15 @@
 //! Packets of the MySQL protocol: three bytes of length, one of sequence, at most 16 MiB − 1 of payload; a longer
 //! message goes on in the next packet.
 
+use crate::wire::BoxWire;
 use std::time::Duration;
-use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
-use tokio::net::TcpStream;
-use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::io::{
+    AsyncBufReadExt as _, AsyncRead, AsyncReadExt as _, AsyncWriteExt as _, BufReader, ReadHalf, WriteHalf,
+};
 
 const PAYLOAD_MAX: usize = 0xff_ffff;
+/// Who a client is: names, a scrambled password, attributes of its driver.
+const INTRODUCTION_MAX: usize = 64 << 10;
 
 /// Why a connection ends.
 #[derive(Debug, thiserror::Error)]
@@ -21,11 +24,31 @@ pub(super) enum PacketError {
     Malformed(&'static str),
 }
 
+/// A message that is the first of a connection and fits one packet.
+pub(super) fn first(message: &[u8]) -> Vec<u8> {
+    let [a, b, c, ..] = (message.len() as u32).to_le_bytes();
+    [&[a, b, c, 0], message].concat()
+}
+
+/// What a client says of itself, with the number of the next packet, read to its last byte and not one further: what
+/// follows may be a TLS handshake, and nothing that came before one may count as said behind it.
+pub(super) async fn introduction(wire: &mut (impl AsyncRead + Unpin)) -> Result<(u8, Vec<u8>), PacketError> {
+    let mut head = [0; 4];
+    wire.read_exact(&mut head).await?;
+    let length = usize::from(head[0]) | usize::from(head[1]) << 8 | usize::from(head[2]) << 16;
+    if length > INTRODUCTION_MAX {
+        return Err(PacketError::TooLarge);
+    }
+    let mut message = vec![0; length];
+    wire.read_exact(&mut message).await?;
+    Ok((head[3].wrapping_add(1), message))
+}
+
 /// Both directions of one connection.
 #[derive(Debug)]
 pub(super) struct Packets {
-    reader: BufReader<OwnedReadHalf>,
-    writer: OwnedWriteHalf,
+    reader: BufReader<ReadHalf<BoxWire>>,
+    writer: WriteHalf<BoxWire>,
     out: Vec<u8>,
     sequence: u8,
     bytes_max: usize,
@@ -34,10 +57,11 @@ pub(super) struct Packets {
 }
 
 impl Packets {
-    pub(super) fn new(stream: TcpStream, bytes_max: usize, time_max: Duration) -> Self {
-        let (reader, writer) = stream.into_split();
+    /// `sequence` is the number of the next packet of this side.
+    pub(super) fn new(wire: BoxWire, sequence: u8, bytes_max: usize, time_max: Duration) -> Self {
+        let (reader, writer) = tokio::io::split(wire);
         let reader = BufReader::with_capacity(16 << 10, reader);
-        Self { reader, writer, out: Vec::new(), sequence: 0, bytes_max, time_max }
+        Self { reader, writer, out: Vec::new(), sequence, bytes_max, time_max }
     }
 
     /// The next message; `None` when the client hung up between two. It may take any time to begin.

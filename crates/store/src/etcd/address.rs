@@ -1,6 +1,6 @@
 //! Where a log in etcd lies: `etcd://HOST:PORT[,HOST:PORT…]/PREFIX`, or `etcds://…` over TLS.
 
-use super::tls::EtcdTls;
+use super::tls::TlsSource;
 use secrecy::{ExposeSecret as _, SecretString};
 use std::fmt;
 use std::net::IpAddr;
@@ -12,7 +12,7 @@ pub struct EtcdAddress {
     endpoints: Vec<String>,
     prefix: String,
     encrypted: bool,
-    tls: Option<EtcdTls>,
+    tls: Option<TlsSource>,
     login: Option<EtcdLogin>,
 }
 
@@ -61,8 +61,8 @@ impl EtcdAddress {
     }
 
     /// The same address, spoken to over `tls`.
-    pub fn over(self, tls: EtcdTls) -> Self {
-        Self { encrypted: true, tls: Some(tls), ..self }
+    pub fn over(self, tls: impl Into<TlsSource>) -> Self {
+        Self { encrypted: true, tls: Some(tls.into()), ..self }
     }
 
     /// The same address, spoken to as this user.
@@ -74,7 +74,7 @@ impl EtcdAddress {
         self.login.as_ref()
     }
 
-    pub(super) const fn tls(&self) -> Option<&EtcdTls> {
+    pub(super) const fn tls(&self) -> Option<&TlsSource> {
         self.tls.as_ref()
     }
 

@@ -4,6 +4,7 @@
 //! again to another member after that.
 
 use super::address::{EtcdAddress, EtcdLogin};
+use super::tls::{EtcdTls, TlsSource};
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use secrecy::zeroize::Zeroizing;
 use secrecy::{ExposeSecret as _, SecretString};
@@ -67,7 +68,9 @@ impl Asked {
 /// The members of one etcd cluster.
 #[derive(Debug)]
 pub(super) struct Gateway {
-    agent: Agent,
+    tls: Option<TlsSource>,
+    /// With what it was made by.
+    agent: Mutex<(Option<EtcdTls>, Agent)>,
     scheme: &'static str,
     endpoints: Vec<String>,
     login: Option<EtcdLogin>,
@@ -150,19 +153,10 @@ fn encode(bytes: &[u8]) -> String {
 
 impl Gateway {
     pub(super) fn new(address: &EtcdAddress) -> Self {
-        let mut config = Agent::config_builder()
-            .timeout_connect(Some(CONNECT_TIME_MAX))
-            .timeout_global(Some(REQUEST_TIME_MAX))
-            .http_status_as_error(false)
-            .max_redirects(0)
-            // etcd is a part of this installation: a proxy from the environment would be a mistake.
-            .proxy(None);
-        // An address that wants TLS and was not told how gets no connection: its client has no way to speak it.
-        if let Some(tls) = address.tls() {
-            config = config.tls_config(tls.config());
-        }
+        let tls = address.tls().map(TlsSource::now);
         Self {
-            agent: config.build().into(),
+            tls: address.tls().cloned(),
+            agent: Mutex::new((tls.clone(), agent(tls.as_ref()))),
             scheme: if address.is_encrypted() { "https" } else { "http" },
             endpoints: address.endpoints().to_vec(),
             login: address.login().cloned(),
@@ -253,9 +247,19 @@ impl Gateway {
         Ok(wire.decode()?)
     }
 
+    /// The client for the next request: another one, with connections of its own, when certificates have changed.
+    fn agent(&self) -> Agent {
+        let mut held = self.agent.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = self.tls.as_ref().map(TlsSource::now);
+        if now != held.0 {
+            *held = (now.clone(), agent(now.as_ref()));
+        }
+        held.1.clone()
+    }
+
     fn post(&self, to: &str, body: &[u8], token: Option<&SecretString>) -> Result<Vec<u8>, Asked> {
         let mut request =
-            self.agent.post(format!("{}://{to}", self.scheme)).header("Content-Type", "application/json");
+            self.agent().post(format!("{}://{to}", self.scheme)).header("Content-Type", "application/json");
         if let Some(token) = token {
             request = request.header("Authorization", token.expose_secret());
         }
@@ -273,6 +277,21 @@ impl Gateway {
             }
         })
     }
+}
+
+/// An address that wants TLS and was not told how gets no connection: its client has no way to speak it.
+fn agent(tls: Option<&EtcdTls>) -> Agent {
+    let mut config = Agent::config_builder()
+        .timeout_connect(Some(CONNECT_TIME_MAX))
+        .timeout_global(Some(REQUEST_TIME_MAX))
+        .http_status_as_error(false)
+        .max_redirects(0)
+        // etcd is a part of this installation: a proxy from the environment would be a mistake.
+        .proxy(None);
+    if let Some(tls) = tls {
+        config = config.tls_config(tls.config());
+    }
+    config.build().into()
 }
 
 /// Whether the request can have left this machine.

@@ -17,7 +17,7 @@ mod tls;
 
 pub use address::{EtcdAddress, EtcdLogin, InvalidAddress};
 pub use candidates::Candidates;
-pub use tls::{EtcdTls, InvalidTls};
+pub use tls::{EtcdTls, InvalidTls, TlsSource};
 
 use crate::{
     AppendError, KeyDamage, Log, OpenError, ReadError, SnapshotError, check_append, check_snapshot,

@@ -51,6 +51,40 @@ fn certificates(what: &'static str, pem: &str) -> Result<Vec<Certificate<'static
     if found.is_empty() { Err(invalid("there is no certificate in it".to_owned())) } else { Ok(found) }
 }
 
+/// Where it comes from: asked before each request, so that renewed certificates are shown, and new CAs trusted, from then on.
+#[derive(Clone)]
+pub struct TlsSource(Arc<dyn Fn() -> EtcdTls + Send + Sync>);
+
+impl TlsSource {
+    pub fn new(now: impl Fn() -> EtcdTls + Send + Sync + 'static) -> Self {
+        Self(Arc::new(now))
+    }
+
+    pub(super) fn now(&self) -> EtcdTls {
+        (self.0)()
+    }
+}
+
+impl From<EtcdTls> for TlsSource {
+    fn from(tls: EtcdTls) -> Self {
+        Self::new(move || tls.clone())
+    }
+}
+
+impl fmt::Debug for TlsSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("TlsSource")
+    }
+}
+
+impl PartialEq for TlsSource {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+impl Eq for TlsSource {}
+
 impl fmt::Debug for EtcdTls {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("EtcdTls")

@@ -1,6 +1,7 @@
 //! Cluster statements, each only where its rule allows it.
 
 use super::{LOOK_TIME_MAX, Turn, done, refused};
+use crate::tls::Pem;
 use manticore::Statement;
 use manticore::session::Session;
 use manticore::statement::{ShardTable, StockTable};
@@ -155,7 +156,8 @@ impl Turn<'_> {
             ));
         };
         let left = self.remaining()?;
-        Session::connect(address, self.sidecar.login.as_ref(), left)
+        let tls = self.sidecar.session_tls.as_ref().map(Pem::now);
+        Session::connect(address, self.sidecar.login.as_ref(), tls.as_ref(), left)
             .await
             .map_err(|error| refused(format!("not begun without a MySQL session: {error}")))
     }

@@ -1,4 +1,5 @@
-use super::script::{LEAD, LOG_ID, Server, Stage, ok, rows, until, word};
+use super::super::{Bound, SidecarOptions};
+use super::script::{self, LEAD, LOG_ID, Server, Stage, ok, rows, until, word};
 use axum::extract::State;
 use axum::routing::post;
 use axum::{Json, Router};
@@ -229,4 +230,31 @@ async fn peers_are_looked_at_and_reported() {
         polls.lock().expect("unpoisoned").last().is_some_and(|poll| poll.peers == expected)
     })
     .await;
+}
+
+#[tokio::test]
+async fn plain_text_stays_on_this_machine() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let options = || script::options(dir.path(), "http://127.0.0.1:1".to_owned());
+    let refused = async |options: SidecarOptions| match Bound::new(options).await {
+        Ok(_) => String::new(),
+        Err(error) => error.to_string(),
+    };
+    assert_eq!(refused(options()).await, "");
+    let local = SidecarOptions { mysql: Some("127.0.0.1:9306".to_owned()), ..options() };
+    assert_eq!(refused(local.clone()).await, "");
+    let far = SidecarOptions { mysql: Some("10.0.0.1:9306".to_owned()), ..options() };
+    assert!(refused(far.clone()).await.contains("beyond loopback"));
+    let everywhere = SidecarOptions { bind: "0.0.0.0".parse().expect("an address"), ..options() };
+    assert!(refused(everywhere).await.contains("beyond loopback"));
+    // Over TLS it may be anywhere, but the CA must be known.
+    for options in [local, far] {
+        let options = SidecarOptions { node_tls: true, ..options };
+        assert!(refused(options.clone()).await.contains("--ca-file"));
+        let ca = crate::tls::tests::ca(dir.path(), "ours");
+        assert_eq!(
+            refused(SidecarOptions { tls: crate::tls::tests::trusting(&ca.file), ..options }).await,
+            ""
+        );
+    }
 }

@@ -18,6 +18,7 @@ use model::{Epoch, LogIndex, TableName};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use tokio::net::TcpListener;
@@ -153,6 +154,31 @@ pub(super) struct Stage {
     pub(super) bound: Option<Bound>,
 }
 
+/// Of a sidecar without a controller.
+pub(super) fn options(dir: &Path, listen: String) -> SidecarOptions {
+    let data_dir = dir.join("data");
+    std::fs::create_dir_all(&data_dir).expect("made");
+    SidecarOptions {
+        tls: ClientTls::default(),
+        node_tls: false,
+        listen,
+        bind: "127.0.0.1".parse().expect("an address"),
+        controllers: Vec::new(),
+        dir: dir.join("sidecar"),
+        data_dir,
+        token_file: None,
+        mysql: None,
+        upstream: None,
+        upstream_flags: Vec::new(),
+        upstream_runner: Vec::new(),
+        announced: None,
+        galera_listen: None,
+        searchd_token: None,
+        searchd_login: None,
+        exit_with_parent: false,
+    }
+}
+
 impl Stage {
     pub(super) async fn new(node: &Server, controller: Option<&Server>) -> Self {
         let dir = tempfile::tempdir().expect("a directory");
@@ -182,29 +208,14 @@ impl Stage {
     ) -> Self {
         let token_file = dir.path().join("token");
         write_durably(&token_file, b"0123456789abcdef0123").expect("written");
-        let data_dir = dir.path().join("data");
-        std::fs::create_dir_all(&data_dir).expect("made");
-        let bound = Bound::new(SidecarOptions {
-            tls: ClientTls::default(),
-            node_tls: false,
-            listen: format!("http://{}", node.address),
-            bind: "127.0.0.1".parse().expect("an address"),
+        let listen = format!("http://{}", node.address);
+        let options = SidecarOptions {
             controllers,
-            dir: dir.path().join("sidecar"),
-            data_dir,
-            token_file: Some(token_file),
-            mysql: None,
             upstream,
-            upstream_flags: Vec::new(),
-            upstream_runner: Vec::new(),
-            announced: None,
-            galera_listen: None,
-            searchd_token: None,
-            searchd_login: None,
-            exit_with_parent: false,
-        })
-        .await
-        .expect("starts");
+            token_file: Some(token_file),
+            ..options(dir.path(), listen)
+        };
+        let bound = Bound::new(options).await.expect("starts");
         Self { dir, sidecar: Arc::clone(&bound.sidecar), bound: Some(bound) }
     }
 
