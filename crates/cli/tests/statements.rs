@@ -25,7 +25,31 @@ async fn a_table_lives_and_dies_by_statements_alone() {
     the_same_by_commands(&dev);
     refused_drops(&nodes[1]).await;
     dropped(&nodes).await;
+    words_of_the_grammar_are_names(&nodes).await;
     dev.stop();
+}
+
+/// Columns named by words that CREATE TABLE or queries reserve, from the declaration to another rf.
+async fn words_of_the_grammar_are_names(nodes: &[Endpoint]) {
+    let bare = refusal(&nodes[0], "CREATE TABLE `order` (a int) shards='2' rf='1'").await;
+    assert_eq!(bare, "table 'order': CREATE TABLE failed: 'order' is a reserved keyword");
+    let create =
+        "CREATE TABLE c:words (`cluster` text, `table` int, `at` int, `order` json) shards='2' rf='2'";
+    sql(&nodes[0], create).await.expect("created");
+    let insert =
+        "INSERT INTO words (id,`cluster`,`table`,`at`,`order`) VALUES (1,'a',2,3,'{}'),(2,'b',4,5,'{}')";
+    sql(&nodes[1], insert).await.expect("written");
+    let select = "SELECT `table`,`at` FROM words WHERE `table` > 0 ORDER BY `at` ASC";
+    let rows = sql(&nodes[2], select).await.expect("read");
+    assert_eq!(first(rows), ["2", "4"]);
+    sql(&nodes[2], "ALTER TABLE c:words rf='3'").await.expect("ordered");
+    common::wait_for("three copies", || async {
+        let held = Holdings::look(nodes, "words").await.map_err(|fault| fault.to_string())?;
+        held.missing("words", 2, 3).map_or(Ok(()), Err)
+    })
+    .await;
+    let rows = sql(&nodes[0], select).await.expect("read");
+    assert_eq!(first(rows), ["2", "4"]);
 }
 
 /// Every refusal word for word, in the order in which several faults at once are reported.

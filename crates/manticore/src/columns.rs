@@ -75,11 +75,11 @@ pub fn normalized_kind(kind: &str) -> Option<String> {
     cursor.at_end().then_some(kind)
 }
 
-/// Whether backticks can hold a column's name: without one of their own, without the dot of physical names, which stay bare, and
-/// without characters that no terminal shows. A NUL would end the statement.
+/// Whether searchd's backticks can hold a column's name: letters, digits and underlines, and nothing else. A dot is that of
+/// physical names, and any other character an `invalid token`.
 pub fn is_column_name(name: &str) -> bool {
     (1..=COLUMN_NAME_BYTES_MAX).contains(&name.len())
-        && !name.chars().any(|c| matches!(c, '`' | '.') || c.is_control())
+        && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
 }
 
 /// Whether `key` can be an option of a table's content: a word, and none that routing tables or sharding own.

@@ -222,7 +222,7 @@ mod tests {
         let evil = put(Cell::Text("x'),(3,'y'); DROP TABLE t".into())).to_string();
         assert_eq!(
             evil,
-            "INSERT INTO `order` (id,`select`) VALUES (1,'x\\'),(3,\\'y\\'); DROP TABLE t'),(2,())"
+            "INSERT INTO `order` (`id`,`select`) VALUES (1,'x\\'),(3,\\'y\\'); DROP TABLE t'),(2,())"
         );
         closed_set::check(&evil).expect("one of ours");
         // Were a number ever more than that, the last look would stop it.

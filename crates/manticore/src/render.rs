@@ -26,7 +26,7 @@ pub enum RenderError {
     )]
     BadKind { table: String, column: String, kind: String },
     #[error(
-        "a column of '{table}' has a name that is empty, too long, or has dots, backticks or control characters: nothing was sent"
+        "a column of '{table}' has a name that is not 1 to 255 letters, digits and underlines: nothing was sent"
     )]
     BadColumn { table: String },
     #[error("option '{key}' of '{table}' is not a word or belongs to routing tables: nothing was sent")]
@@ -228,7 +228,7 @@ evs.install_timeout=PT2S;evs.keepalive_period=PT0.3S;evs.inactive_check_period=P
             (Action::RemoveDirectory { group: g() }, vec![]),
             (
                 Action::CreateTables { tables: vec![one.clone()], schema: schema() },
-                vec!["CREATE TABLE system.t_s0 (title text, v int)".into()],
+                vec!["CREATE TABLE system.t_s0 (`title` text, `v` int)".into()],
             ),
             (
                 Action::DropTables { tables: tables.clone() },
@@ -263,8 +263,8 @@ evs.install_timeout=PT2S;evs.keepalive_period=PT0.3S;evs.inactive_check_period=P
             (
                 route(true, vec![vec![node(1)], vec![node(3)]]),
                 vec![
-                    "DROP TABLE t OPTION force=1".into(),
-                    "CREATE TABLE t (title text, v int) type='shard' local='system.t_s0' \
+                    "DROP TABLE `t` OPTION force=1".into(),
+                    "CREATE TABLE `t` (`title` text, `v` int) type='shard' local='system.t_s0' \
                      agent='127.0.0.3:9312:system.t_s1'"
                         .into(),
                 ],
@@ -272,8 +272,8 @@ evs.install_timeout=PT2S;evs.keepalive_period=PT0.3S;evs.inactive_check_period=P
             (
                 route(false, vec![vec![node(1), node(2)], vec![node(3)]]),
                 vec![
-                    "DROP TABLE t OPTION force=1".into(),
-                    "CREATE TABLE t (title text, v int) type='shard' \
+                    "DROP TABLE `t` OPTION force=1".into(),
+                    "CREATE TABLE `t` (`title` text, `v` int) type='shard' \
                      agent='127.0.0.1:9312:system.t_s0|127.0.0.2:9312:system.t_s0[retry_count=2,ha_strategy=noerrors]' \
                      agent='127.0.0.3:9312:system.t_s1[retry_count=2,ha_strategy=noerrors]'"
                         .into(),
@@ -281,7 +281,7 @@ evs.install_timeout=PT2S;evs.keepalive_period=PT0.3S;evs.inactive_check_period=P
             ),
             (
                 Action::DropRoutes { tables: vec![TableName::new("t").expect("valid")] },
-                vec!["DROP TABLE t OPTION force=1".into()],
+                vec!["DROP TABLE `t` OPTION force=1".into()],
             ),
             (
                 Action::Truncate { table: one.clone(), group: Some(g()) },
@@ -380,8 +380,25 @@ evs.install_timeout=PT2S;evs.keepalive_period=PT0.3S;evs.inactive_check_period=P
         let create = Action::CreateTables { tables: vec!["system.t_s0".into()], schema };
         assert_eq!(
             texts(&create, &context()),
-            ["CREATE TABLE system.t_s0 (title text, v int, `select` text engine='a\\'b') \
+            ["CREATE TABLE system.t_s0 (`title` text, `v` int, `select` text engine='a\\'b') \
               stopwords='it\\'s; DROP TABLE \\\\\\'x\\n'"]
         );
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn columns_of_any_name_are_sent_and_read_back(
+            names in proptest::collection::btree_set("[a-z0-9_]{1,12}|cluster|table|at|order|select|type", 1..5)
+        ) {
+            let columns = names.into_iter().filter(|name| name != "id");
+            let columns: Vec<ColumnSpec> =
+                columns.map(|name| ColumnSpec { name, kind: "int".into() }).collect();
+            let schema = Schema { columns, options: Vec::new() };
+            let route = Route { table: TableName::new("t").expect("valid"), shards: vec![vec![node(2)]], own_as_local: true };
+            let action = Action::SetRoutes { routes: vec![RouteSpec { route, schema: schema.clone() }] };
+            let sent = texts(&action, &context());
+            let read = crate::declared::route_text(&sent[1], &node(1)).expect("reads");
+            proptest::prop_assert_eq!(read.schema.columns, schema.columns);
+        }
     }
 }

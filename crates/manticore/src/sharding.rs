@@ -5,7 +5,7 @@
 use crate::columns::{is_column_name, is_table_option, read_columns, read_value};
 use crate::cursor::{Cursor, TableRef};
 use crate::views;
-use model::sql::TokenKind;
+use model::sql::{TokenKind, is_reserved_table_name};
 use model::wire::{RebalanceOrder, ShardingStatement};
 use model::{GroupId, NodeId, Schema, TableName, TableSpec};
 
@@ -38,8 +38,10 @@ pub enum Refusal {
     Option(String),
     #[error("{0}")]
     Name(String),
-    #[error("a column's name is empty, longer than 255 bytes, or has dots, backticks or control characters")]
+    #[error("a column's name is not 1 to 255 letters, digits and underlines: searchd takes no others")]
     ColumnName,
+    #[error("table '{0}': CREATE TABLE failed: '{0}' is a reserved keyword")]
+    ReservedName(String),
     #[error("P01: syntax error near '{near}'")]
     Syntax { near: String },
 }
@@ -300,6 +302,9 @@ fn decide(
     let mut own = Own::default();
     if !columns.iter().all(|column| is_column_name(&column.name)) {
         return Err(Refusal::ColumnName);
+    }
+    if is_reserved_table_name(table.name.as_str()) {
+        return Err(Refusal::ReservedName(table.name.clone()));
     }
     let mut schema = Schema { columns, options: Vec::new() };
     for Given { key, value } in options {

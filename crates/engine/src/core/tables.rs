@@ -50,6 +50,9 @@ impl Engine {
                 format!("table '{name}': CREATE TABLE failed: 'shards' and 'rf' options require Buddy");
             return Err(failed(&inner));
         }
+        if model::sql::is_reserved_table_name(name) {
+            return Err(failed(&format!("'{name}' is a reserved keyword")));
+        }
         if self.is_table(name) {
             if create.if_not_exists {
                 return DONE;

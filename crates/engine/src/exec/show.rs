@@ -1,9 +1,9 @@
 //! Tables in words: DESC, SHOW CREATE TABLE, SHOW TABLES.
 
 use crate::io::{Column, ColumnKind, ResultSet, Value};
-use crate::sql::ast::ColumnType;
+use crate::sql::{ast::ColumnType, shown_column};
 use crate::storage::TableSchema;
-use model::sql::{Ident, Literal};
+use model::sql::Literal;
 use std::fmt::Write;
 
 /// A result of texts. Each row has as many as there are names.
@@ -59,7 +59,7 @@ pub fn create_table_text(table: &str, schema: &TableSchema, options: &[(String, 
             ColumnType::Multi => "multi",
             ColumnType::Multi64 => "multi64",
         };
-        let _ = write!(text, ",\n{} {kind}", Ident(&column.name));
+        let _ = write!(text, ",\n{} {kind}", shown_column(&column.name));
     }
     text.push_str("\n)");
     for (key, value) in options {

@@ -15,6 +15,7 @@ pub mod search;
 mod tests;
 
 pub use ast::Statement;
+pub(crate) use cursor::shown_column;
 
 use crate::io::SqlError;
 use cursor::{Cursor, Grammar, Parsed};

@@ -50,7 +50,7 @@ pub(super) fn create(cursor: &mut Cursor<'_>) -> Parsed<Statement> {
 }
 
 fn column(cursor: &mut Cursor<'_>) -> Parsed<ColumnDef> {
-    let name = cursor.lower_name()?;
+    let name = cursor.column_name()?;
     let unknown = cursor.unexpected(&[]);
     let word = cursor.lower_name()?;
     let kind = match word.as_str() {

@@ -7,4 +7,4 @@ pub mod lexer;
 pub mod quote;
 
 pub use lexer::{LexError, Token, TokenKind, tokenize};
-pub use quote::{Ident, Literal};
+pub use quote::{Ident, Literal, is_reserved_table_name};
