@@ -56,6 +56,7 @@ mod preflight;
 mod prelude;
 mod progress;
 mod proof;
+mod put_off;
 mod reconcile;
 pub mod record;
 mod recover;
@@ -85,6 +86,7 @@ use model::{Action, Epoch, GroupId, LogIndex, Millis, NodeId, OperationId, Outco
 use observed::Observed;
 use operation::{StepStatus, Work};
 use pace::Pace;
+use put_off::PutOff;
 use recover::{Choice, Standing};
 use recovery::Recovery;
 use state::{State, TableStatus};
@@ -169,6 +171,7 @@ pub struct Controller {
     hand_over_not_before: BTreeMap<TableName, Millis>,
     hand_overs_noted_with: u64,
     waiting: BTreeMap<OperationId, Waiting>,
+    put_off: BTreeMap<RequestId, PutOff>,
     /// On the monotonic clock; a new controller counts the grace anew, which only delays a rebuild.
     lost_since: BTreeMap<NodeId, Millis>,
     regain_not_before: Millis,
@@ -251,6 +254,7 @@ impl Controller {
             hand_over_not_before: BTreeMap::new(),
             hand_overs_noted_with: 0,
             waiting: BTreeMap::new(),
+            put_off: BTreeMap::new(),
             lost_since: BTreeMap::new(),
             regain_not_before: Millis::ZERO,
             planned_at: None,
@@ -339,14 +343,16 @@ impl Controller {
                 Input::Audited(mark) => self.record(Record::AuditMarked { mark }),
                 Input::Abandoned { request } => {
                     self.waiting.retain(|_, waiting| waiting.request != request);
+                    self.put_off.remove(&request);
                 }
             }
         }
         self.pace.turn(now, pace::queue_interval(&self.config.settings, self.active_nodes()));
         self.watch_membership();
         for (request, statement, rights) in statements {
-            self.asked_by(request, |controller| controller.statement(request, statement, rights.as_ref()));
+            self.take_statement(request, statement, rights);
         }
+        self.take_put_off();
         for (request, order) in tokens {
             self.asked_by(request, |controller| controller.token_order(request, order));
         }
@@ -553,6 +559,7 @@ impl Controller {
         .chain(self.choices.values().filter_map(Choice::next_wake))
         .chain(self.next_halt())
         .chain(self.hold_ends())
+        .chain(self.put_off_ends())
         .chain(self.hand_over_not_before.values().copied())
         // What is due and could not go on waits for something to happen, not for time.
         .filter(|at| *at > self.now)

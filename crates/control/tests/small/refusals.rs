@@ -2,8 +2,8 @@
 //! tested where it is parsed, and all of them through the binary.
 
 use super::world::{World, node, table};
-use model::wire::ShardingStatement;
-use model::{GroupId, TableName};
+use model::wire::{ShardingStatement, StatementReply};
+use model::{GroupId, Millis, TableName};
 
 const AGAIN: &str = "refusing to DROP — retry when the cluster is fully synced";
 
@@ -125,4 +125,35 @@ fn every_refusal_word_for_word_and_nothing_is_left_behind() {
         world.until("the undo", |world| world.state().operations.is_empty());
         assert_eq!(world.state().tables, before, "{told}");
     }
+}
+
+#[test]
+fn a_statement_waits_for_a_node_that_is_too_busy_to_be_looked_at_for_as_long_as_its_grace() {
+    let mut world = World::with_table(1, 3, 2, 2);
+    let seen_silent = |world: &mut World| {
+        world.silent.insert(node(3));
+        let began = world.now;
+        // Two intervals of looks.
+        world.until("a look without an answer", |world| world.now.since(began) > Millis(1_000));
+    };
+    let pass = |world: &mut World, span: Millis| {
+        let began = world.now;
+        world.until("time", |world| world.now.since(began) >= span);
+    };
+    for end in [false, true] {
+        seen_silent(&mut world);
+        let request = if end { world.drop("t") } else { world.create("more", 2, 2) };
+        pass(&mut world, Millis(3_000));
+        assert_eq!(world.answers.get(&request), None, "it waits");
+        world.silent.clear();
+        assert_eq!(world.answer_to(request), StatementReply::Ok);
+    }
+
+    seen_silent(&mut world);
+    let (request, asked) = (world.drop("more"), world.now);
+    let StatementReply::Error { message } = world.answer_to(request) else { panic!("not refused") };
+    assert_eq!(message, format!("cluster 'c' has unreachable members (2 of 3 alive): {AGAIN}"));
+    let waited = world.now.since(asked);
+    assert!(waited >= Millis(5_000) && waited < Millis(6_000), "{waited:?}");
+    assert!(world.state().tables.contains_key(&table("more")));
 }

@@ -88,6 +88,8 @@ pub struct World {
     pub failed_writes: u64,
     /// Nodes whose disk is another one than before.
     pub impostors: BTreeSet<NodeId>,
+    /// Nodes that are too busy to answer a look in time; their sidecars ask as always.
+    pub silent: BTreeSet<NodeId>,
     /// What sidecars say of their machines.
     pub machines: BTreeMap<NodeId, Machine>,
     log: Vec<Vec<u8>>,
@@ -134,6 +136,7 @@ impl World {
             acknowledged: BTreeMap::new(),
             failed_writes: 0,
             impostors: BTreeSet::new(),
+            silent: BTreeSet::new(),
             machines: BTreeMap::new(),
             log: Vec::new(),
             sidecars: BTreeMap::new(),
@@ -363,8 +366,13 @@ impl World {
     fn carry_out(&mut self, effect: Effect) {
         match effect {
             Effect::Poll { node, token, tables, .. } => {
-                let status = self.nodes.status(&node, tables);
-                let reach = if status.is_some() { Reach::Answered } else { Reach::Refused };
+                let silent = self.silent.contains(&node);
+                let status = self.nodes.status(&node, tables).filter(|_| !silent);
+                let reach = match &status {
+                    Some(_) => Reach::Answered,
+                    None if silent => Reach::Silent,
+                    None => Reach::Refused,
+                };
                 self.inputs.push(Input::Polled(PollAnswer { node, token, reach, status }));
             }
             Effect::Measure { node, token, tables, deep } => {

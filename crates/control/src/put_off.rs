@@ -1,0 +1,95 @@
+//! Statements that need every node, put off while one is too busy to be looked at: silence within a node's grace says nothing.
+
+use crate::Controller;
+use crate::io::RequestId;
+use model::wire::ShardingStatement;
+use model::{Millis, NodeId, Reach, UserRights};
+
+/// A statement that waits for fresh looks.
+#[derive(Clone, Debug)]
+pub struct PutOff {
+    statement: ShardingStatement,
+    rights: Option<UserRights>,
+    /// Then it is answered as things are.
+    until: Millis,
+}
+
+impl Controller {
+    /// Takes a statement: now, or once the nodes it needs have been looked at.
+    pub(crate) fn take_statement(
+        &mut self,
+        request: RequestId,
+        statement: ShardingStatement,
+        rights: Option<UserRights>,
+    ) {
+        let unseen = self.unseen_for(&statement);
+        if unseen.is_empty() {
+            return self.asked_by(request, |controller| {
+                controller.statement(request, statement, rights.as_ref());
+            });
+        }
+        for node in &unseen {
+            self.observed.hurry(node, self.now);
+        }
+        let until = self.now + self.patience_for(&statement);
+        self.put_off.insert(request, PutOff { statement, rights, until });
+    }
+
+    /// Those put off whose time has come: all nodes were seen, one is gone, or nobody waits any longer.
+    pub(crate) fn take_put_off(&mut self) {
+        let due: Vec<RequestId> = self
+            .put_off
+            .iter()
+            .filter(|(_, put_off)| {
+                self.now >= put_off.until || self.unseen_for(&put_off.statement).is_empty()
+            })
+            .map(|(request, _)| *request)
+            .collect();
+        for request in due {
+            let Some(PutOff { statement, rights, .. }) = self.put_off.remove(&request) else { continue };
+            self.asked_by(request, |controller| {
+                controller.statement(request, statement, rights.as_ref());
+            });
+        }
+    }
+
+    pub(crate) fn put_off_ends(&self) -> impl Iterator<Item = Millis> + '_ {
+        self.put_off.values().map(|put_off| put_off.until)
+    }
+
+    /// As long as a silent node's grace: then it is proven lost, or stays a riddle.
+    fn patience_for(&self, statement: &ShardingStatement) -> Millis {
+        let grace = Millis::from_secs(self.config.settings.silent_node_seconds);
+        match statement {
+            ShardingStatement::CreateTable { timeout_seconds, .. } => {
+                grace.min(Millis::from_secs(*timeout_seconds))
+            }
+            _ => grace,
+        }
+    }
+
+    /// The nodes that `statement` needs and that are neither seen to be there nor to be gone.
+    fn unseen_for(&self, statement: &ShardingStatement) -> Vec<NodeId> {
+        let of_cluster = match statement {
+            ShardingStatement::CreateTable { spec, .. } => spec.cluster.is_some(),
+            ShardingStatement::DropTable { name, cluster, .. } => self
+                .state
+                .tables
+                .get(name)
+                .is_some_and(|table| table.spec.cluster.is_some() && table.spec.cluster == *cluster),
+            _ => false,
+        };
+        let live = self.state.live_nodes().filter(|_| of_cluster);
+        live.filter(|node| self.is_unseen(node)).cloned().collect()
+    }
+
+    fn is_unseen(&self, node: &NodeId) -> bool {
+        let Some(view) = self.observed.view(node) else { return false };
+        match view.reach {
+            // Its process is gone, whatever its sidecar said last.
+            Some((Reach::Refused, _)) => false,
+            Some((Reach::Answered, _)) => !view.has_sidecar(self.now),
+            Some((Reach::Silent, _)) | None => true,
+        }
+    }
+}
