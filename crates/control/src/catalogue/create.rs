@@ -22,14 +22,16 @@ pub fn create_table(state: &State, id: OperationId, create: Create, unix: u64) -
     for (number, home) in create.homes.iter().enumerate() {
         by_group.entry(home).or_default().push(create.spec.name.shard_table(number as u32));
     }
+    let mut makers = Makers::default();
     for new in &create.new_groups {
         let Some(tables) = by_group.remove(&new.id) else { continue };
-        filled.extend(new_group(&mut steps, new, &tables, &create));
+        let Some(maker) = makers.next(new.members.iter(), tables.len()) else { continue };
+        filled.extend(new_group(&mut steps, (new, &maker), &tables, &create));
     }
     for (group, tables) in by_group {
-        if let Some(known) = state.groups.get(group) {
-            filled.extend(known_group(&mut steps, group, known, &tables, &create));
-        }
+        let Some(known) = state.groups.get(group) else { continue };
+        let Some(maker) = makers.next(known.serving(), tables.len()) else { continue };
+        filled.extend(known_group(&mut steps, group, (known, &maker), &tables, &create));
     }
     // The list of names that this operation makes is the next one.
     let names = Work::AwaitNames { version: state.names_version + 1 };
@@ -44,9 +46,30 @@ pub fn create_table(state: &State, id: OperationId, create: Create, unix: u64) -
     Operation::new(id, Kind::CreateTable { spec, generation, new_groups, homes }, steps.0, unix)
 }
 
-/// A group that the table brings along: the first member makes it alone, the others join it.
-fn new_group(steps: &mut Steps, new: &NewGroup, tables: &[String], create: &Create) -> Vec<StepId> {
-    let Some((maker, joiners)) = new.members.split_first() else { return Vec::new() };
+/// Who makes tables, so that no node has all the work: one cluster statement runs at a time on each, JOIN takes a second and
+/// more, and ADD a moment for each table.
+#[derive(Default)]
+struct Makers {
+    tables: BTreeMap<NodeId, usize>,
+}
+
+impl Makers {
+    /// The member that makes the fewest so far, the first among equals; it makes `count` more.
+    fn next<'a>(&mut self, members: impl Iterator<Item = &'a NodeId>, count: usize) -> Option<NodeId> {
+        let maker = members.min_by_key(|node| self.tables.get(*node).copied().unwrap_or(0))?;
+        *self.tables.entry(maker.clone()).or_default() += count;
+        Some(maker.clone())
+    }
+}
+
+/// A group that the table brings along: `maker` makes it alone, the others join it.
+fn new_group(
+    steps: &mut Steps,
+    (new, maker): (&NewGroup, &NodeId),
+    tables: &[String],
+    create: &Create,
+) -> Vec<StepId> {
+    let joiners = new.members.iter().filter(|member| *member != maker);
     let group = &new.id;
     let made = make_tables(steps, maker, tables, create, &[]);
     let serve = |steps: &mut Steps, node: &NodeId, after| {
@@ -70,17 +93,16 @@ fn new_group(steps: &mut Steps, new: &NewGroup, tables: &[String], create: &Crea
     serving
 }
 
-/// A group that is there: the tables are made on one member and enter the group while they are empty.
+/// A group that is there: the tables are made on `maker`, a member, and enter the group while they are empty.
 fn known_group(
     steps: &mut Steps,
     group: &GroupId,
-    known: &Group,
+    (known, maker): (&Group, &NodeId),
     tables: &[String],
     create: &Create,
 ) -> Vec<StepId> {
-    let members: Vec<&NodeId> = known.serving().collect();
-    let Some((maker, others)) = members.split_first() else { return Vec::new() };
-    let mut before: Vec<StepId> = others.iter().map(|other| reserve(steps, other, tables, &[])).collect();
+    let others = known.serving().filter(|other| *other != maker);
+    let mut before: Vec<StepId> = others.map(|other| reserve(steps, other, tables, &[])).collect();
     let made = make_tables(steps, maker, tables, create, &before);
     if !known.is_clustered() {
         return vec![made];
