@@ -6,6 +6,11 @@ use std::collections::BTreeMap;
 
 /// With the two of a small machine, an UPDATE through a routing table can hang a node for good.
 const THREADS_MIN: u32 = 4;
+/// Bits of `tcp_fastopen`.
+const FAST_OPEN_CLIENT: u32 = 1;
+const FAST_OPEN_SERVER: u32 = 2;
+/// Connections that come in one moment: clients, other nodes' agents, Galera's commands, looks.
+const BACKLOG_MIN: u32 = 64;
 
 /// What was found, a text for each node or group of nodes.
 #[derive(Debug, Default)]
@@ -36,6 +41,18 @@ impl SettingsCheck {
                 found.should.push(format!(
                     "{node} has {} worker threads, with fewer than {THREADS_MIN} it can hang: threads = 8",
                     said.threads
+                ));
+            }
+            if said.listen_backlog < BACKLOG_MIN {
+                found.should.push(format!(
+                    "{node} lets only {} connections wait to be taken, and each further one hangs for a second and more, through which writes fall in doubt: listen_backlog = 1024",
+                    said.listen_backlog
+                ));
+            }
+            // Linux's default: searchd loses the end of some such connections, and waits them out.
+            if said.tcp_fastopen.is_some_and(|it| it & FAST_OPEN_CLIENT != 0 && it & FAST_OPEN_SERVER == 0) {
+                found.should.push(format!(
+                    "{node} opens connections by TCP Fast Open, which its machine does not take: some hang for a second and more, writes through them fail in doubt, and JOIN and ALTER CLUSTER are slow: sysctl -w net.ipv4.tcp_fastopen=0, and restart searchd"
                 ));
             }
             // One that searchd makes up comes from the machine.
@@ -77,7 +94,14 @@ mod tests {
     use super::*;
     use model::NodeSettings;
 
-    const GOOD: NodeSettings = NodeSettings { threads: 8, server_id: Some(1), binlog: true, binlog_flush: 1 };
+    const GOOD: NodeSettings = NodeSettings {
+        threads: 8,
+        server_id: Some(1),
+        binlog: true,
+        binlog_flush: 1,
+        listen_backlog: 1024,
+        tcp_fastopen: Some(3),
+    };
 
     fn found(nodes: &[(&str, NodeSettings)]) -> (String, String) {
         let machine = |said| Machine { settings: Some(said), ..Machine::default() };
@@ -105,6 +129,13 @@ mod tests {
         assert!(found(&[("a:1", NodeSettings { binlog_flush: 2, ..GOOD })]).1.contains("binlog_flush = 1"));
         let (must, should) = found(&[("a:1", NodeSettings { threads: 3, ..GOOD })]);
         assert!(must.is_empty() && should.contains("a:1 has 3 worker threads"), "{should}");
+        let (must, should) = found(&[("a:1", NodeSettings { listen_backlog: 5, ..GOOD })]);
+        assert!(must.is_empty() && should.contains("a:1 lets only 5 connections wait"), "{should}");
+        let (must, should) = found(&[("a:1", NodeSettings { tcp_fastopen: Some(1), ..GOOD })]);
+        assert!(must.is_empty() && should.contains("net.ipv4.tcp_fastopen=0"), "{should}");
+        for good in [None, Some(0), Some(2)] {
+            assert_eq!(found(&[("a:1", NodeSettings { tcp_fastopen: good, ..GOOD })]), Default::default());
+        }
         // The embedded engine has none; a node that does not tell them is another matter.
         assert_eq!(of(vec![("a:1", Machine::default())]), Default::default());
         let (must, should) = of(vec![("a:1", Machine { settings_unread: true, ..Machine::default() })]);

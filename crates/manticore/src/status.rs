@@ -2,7 +2,8 @@
 
 use crate::reply::Rows;
 use model::{
-    ClusterState, ClusterStatus, Content, GroupId, MemberState, NodeId, NodeSettings, UserAction, UserRule,
+    ClusterState, ClusterStatus, Content, GroupId, LISTEN_BACKLOG_DEFAULT, MemberState, NodeId, NodeSettings,
+    UserAction, UserRule,
 };
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -190,6 +191,9 @@ pub fn node_settings(rows: &Rows, processors: u32) -> Option<NodeSettings> {
         server_id: number("searchd.server_id"),
         binlog: value("searchd.binlog_path").is_none_or(|path| !path.trim().is_empty()),
         binlog_flush: number("searchd.binlog_flush").unwrap_or(2),
+        listen_backlog: number("searchd.listen_backlog").unwrap_or(LISTEN_BACKLOG_DEFAULT),
+        // The machine's, not the node's.
+        tcp_fastopen: None,
     })
 }
 
@@ -232,7 +236,14 @@ mod tests {
     #[test]
     fn settings_are_those_of_the_configuration_or_the_defaults() {
         let file = ("configuration_file", "/etc/searchd.conf");
-        let bare = NodeSettings { threads: 2, server_id: None, binlog: true, binlog_flush: 2 };
+        let bare = NodeSettings {
+            threads: 2,
+            server_id: None,
+            binlog: true,
+            binlog_flush: 2,
+            listen_backlog: 5,
+            tcp_fastopen: None,
+        };
         assert_eq!(node_settings(&rows(&[file]), 2), Some(bare));
         assert_eq!(node_settings(&rows(&[("searchd.server_id", "1")]), 2), None, "the embedded engine");
         let said = rows(&[
@@ -241,8 +252,16 @@ mod tests {
             ("searchd.server_id", "3"),
             ("searchd.binlog_path", ""),
             ("searchd.binlog_flush", "1"),
+            ("searchd.listen_backlog", "1024"),
         ]);
-        let expected = NodeSettings { threads: 8, server_id: Some(3), binlog: false, binlog_flush: 1 };
+        let expected = NodeSettings {
+            threads: 8,
+            server_id: Some(3),
+            binlog: false,
+            binlog_flush: 1,
+            listen_backlog: 1024,
+            tcp_fastopen: None,
+        };
         assert_eq!(node_settings(&said, 2), Some(expected));
     }
 

@@ -27,8 +27,8 @@ pub use import::{
     ImportBody, ImportFacts, ImportReport, ImportedGroup, ImportedTable, STOCK_TABLES, StockRow,
 };
 pub use observe::{
-    ClusterState, ClusterStatus, Machine, Measurement, MemberState, NodeSettings, NodeStatus, Reach, Routes,
-    TablesStatus,
+    ClusterState, ClusterStatus, LISTEN_BACKLOG_DEFAULT, Machine, Measurement, MemberState, NodeSettings,
+    NodeStatus, Reach, Routes, TablesStatus,
 };
 pub use rights::{UserAction, UserRights, UserRule};
 pub use settings::Settings;

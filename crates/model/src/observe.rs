@@ -118,6 +118,19 @@ pub struct NodeSettings {
     pub binlog: bool,
     /// `binlog_flush`: 1 writes to disk with every commit, 2 (searchd's default) every second, 0 when the system likes.
     pub binlog_flush: u32,
+    /// Connections that may wait to be taken, of each listener; searchd's default is 5.
+    #[serde(default = "listen_backlog_default")]
+    pub listen_backlog: u32,
+    /// The machine's `net.ipv4.tcp_fastopen`, as the sidecar reads it; `None` where there is none.
+    #[serde(default)]
+    pub tcp_fastopen: Option<u32>,
+}
+
+/// What searchd takes where its configuration does not say.
+pub const LISTEN_BACKLOG_DEFAULT: u32 = 5;
+
+const fn listen_backlog_default() -> u32 {
+    LISTEN_BACKLOG_DEFAULT
 }
 
 /// How a node answered a look from one vantage point.

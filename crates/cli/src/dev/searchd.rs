@@ -100,6 +100,9 @@ fn configuration(
              pid_file = {dir}/searchd.pid\n    \
              threads = 8\n    \
              agent_query_timeout = 10000\n    \
+             listen_backlog = 1024\n    \
+             replication_connect_timeout = 300\n    \
+             replication_retry_delay = 100\n    \
              buddy_path = {sidecar}\n\
          }}\n",
         http = loopback(member.http),

@@ -73,6 +73,7 @@ async fn read_settings(sidecar: &Sidecar, settings: &mut Settings) {
     let processors = std::thread::available_parallelism().map_or(1, |count| count.get() as u32);
     match sidecar.client.settings(&sidecar.node, processors, ANSWER_TIME_MAX).await {
         Ok((replication_ports, safety)) => {
+            let safety = safety.map(|said| NodeSettings { tcp_fastopen: tcp_fastopen(), ..said });
             let said = Said { at: Instant::now(), replication_ports, settings: safety };
             *settings = Settings { said: Some(said), missing: None };
         }
@@ -84,6 +85,11 @@ async fn read_settings(sidecar: &Sidecar, settings: &mut Settings) {
             *settings = Settings { said: None, missing: Some(why) };
         }
     }
+}
+
+/// Of the network namespace that searchd, whose child this is, runs in.
+fn tcp_fastopen() -> Option<u32> {
+    std::fs::read_to_string("/proc/sys/net/ipv4/tcp_fastopen").ok()?.trim().parse().ok()
 }
 
 async fn look(sidecar: &Arc<Sidecar>, said: Option<&Said>) -> Machine {

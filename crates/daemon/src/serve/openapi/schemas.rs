@@ -274,7 +274,7 @@ fn asked() -> Value {
             ("settings", "~NodeSettings"), ("settings_unread", "boolean"),
         ]),
         "NodeSettings": object(&[
-            ("threads", "integer"), ("server_id", "integer?"), ("binlog", "boolean"), ("binlog_flush", "integer"),
+            ("threads", "integer"), ("server_id", "integer?"), ("binlog", "boolean"), ("binlog_flush", "integer"), ("listen_backlog", "integer"), ("tcp_fastopen", "integer?"),
         ]),
         "SidecarOrders": object(&[
             ("log_id", "string"), ("epoch", "integer"), ("lead", "string"), ("last", "integer"), ("names_version", "integer"),
