@@ -2,6 +2,7 @@
 
 use crate::bugs::Bug;
 use crate::disk::Disk;
+use crate::net::Place;
 use crate::sidecar::{Shared, Sidecar};
 use engine::storage::{SqliteStorage, Storage};
 use engine::{Engine, EngineConfig, Timing};
@@ -41,8 +42,8 @@ pub struct Machine {
     pub lane_of: BTreeMap<CommandId, bool>,
     /// Peers that the sidecar looks at.
     pub watched: BTreeSet<NodeId>,
-    /// Sessions that the sidecar holds open.
-    pub sessions: BTreeSet<u64>,
+    /// Sessions that somebody holds open: whose each is, and in which life of the node it began.
+    pub sessions: BTreeMap<u64, (Place, u64)>,
     /// Peers to which a connection is known to be broken.
     pub broken_to: BTreeSet<usize>,
     /// Nothing can be written to its disk.
@@ -70,7 +71,7 @@ impl Machine {
             cut_off: false,
             lane_of: BTreeMap::new(),
             watched: BTreeSet::new(),
-            sessions: BTreeSet::new(),
+            sessions: BTreeMap::new(),
             broken_to: BTreeSet::new(),
             disk_full: Arc::new(AtomicBool::new(false)),
             number: at + 1,
@@ -115,6 +116,12 @@ impl Machine {
     /// Whether clients are answered.
     pub const fn listens(&self, now: u64) -> bool {
         self.engine.is_some() && now >= self.started + START
+    }
+
+    /// Whether the session can go on here: it is new, or began since the node was started. A connection ends with the
+    /// process that it was to, and what is said on it next finds it broken instead of beginning anew.
+    pub fn has_session(&mut self, session: u64, from: Place) -> bool {
+        self.sessions.entry(session).or_insert((from, self.life)).1 == self.life
     }
 
     /// What the node keeps, whether it runs or not; `None` only while it was never started.

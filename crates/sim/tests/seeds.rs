@@ -154,6 +154,12 @@ fn a_copy_that_stopped_is_no_measure_and_holds_no_move_up() {
     assert_eq!(violations(Scenario::Machines, 57..=57), Vec::<String>::new());
 }
 
+/// A client's connection is its own: it had begun a transaction when the sidecar was killed, and committed it afterwards.
+#[test]
+fn a_client_keeps_its_session_when_the_sidecar_dies() {
+    assert_eq!(violations(Scenario::All, 2_548..=2_548), Vec::<String>::new());
+}
+
 #[test]
 fn a_seed_repeats_exactly() {
     let run = || Scenario::All.run(7, None);

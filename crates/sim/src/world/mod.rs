@@ -246,7 +246,10 @@ impl World {
                     self.push(self.now + 1, Event::Answer { caller, answer });
                 }
             }
-            Event::Close { at, session } => self.engine(at, EngineInput::SessionClosed(SessionId(session))),
+            Event::Close { at, session } => {
+                self.machines[at].sessions.remove(&session);
+                self.engine(at, EngineInput::SessionClosed(SessionId(session)));
+            }
             Event::Message { to, message } => self.message(to, message),
             Event::Seen { at, life, message } => {
                 if self.seats[at].life == life {

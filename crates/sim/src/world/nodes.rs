@@ -24,6 +24,14 @@ impl World {
             }
             return;
         }
+        if let Some(session) = session
+            && !self.machines[at].has_session(session, from)
+        {
+            if self.net.hears(Place::Node(at), from) {
+                self.push(self.now + 1, Event::Answer { caller, answer: Answer::Broken });
+            }
+            return;
+        }
         crate::story::statement(self, at, &format!("{from:?}"), &sql);
         if from == Place::Node(at) && crate::story::changes(&sql) && crate::sweep::node_passes(self, at) {
             return;
@@ -32,9 +40,6 @@ impl World {
         self.next_request += 1;
         let request = self.next_request;
         let own = session.is_none();
-        if let Some(session) = session {
-            self.machines[at].sessions.insert(session);
-        }
         let session = session.unwrap_or((1 << 50) | request);
         let asked = Asked { caller, at, from, session: Some(session), own, sql: sql.clone() };
         self.requests.insert(request, asked);
@@ -169,7 +174,10 @@ impl World {
         self.story.add(self.now, || format!("the sidecar of {node} is killed"));
         let life = self.machines[at].sidecar_life;
         self.tasks.retain(|_, task| task.owner != Owner::Sidecar { at, life });
-        for session in std::mem::take(&mut self.machines[at].sessions) {
+        let own = |_: &u64, (from, _): &mut (Place, u64)| *from == Place::Node(at);
+        let closed: Vec<u64> =
+            self.machines[at].sessions.extract_if(.., own).map(|(session, _)| session).collect();
+        for session in closed {
             self.engine(at, EngineInput::SessionClosed(SessionId(session)));
         }
     }
