@@ -43,7 +43,7 @@ fn routed(sql: &str, agents: Option<&str>) -> Option<(u16, Value)> {
     match (sql, agents) {
         ("SHOW TABLES", None) => Some(rows(&["Table", "Type"], &[])),
         ("SHOW TABLES", Some(_)) => Some(rows(&["Table", "Type"], &[&["t", "shard"]])),
-        (sql, Some(agents)) if sql.starts_with("SHOW CREATE TABLE t") => {
+        (sql, Some(agents)) if sql.starts_with("SHOW CREATE TABLE `t`") => {
             let text = format!(
                 "CREATE TABLE t (\nid bigint,\nv integer\n) type='shard' agent='{agents}[retry_count=2,ha_strategy=noerrors]'"
             );
@@ -67,9 +67,9 @@ async fn a_route_is_written_only_where_it_differs() {
     assert_eq!(execute(&stage.sidecar, &other, soon()).await, done());
     assert!(stage.sidecar.routes_age() <= before.elapsed());
     let changes = node.changes();
-    assert_eq!(changes[0], "DROP TABLE t OPTION force=1");
+    assert_eq!(changes[0], "DROP TABLE `t` OPTION force=1");
     assert!(
-        changes[1].starts_with("CREATE TABLE t (v int) type='shard' agent='h:1:system.t_s0|h:3:"),
+        changes[1].starts_with("CREATE TABLE `t` (`v` int) type='shard' agent='h:1:system.t_s0|h:3:"),
         "{changes:?}"
     );
     assert_eq!(changes.len(), 2);

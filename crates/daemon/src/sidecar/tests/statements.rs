@@ -221,14 +221,14 @@ async fn survivor(value: Option<&'static str>) -> Server {
             "g",
             &[("status", "primary"), ("node_state", "synced"), ("size", "2"), ("indexes", "system.t_s0")],
         ),
-        sql if sql.starts_with("SHOW CREATE TABLE t") => {
+        sql if sql.starts_with("SHOW CREATE TABLE `t`") => {
             let agent = known.get().expect("known");
             let text = format!(
                 "CREATE TABLE t (id bigint, v integer) type='shard' agent='{agent}:system.t_s0[retry_count=2,ha_strategy=noerrors]'"
             );
             rows(&["Table", "Create Table"], &[&["t", &text]])
         }
-        "SELECT id,v FROM system.t_s0 WHERE id IN (1) LIMIT 1" => {
+        "SELECT `id`,`v` FROM system.t_s0 WHERE id IN (1) LIMIT 1" => {
             let data = value.map(|v| json!({ "id": 1, "v": v.parse::<i64>().expect("a number") }));
             let data: Vec<_> = data.into_iter().collect();
             (200, json!([{ "columns": [{ "id": {} }, { "v": {} }], "data": data, "total": 1, "error": "" }]))
