@@ -278,6 +278,7 @@ pub async fn empty(wire: Wire, play: SharedPlay, name: String) -> Finish {
         for document in table.documents.values_mut() {
             document.allowed.insert(None);
             document.settled = false;
+            document.emptied = true;
         }
     }
     play.borrow_mut().asking += 1;

@@ -35,6 +35,8 @@ pub struct Document {
     pub settled: bool,
     /// When the last acknowledgement came.
     pub at: u64,
+    /// Its table was told to be empty while this was being written: which of the two came first is not known.
+    pub emptied: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -153,14 +155,14 @@ pub async fn client(wire: Wire, play: SharedPlay, number: i64, seed: u64, pause_
             document.allowed = BTreeSet::from([write.wants]);
             document.settled = true;
             document.at = wire.now().0;
-            if emptying {
-                document.allowed.insert(None);
-                document.settled = false;
-            }
         } else if never_arrived {
             document.allowed.remove(&write.wants);
             document.allowed.insert(write.had);
             document.settled = true;
+        }
+        if emptying || document.emptied {
+            document.allowed.insert(None);
+            document.settled = false;
         }
     }
 }
@@ -219,7 +221,7 @@ fn choose(play: &SharedPlay, chance: &mut Chance, number: i64, value: i64) -> Op
     let document = table.documents.entry(id).or_insert_with(|| Document {
         allowed: BTreeSet::from([None]),
         settled: true,
-        at: 0,
+        ..Document::default()
     });
     if !document.settled {
         return None;
@@ -235,6 +237,7 @@ fn choose(play: &SharedPlay, chance: &mut Chance, number: i64, value: i64) -> Op
     };
     document.allowed.insert(wants);
     document.settled = false;
+    document.emptied = false;
     let shard = format!("system.{name}_s{}", shard_of(id, shards));
     Some(Write { table: name, shard, node, id, sql, had, wants })
 }
