@@ -7,6 +7,7 @@ mod cluster;
 mod cluster_faults;
 mod faults;
 mod golden;
+mod hostile;
 mod routing;
 mod statements;
 mod support;

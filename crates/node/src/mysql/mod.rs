@@ -4,6 +4,8 @@
 //! column types must be the real node's (see `docs/decisions`).
 
 mod greeting;
+#[cfg(test)]
+mod hostile;
 mod packet;
 mod result;
 

@@ -387,6 +387,8 @@ impl WirePair {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
+    use proptest::sample::Index;
 
     fn address(endpoint: &str) -> EtcdAddress {
         format!("etcd://{endpoint}/p").parse().expect("an address")
@@ -401,6 +403,50 @@ mod tests {
         let pair = Pair { key: "a".to_owned(), value: Vec::new(), modified: 5 };
         assert_eq!(answer, Answer { succeeded: true, ranges: vec![vec![pair], Vec::new()] });
         assert!(serde_json::from_str::<WireAnswer>("{}").is_err(), "an answer of something else");
+    }
+
+    /// What etcd really answers, damaged. `PROPTEST_CASES=1000000 cargo nextest run -p store hostile_answers` runs it for long.
+    #[test]
+    fn hostile_answers_are_read_or_refused() {
+        let corpus = [
+            r#"{"header":{"cluster_id":"14841639068965178418","member_id":"10276657743932975437","revision":"7","raft_term":"2"},"succeeded":true,"responses":[{"response_range":{"header":{"revision":"7"},"kvs":[{"key":"cC9mb3JtYXQ=","create_revision":"2","mod_revision":"5","version":"1","value":"eyJjb250cm9sX2xvZyI6MX0="},{"key":"cC9sYXN0","mod_revision":"18446744073709551615","value":"Nw=="}],"count":"2"}},{"response_put":{"header":{"revision":"7"}}},{"response_range":{"header":{}}}]}"#,
+            r#"{"header":{"revision":"9"},"responses":[{"response_range":{"kvs":[{"key":"cC9yZWNvcmRzLzAwMDAwMDAwMDAwMDAwMDAwMDAx","mod_revision":"5","value":"RgAAAA=="}],"more":true,"count":"64"}},{"response_delete_range":{"deleted":"3"}}]}"#,
+            r#"{"error":"etcdserver: request is too large","message":"etcdserver: request is too large","code":3}"#,
+            r#"{"error":"etcdserver: mvcc: database space exceeded","code":8,"message":"etcdserver: mvcc: database space exceeded"}"#,
+            r#"{"error":"etcdserver: invalid auth token","code":16,"message":"etcdserver: invalid auth token","details":[]}"#,
+            r#"{"header":{"revision":"9"},"token":"aBcDeFgHiJkLmNoP.42"}"#,
+        ];
+        let change = (any::<Index>(), any::<u8>(), 0..5_u8, any::<Index>(), any::<Index>());
+        proptest!(|(which in any::<Index>(), changes in prop::collection::vec(change, 0..6))| {
+            let mut text = which.get(&corpus).as_bytes().to_vec();
+            for (at, byte, how, other, from) in &changes {
+                let at = at.index(text.len().max(1)).min(text.len().saturating_sub(1));
+                match how {
+                    _ if text.is_empty() => text.push(*byte),
+                    0 => text[at] = *byte,
+                    // What passes for a number, a letter of Base64 or a mark of JSON.
+                    1 => text[at] = b"0123456789-+=/Aa{}[]\",:"[usize::from(*byte) % 23],
+                    2 => text.insert(at, *byte),
+                    3 => drop(text.remove(at)),
+                    _ => {
+                        let other = other.get(&corpus).as_bytes();
+                        let piece = other[from.index(other.len())..].iter().take(usize::from(*byte)).copied();
+                        text.splice(at..at, piece);
+                    }
+                }
+            }
+            if let Ok(error) = serde_json::from_slice::<WireError>(&text) {
+                let _fault = error.asked().fault().detail();
+            }
+            let Ok(wire) = serde_json::from_slice::<WireAnswer>(&text) else { return Ok(()) };
+            let asked: usize =
+                wire.responses.iter().filter_map(|response| response.response_range.as_ref()).count();
+            match wire.decode() {
+                Ok(answer) => prop_assert_eq!(answer.ranges.len(), asked, "every range that was answered"),
+                // Whether it was done is not known: never a plain no.
+                Err(fault) => prop_assert!(matches!(fault, Fault::Unknown(_)), "{fault:?}"),
+            }
+        });
     }
 
     #[test]

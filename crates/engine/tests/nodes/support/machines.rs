@@ -35,6 +35,8 @@ pub struct Nodes {
     pub delay_max: u64,
     /// In a hundred messages, so many break their connection.
     pub breaks: u64,
+    /// All that nodes say to each other, where it is to be kept.
+    pub heard: Option<Vec<Vec<u8>>>,
     machines: Vec<Machine>,
     events: BTreeMap<(u64, u64), Event>,
     sequence: u64,
@@ -59,6 +61,7 @@ impl Nodes {
             cut: BTreeSet::new(),
             delay_max: 1,
             breaks: 0,
+            heard: None,
             machines: Vec::new(),
             events: BTreeMap::new(),
             sequence: 0,
@@ -174,6 +177,9 @@ impl Nodes {
     }
 
     fn transmit(&mut self, from: usize, to: &NodeId, message: &PeerMessage) {
+        if let Some(heard) = &mut self.heard {
+            heard.push(message.encode());
+        }
         let arrival = self.now + 1 + self.chance.below(self.delay_max);
         let Some(to) = self.machines.iter().position(|machine| machine.config.node == *to) else { return };
         let arrival = arrival.max(self.last.get(&(from, to)).copied().unwrap_or(0));
