@@ -41,6 +41,15 @@ const PART_OF_ONE_ADDRESS: usize = 4;
 /// How long answers under way may still take after the signal. Ctrl-C must not wait for a held request.
 const DRAIN_TIME_MAX: Duration = Duration::from_millis(500);
 
+/// Open files that connections leave to the rest of the process: logs, connections to nodes and other controllers.
+const FILES_KEPT: usize = 192;
+
+/// How many connections there may be when the process may have `files` open files.
+fn places(wanted: usize, files: Option<u64>) -> usize {
+    let files = files.map_or(usize::MAX, |files| usize::try_from(files).unwrap_or(usize::MAX));
+    wanted.min(files.saturating_sub(FILES_KEPT)).max(1)
+}
+
 /// Accepts and serves until `shutdown`.
 pub async fn serve(
     listener: TcpListener,
@@ -49,6 +58,8 @@ pub async fn serve(
     limits: ConnectionLimits,
     shutdown: Shutdown,
 ) {
+    let files = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+    let limits = ConnectionLimits { connections_max: places(limits.connections_max, files), ..limits };
     let crowds = Crowds::default();
     let places = Arc::new(Semaphore::new(limits.connections_max));
     let mut connections = JoinSet::new();

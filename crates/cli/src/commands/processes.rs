@@ -56,6 +56,9 @@ pub async fn serve(
     client_tls: ClientTls,
 ) -> Result<(), CommandError> {
     without_core_dumps();
+    for_many_connections();
+    // Records of tables, and documents of backups, are nobody else's.
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
     let sources = config::sources(file, args.settings);
     let config = config::read(&sources)?;
     // Not by clap, whose error would repeat what may hold a password.
@@ -142,6 +145,20 @@ pub(super) fn without_core_dumps() {
     let none = rustix::process::Rlimit { current: Some(0), maximum: Some(0) };
     if let Err(error) = rustix::process::setrlimit(rustix::process::Resource::Core, none) {
         tracing::warn!(%error, "core dumps stay allowed: one would hold secrets");
+    }
+}
+
+/// Many systems give a process 1,024 open files until it asks for more, which is less than the API's connections.
+fn for_many_connections() {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    const WANTED: u64 = 8_192;
+    let mut limit = getrlimit(Resource::Nofile);
+    let most = limit.maximum.unwrap_or(WANTED).min(WANTED);
+    if limit.current.is_some_and(|current| current < most) {
+        limit.current = Some(most);
+        if let Err(error) = setrlimit(Resource::Nofile, limit) {
+            tracing::warn!(%error, "the limit of open files stays: there are fewer connections");
+        }
     }
 }
 

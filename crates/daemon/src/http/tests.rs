@@ -133,3 +133,11 @@ fn hostile_bytes_are_answered_or_dropped() {
     });
     assert!(runtime.block_on(serving.is_well()));
 }
+
+#[test]
+fn connections_leave_files_to_the_rest_of_the_process() {
+    assert_eq!(places(2_500, None), 2_500);
+    assert_eq!(places(2_500, Some(20_000)), 2_500);
+    assert_eq!(places(2_500, Some(1_024)), 832);
+    assert_eq!(places(2_500, Some(64)), 1);
+}

@@ -157,17 +157,22 @@ async fn find(shared: &Shared, id: &str, from: Option<&str>) -> Result<Found, Ap
         Some((summary(controller, backup), backup.with_data.clone()))
     });
     let (summary, with_data) = known.await?.ok_or_else(not_found)?;
-    let Some(data) = shared.backups.record(&id).map_err(trouble)? else {
-        let detail = format!("the record of {id} is on controller {}, and not here", summary.controller);
-        let hint = "ask that controller, or give --from with its documents";
-        return Err(ApiError::new(Kind::NotFound, detail, hint));
-    };
     let place = match with_data {
         Some(text) => {
             let place = shared.backups.place(&text).map_err(trouble)?;
             Some((text, place))
         }
         None => None,
+    };
+    let mut data = shared.backups.record(&id).map_err(trouble)?;
+    // Another controller made it. With its documents lies all that was recorded, too.
+    if let (None, Some((_, place))) = (&data, &place) {
+        data = backup::manifest_of(place, &id).await.map_err(trouble)?.map(|manifest| manifest.data);
+    }
+    let Some(data) = data else {
+        let detail = format!("the record of {id} is on controller {}, and not here", summary.controller);
+        let hint = "ask that controller, or give --from with its documents";
+        return Err(ApiError::new(Kind::NotFound, detail, hint));
     };
     Ok(Found { data, summary: Some(summary), place })
 }
