@@ -95,7 +95,8 @@ impl Writers {
                     id += 1;
                     let again = id - id % 8;
                     let write = format!(
-                        "REPLACE INTO typed (id,title,large) VALUES ({id},'w',{id}),({again},'again',{id})"
+                        // Every column that has no fixed width: a real searchd that must make up the second row's crashes.
+                        "REPLACE INTO typed (id,title,tag,large,props,few,many) VALUES ({id},'w','',{id},'{{}}',(),()),({again},'again','',{id},'{{}}',(),())"
                     );
                     if sql(&node, &write).await.is_ok() {
                         written.fetch_add(1, Ordering::Relaxed);
