@@ -40,16 +40,27 @@ async fn words_of_the_grammar_are_names(nodes: &[Endpoint]) {
         "INSERT INTO words (id,`cluster`,`table`,`at`,`order`) VALUES (1,'a',2,3,'{}'),(2,'b',4,5,'{}')";
     sql(&nodes[1], insert).await.expect("written");
     let select = "SELECT `table`,`at` FROM words WHERE `table` > 0 ORDER BY `at` ASC";
-    let rows = sql(&nodes[2], select).await.expect("read");
-    assert_eq!(first(rows), ["2", "4"]);
-    sql(&nodes[2], "ALTER TABLE c:words rf='3'").await.expect("ordered");
+    // A replica applies a moment after the acknowledgement.
+    let are_read = |node: Endpoint| async move {
+        common::wait_for("both rows", || async {
+            let rows = sql(&node, select).await.map_err(|fault| fault.to_string())?;
+            let read = first(rows);
+            if read == ["2", "4"] { Ok(()) } else { Err(format!("{read:?}")) }
+        })
+        .await;
+    };
+    are_read(nodes[2].clone()).await;
+    // Refused for as long as the group is not seen whole.
+    common::wait_for("the order", || async {
+        sql(&nodes[2], "ALTER TABLE c:words rf='3'").await.map_err(|fault| fault.to_string())
+    })
+    .await;
     common::wait_for("three copies", || async {
         let held = Holdings::look(nodes, "words").await.map_err(|fault| fault.to_string())?;
         held.missing("words", 2, 3).map_or(Ok(()), Err)
     })
     .await;
-    let rows = sql(&nodes[0], select).await.expect("read");
-    assert_eq!(first(rows), ["2", "4"]);
+    are_read(nodes[0].clone()).await;
 }
 
 /// Every refusal word for word, in the order in which several faults at once are reported.
