@@ -492,8 +492,9 @@ impl Operation {
             && (self.status == Status::Unwinding || self.status == Status::Running && self.unwinds())
     }
 
-    /// Whether the loss of `node` makes it impossible to finish: all of a create, and both ends of a gain. The copy that was
-    /// to be shed is none of them: with it gone, the new one is needed all the more.
+    /// Whether the loss of `node` makes it impossible to finish: all of a create, and of a gain its target, and its donor before
+    /// it was asked; what comes of a JOIN under way shows, and a copy that is there is needed all the more. The copy that was
+    /// to be shed is none of them.
     pub fn needs_node(&self, node: &NodeId) -> bool {
         let on_it = |step: &Step| step.node.as_ref() == Some(node);
         match &self.kind {
@@ -501,14 +502,20 @@ impl Operation {
             // And what was lost is made good before a backup goes on.
             Kind::HandOver { source: Some(_), .. } | Kind::Snapshot { .. } => true,
             Kind::CreateTable { .. } | Kind::HandOver { .. } => self.steps.iter().any(on_it),
-            Kind::Move { to, .. } => {
-                to == node
-                    || self.steps.iter().any(|step| {
-                        matches!(&step.work, Work::Command { action: Action::JoinCluster { at, .. } } if at == node)
-                    })
-            }
+            Kind::Move { to, .. } => to == node || self.needs_donor(node),
             _ => false,
         }
+    }
+
+    /// Whether a move copies from `node` and has not begun to. The temporary cluster of a shard without others falls with its
+    /// source whatever has been copied.
+    fn needs_donor(&self, node: &NodeId) -> bool {
+        let temporary =
+            self.steps.iter().any(|step| matches!(step.work.action(), Some(Action::CreateCluster { .. })));
+        self.steps.iter().any(|step| {
+            matches!(step.work.action(), Some(Action::JoinCluster { at, .. }) if at == node)
+                && (temporary || step.status == StepStatus::Pending)
+        })
     }
 
     /// The group that gains or loses a member.

@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! every member that answers shows no quorum ──▶ halted: no route names it
-//!   NoQuorum  ──▶ failover bootstraps the survivor (`rules::survivor`)
+//!   NoQuorum  ──▶ failover bootstraps the survivor (`rules::survivor`); where all who may be it were restarted, as below
 //!   Stopped   ──▶ each node lets go of the cluster (its copy stays, plain) ──▶ the newest is chosen ──▶ remake
 //!   Anew      ──▶ the same: a new history says nothing about whose copy it was made of
 //! ```
@@ -15,13 +15,15 @@ use crate::operation::{Kind, Operation};
 use crate::record::Record;
 use crate::rules;
 use crate::state::{Group, Halt, TableStatus};
-use model::{ClusterState, ClusterStatus, Content, GroupId, Measurement, Millis, NodeId};
+use model::{ClusterState, ClusterStatus, Content, GroupId, Measurement, MemberState, Millis, NodeId};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// A failover takes a moment; what is without quorum for longer is not to be written to (rule 2).
 const NO_QUORUM_FOR: Millis = Millis(1_500);
 /// Nodes that start find out about each other for some seconds.
 const STOPPED_FOR: Millis = Millis(2_000);
+/// A member that starts finds one that has a quorum in about six seconds.
+const NO_SURVIVOR_FOR: Millis = Millis(10_000);
 /// Members that lost each other mostly find together again by themselves. Nothing is written to an empty cluster, so
 /// there is no hurry.
 const USER_CLUSTER_NO_QUORUM_FOR: Millis = Millis(5_000);
@@ -36,6 +38,9 @@ pub enum Standing {
     /// Some member has a quorum under the group's own history.
     Whole,
     Halted(Halt),
+    /// Some wait for a quorum, and nobody who may give it to them is left: all whose copies may be the newest answer, and
+    /// have started anew since they last had it.
+    NoSurvivor,
     /// Nobody answers, or some are still finding out.
     Unseen,
 }
@@ -121,6 +126,8 @@ impl Controller {
             Standing::Whole
         } else if in_state(ClusterState::Primary) > 0 {
             Standing::Halted(Halt::Anew)
+        } else if in_state(ClusterState::NonPrimary) > 0 && has_no_survivor(group, &shown) {
+            Standing::NoSurvivor
         } else if in_state(ClusterState::Disconnected) > 0 || shown.is_empty() {
             Standing::Unseen
         } else if in_state(ClusterState::NonPrimary) > 0 {
@@ -165,7 +172,11 @@ impl Controller {
                 Standing::Halted(Halt::NoQuorum) if lasts >= NO_QUORUM_FOR => Some(Halt::NoQuorum),
                 Standing::Halted(Halt::Stopped) if lasts >= STOPPED_FOR => Some(Halt::Stopped),
                 Standing::Halted(Halt::Anew) => Some(Halt::Anew),
-                Standing::Halted(_) | Standing::Unseen => continue,
+                Standing::NoSurvivor if lasts >= NO_SURVIVOR_FOR => Some(Halt::Stopped),
+                Standing::NoSurvivor if group.halt.is_none() && lasts >= NO_QUORUM_FOR => {
+                    Some(Halt::NoQuorum)
+                }
+                Standing::Halted(_) | Standing::NoSurvivor | Standing::Unseen => continue,
             };
             if halt != group.halt {
                 records.push((id.clone(), halt));
@@ -204,6 +215,7 @@ impl Controller {
         let due = |(standing, since): &(Standing, Millis)| match standing {
             Standing::Halted(Halt::NoQuorum) => Some(*since + NO_QUORUM_FOR),
             Standing::Halted(Halt::Stopped) => Some(*since + STOPPED_FOR),
+            Standing::NoSurvivor => Some(*since + NO_SURVIVOR_FOR),
             _ => None,
         };
         self.standings.values().filter_map(due).filter(|at| *at > self.now).min()
@@ -214,7 +226,11 @@ impl Controller {
         let lost = self.state.groups.iter().filter(|(id, group)| {
             group.halt.is_some_and(Halt::is_total)
                 && self.is_at_rest(id, group)
-                && matches!(self.standing(id, group), Standing::Halted(halt) if halt.is_total())
+                && match self.standing(id, group) {
+                    Standing::Halted(halt) => halt.is_total(),
+                    Standing::NoSurvivor => true,
+                    Standing::Whole | Standing::Unseen => false,
+                }
         });
         let held = |(node, cluster): (&NodeId, Option<&ClusterStatus>)| (node.clone(), cluster.is_some());
         lost.map(|(id, group)| (id.clone(), self.shown(id, group).into_iter().map(held).collect())).collect()
@@ -502,6 +518,17 @@ impl Controller {
         }
         true
     }
+}
+
+/// Whether none of those whose copies may be the newest can be given a quorum: each has lost its place in the history.
+fn has_no_survivor(group: &Group, shown: &[(&NodeId, Option<&ClusterStatus>)]) -> bool {
+    let has_started_anew = |holder: &NodeId| {
+        let cluster = shown.iter().find(|(node, _)| *node == holder).map(|(_, cluster)| *cluster);
+        cluster.is_some_and(|cluster| {
+            cluster.is_none_or(|own| !matches!(own.node_state, MemberState::Synced | MemberState::Donor))
+        })
+    };
+    group.newest_holders().iter().all(has_started_anew)
 }
 
 /// The nodes whose copies have at least the rows of every other one, all of them equal in figures.

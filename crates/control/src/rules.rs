@@ -113,11 +113,13 @@ pub fn names_are_free(case: &Case<'_>, tables: &[String]) -> Gate {
 
 /// Rule 9 is kept by `Reserve` before it; here: the donor is whole and primary, so that JOIN has a source.
 fn may_join(case: &Case<'_>, group: &GroupId, at: &NodeId) -> Gate {
+    if !case.state.is_live(at) {
+        return Gate::Refuse(format!("the donor {at} was lost"));
+    }
     let Some(view) = case.observed.view(at) else { return Gate::Look(vec![at.clone()]) };
     match view.cluster_since(group, case.since) {
         None => Gate::Look(vec![at.clone()]),
         Some(Some(cluster)) if cluster.is_synced() => Gate::Go,
-        Some(_) if !case.state.is_live(at) => Gate::Refuse(format!("the donor {at} was lost")),
         Some(_) => Gate::Wait(format!("{at} is no synced member of {group} yet")),
     }
 }
@@ -367,6 +369,10 @@ fn may_delete(case: &Case<'_>, group: &GroupId) -> Gate {
     if cluster.status == ClusterState::RecoveryRequired {
         return Gate::Go;
     }
+    let recovers = matches!(case.operation.kind, Kind::LetGo { .. } | Kind::Remake { .. });
+    if recovers && cluster.status == ClusterState::NonPrimary {
+        return nobody_is_primary(case, group);
+    }
     if is_adrift(case.state, case.observed, case.node, group) {
         return is_adrift_now(case, group);
     }
@@ -385,6 +391,26 @@ fn may_delete(case: &Case<'_>, group: &GroupId) -> Gate {
         None if cluster.size > 1 => Gate::Wait(format!("{group} still shows {} members", cluster.size)),
         None => Gate::Go,
     }
+}
+
+/// All of the group is let go of, so whoever else the node reaches is to lose it, too: while none of them takes writes.
+fn nobody_is_primary(case: &Case<'_>, group: &GroupId) -> Gate {
+    let holders = case.state.groups.get(group).map(Group::newest_holders).unwrap_or_default();
+    let chosen = matches!(case.operation.kind, Kind::Remake { .. });
+    if let Some(lost) = holders.iter().find(|node| !chosen && !case.state.is_live(node)) {
+        return Gate::Wait(format!("{lost}, whose copy may be the newest, is away"));
+    }
+    let mut unseen = Vec::new();
+    for node in case.state.live_nodes() {
+        match case.observed.view(node).and_then(|view| view.cluster_since(group, case.since)) {
+            None => unseen.push(node.clone()),
+            Some(Some(shown)) if shown.status == ClusterState::Primary => {
+                return Gate::Wait(format!("{group} is primary on {node}"));
+            }
+            Some(_) => {}
+        }
+    }
+    if unseen.is_empty() { Gate::Go } else { Gate::Look(unseen) }
 }
 
 fn drops_all_of(case: &Case<'_>, group: &GroupId) -> bool {

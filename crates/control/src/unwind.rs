@@ -24,6 +24,14 @@ impl Controller {
             Kind::Remake { from, .. } if from == node => {
                 return self.give_up(operation, id, step, "the node was lost");
             }
+            // The whole group is emptied by it: one that is back may still do it, and then its client is not told that it was
+            // done before, or what is written after that word would go, too.
+            Kind::EveryShard { .. } if matches!(step.work.action(), Some(Action::Truncate { .. })) => {
+                if self.flights.open.get(&key).is_some_and(|flight| self.may_begin_yet(flight)) {
+                    return;
+                }
+                return self.give_up(operation, id, step, "the node was lost: its shard may not be empty");
+            }
             // What the stock sidecar knows ends on every node, however long one is away.
             Kind::Import { .. } => return,
             // What they hold is what the recovery is about.
@@ -109,7 +117,12 @@ impl Controller {
     }
 
     fn is_open(&self, flight: &Flight) -> bool {
-        flight.outcome.is_none() && self.now < flight.deadline && self.state.is_live(&flight.node)
+        self.may_begin_yet(flight) && self.state.is_live(&flight.node)
+    }
+
+    /// Whether the sidecar may still begin what it was told.
+    fn may_begin_yet(&self, flight: &Flight) -> bool {
+        flight.outcome.is_none() && self.now < flight.deadline
     }
 
     fn undo(&mut self, operation: &Operation, id: StepId, step: &Step) {

@@ -344,6 +344,11 @@ impl Turn<'_> {
                     cluster.status == ClusterState::Primary && self.is_alone(&cluster) && cluster.is_synced();
                 if cluster.status == ClusterState::RecoveryRequired || last {
                     self.say(&format!("DELETE CLUSTER {group}")).await
+                } else if cluster.status == ClusterState::NonPrimary {
+                    match self.has_a_quorum(group, &cluster).await {
+                        None => self.say(&format!("DELETE CLUSTER {group}")).await,
+                        Some(why) => refused(why),
+                    }
                 } else {
                     refused(format!(
                         "cluster '{group}' is {:?} with {} members",
@@ -352,6 +357,23 @@ impl Turn<'_> {
                 }
             }
         }
+    }
+
+    /// Why a member may have a quorum that this one has not.
+    async fn has_a_quorum(&self, group: &GroupId, own: &ClusterStatus) -> Option<String> {
+        for node in own.nodes_set.union(&own.nodes_view).filter(|node| **node != self.node) {
+            match self.wire.sql(node, looks::SHOW_CLUSTERS, LOOK_TIME_MAX).await {
+                Answer::Refused => {}
+                Answer::Sql(Ok(shown)) => {
+                    let theirs = read::clusters(&shown).remove(group);
+                    if theirs.is_some_and(|cluster| cluster.status == ClusterState::Primary) {
+                        return Some(format!("cluster '{group}' is primary on {node}"));
+                    }
+                }
+                _ => return Some(format!("{node} does not show whether it has a quorum of '{group}'")),
+            }
+        }
+        None
     }
 
     async fn exit(&self, group: &GroupId, tables: &[String], floor: u32) -> Outcome {

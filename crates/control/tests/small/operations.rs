@@ -1,7 +1,9 @@
 //! Operations in the small world: calm, with every kind of fault, and with the controller dying in between.
 
-use super::world::{World, node};
+use super::world::{Fault, Refused, World, node};
+use control::operation::{Kind, Operation, Status, StepStatus};
 use model::wire::{RebalanceOrder, ShardingStatement, StatementReply};
+use model::{Action, NodeId, OperationId, StepId};
 
 #[test]
 fn a_table_is_made_served_and_dropped_without_a_trace() {
@@ -286,4 +288,56 @@ fn an_answer_to_an_earlier_controllers_look_is_not_taken() {
     let late = PollAnswer { node: node(1), token: old, reach: Reach::Answered, status: None };
     after.tick(Millis(2), 0, vec![Input::Polled(late)]);
     assert!(looks(&mut after, 3).is_empty(), "its own look is still under way");
+}
+
+/// The first step of a gain that copies.
+const JOIN: StepId = StepId(2);
+
+/// A copy is lost, a JOIN makes it good, and its donor dies before anybody knows what came of it.
+fn donor_dies(seed: u64, copied: bool) -> (World, OperationId, NodeId) {
+    let mut world = World::with_table(seed, 5, 1, 3);
+    let first = world.state().groups.values().next().expect("a group").serving().next().cloned();
+    world.kill(&first.expect("a member"));
+    world.refused = Some(Refused { kind: "move", step: JOIN, undo: false, times: 1 });
+    world.lost = true;
+    let join = |world: &World| {
+        let moves = |operation: &&Operation| matches!(operation.kind, Kind::Move { .. });
+        let operation = world.state().active().find(moves)?;
+        let step = operation.step(JOIN).filter(|step| step.status == StepStatus::Started)?;
+        Some((operation.id, step.node.clone()?, step.work.action()?.clone()))
+    };
+    world.until("the JOIN", |world| join(world).is_some());
+    let (id, to, action) = join(&world).expect("under way");
+    if copied {
+        world.nodes.run(&to, &action, Fault::None);
+    }
+    let Action::JoinCluster { at, .. } = action else { panic!("{action:?}") };
+    world.kill(&at);
+    world.until("its loss", |world| world.state().nodes[&at].lost);
+    (world, id, to)
+}
+
+#[test]
+fn a_copy_that_came_over_from_a_donor_that_died_stays() {
+    let (mut world, id, to) = donor_dies(5, true);
+    for _ in 0..100 {
+        world.step();
+    }
+    assert_eq!(world.state().operations[&id].status, Status::Running);
+    world.restart_sidecar(&to);
+    world.until("its end", |world| !world.state().operations.contains_key(&id));
+    let ended = world.state().finished.iter().find(|operation| operation.id == id).expect("kept");
+    assert_eq!(ended.status, Status::Done, "{:?}", ended.error);
+    world.settle();
+}
+
+#[test]
+fn a_copy_that_did_not_come_over_from_a_donor_that_died_is_planned_anew() {
+    let (mut world, id, to) = donor_dies(6, false);
+    world.restart_sidecar(&to);
+    world.until("its end", |world| !world.state().operations.contains_key(&id));
+    let ended = world.state().finished.iter().find(|operation| operation.id == id).expect("kept");
+    assert_eq!(ended.status, Status::Failed);
+    assert!(ended.error.as_ref().is_some_and(|error| error.contains("the donor")), "{:?}", ended.error);
+    world.settle();
 }

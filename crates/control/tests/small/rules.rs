@@ -1,9 +1,9 @@
 //! Rules of safety that no other test here is about: see docs/safety.md.
 
-use super::world::{World, node, table};
+use super::world::{Refused, World, node, table};
 use control::operation::{Operation, StepStatus, Work};
-use model::Action;
 use model::wire::{ShardingStatement, StatementReply};
+use model::{Action, Millis, StepId};
 use std::collections::BTreeSet;
 
 /// Rule 8: what a node may still hold of an earlier table keeps its name from being used.
@@ -58,6 +58,30 @@ fn a_truncate_is_never_repeated() {
     let operation = world.state().finished.back().expect("it is over");
     assert_eq!(operation.name(), "every shard");
     assert!(operation.steps.iter().all(|step| step.attempts <= 1), "{operation:?}");
+    world.settle();
+}
+
+/// Its node was told to, and lost before anybody heard of it: back in time it would still do it.
+#[test]
+fn a_truncate_on_a_lost_node_is_not_said_to_be_done() {
+    let mut world = World::with_table(7, 3, 1, 2);
+    world.refused = Some(Refused { kind: "every shard", step: StepId(0), undo: false, times: 1 });
+    world.lost = true;
+    let request = world.ask(ShardingStatement::TruncateTable { name: table("t") });
+    let told = |world: &World| {
+        let mut steps = world.state().operations.values().flat_map(|operation| &operation.steps);
+        steps.find(|step| step.status == StepStatus::Started).and_then(|step| step.node.clone())
+    };
+    world.until("the word to it", |world| told(world).is_some());
+    let (lost, began) = (told(&world).expect("told"), world.now);
+    world.kill(&lost);
+    world.until("its end", |world| world.answers.contains_key(&request));
+    let answer = &world.answers[&request];
+    assert!(
+        matches!(answer, StatementReply::Error { message } if message.contains("was lost")),
+        "{answer:?}"
+    );
+    assert!(world.now.since(began) >= Millis(19_000), "its time is not over yet");
     world.settle();
 }
 

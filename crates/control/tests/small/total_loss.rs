@@ -1,7 +1,7 @@
 //! A whole cluster that was down comes back with the newest copy of everything, in whatever order its nodes start.
 
 use super::world::{World, node, table};
-use control::state::Halt;
+use control::state::{Halt, Member};
 use model::wire::{ShardingStatement, StatementReply};
 use model::{GroupId, NodeId};
 
@@ -131,6 +131,36 @@ fn an_older_copy_waits_for_the_newest() {
     assert!(gate(&mut world, &newest).is_empty());
     world.start(&newest);
     world.until("it to be made anew", |world| world.state().groups[&id].halt.is_none());
+    world.settle();
+}
+
+/// The one that serves dies when the other has just come back and was not compared yet: restarted, it has lost its place, and
+/// the other may not go on.
+#[test]
+fn a_group_that_nobody_may_give_a_quorum_is_made_anew() {
+    let mut world = filled(11, 3, 1, 2);
+    let (id, members) = group(&world);
+    let (other, newest) = (members[0].clone(), members[1].clone());
+    world.kill(&other);
+    world.until("a quorum without it", |world| world.state().groups[&id].newest == [newest.clone()].into());
+    world.until("its route", |world| {
+        world.nodes.route(&newest, "t").is_some_and(|route| route.shards[0] == [newest.clone()])
+    });
+    for _ in 0..10 {
+        world.write("t");
+    }
+    world.start(&other);
+    world.until("its return", |world| {
+        let status = world.nodes.status(&other, false).expect("it lives");
+        status.clusters[&id].is_synced() && world.state().groups[&id].members[&other] == Member::Returning
+    });
+    world.kill(&newest);
+    world.until("its loss", |world| world.state().nodes[&newest].lost);
+    steps(&mut world, 400);
+    assert_eq!(world.state().groups[&id].halt, Some(Halt::NoQuorum), "{}", alerts(&world));
+    world.start(&newest);
+    world.until("it to be made anew", |world| world.state().groups[&id].halt.is_none());
+    assert_eq!(world.state().groups[&id].newest, [newest].into());
     world.settle();
 }
 

@@ -44,10 +44,15 @@ pub fn check_exit(world: &mut World, at: usize, group: &str) {
     let begun = world.watch.floors.iter().rev().find(|(id, (of, _))| *of == group && running(id));
     let begun = begun.map_or(1, |(_, (_, whole))| *whole);
     let floor = rf.min(begun).max(1);
+    let failed = |world: &World, at: usize| {
+        world.machines[at].disturbed + UNNOTICED > world.now || world.machines[at].cut_off
+    };
+    // One that was itself cut off knows as little of the others as they of it.
+    let own_failed = failed(world, at);
     let mut others = 0;
     for other in (0..world.machines.len()).filter(|other| *other != at) {
         let machine = &world.machines[other];
-        let failed_now = machine.disturbed + UNNOTICED > world.now || world.machines[other].cut_off;
+        let failed_now = own_failed || failed(world, other);
         let member =
             own.nodes_view.contains(&machine.node) || failed_now && own.nodes_set.contains(&machine.node);
         if is_whole(world, other, &group) || (member && failed_now) {

@@ -453,8 +453,13 @@ impl Nodes {
                     }
                     return Ok(contents);
                 }
+                // Without a quorum, too, and for everybody who is there.
                 if self.clusters.get(group).is_some_and(|cluster| !cluster.primary) {
-                    return Err(format!("cluster '{group}' is not primary: DELETE CLUSTER is refused"));
+                    self.clusters.remove(group);
+                    for node in self.by_id.values_mut().filter(|node| node.live) {
+                        node.member_of.remove(group);
+                    }
+                    return Ok(contents);
                 }
                 let others: Vec<NodeId> = self.clusters.get(group).map_or(Vec::new(), |cluster| {
                     cluster.view.iter().filter(|other| *other != id).cloned().collect()

@@ -5,7 +5,7 @@ use crate::tls::Pem;
 use manticore::Statement;
 use manticore::session::Session;
 use manticore::statement::{ShardTable, StockTable};
-use model::{Action, ClusterState, ClusterStatus, Content, GroupId, Outcome};
+use model::{Action, ClusterState, ClusterStatus, Content, GroupId, Outcome, Reach};
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
@@ -51,19 +51,47 @@ impl Turn<'_> {
         match self.cluster(group).await {
             Err(unseen) => unseen,
             Ok(None) => done(),
-            // On a joiner it would dissolve the cluster on the healthy members.
+            // It dissolves the cluster on whomever this node knows, on healthy members, too.
             Ok(Some(cluster)) => match cluster.status {
                 ClusterState::RecoveryRequired => self.one_by_one(action).await,
+                ClusterState::NonPrimary => match self.has_a_quorum(group, &cluster).await {
+                    None => self.one_by_one(action).await,
+                    Some(why) => refused(format!("not begun: {why}")),
+                },
                 ClusterState::Primary if self.is_alone(&cluster) && cluster.is_synced() => {
                     self.one_by_one(action).await
                 }
                 other => refused(format!(
-                    "cluster '{group}' is {other:?} with {} members: DELETE CLUSTER is only for the last member or \
-                     a recovery-required node",
+                    "cluster '{group}' is {other:?} with {} members: DELETE CLUSTER is only for the last member, a \
+                     recovery-required node, or where no member has a quorum",
                     cluster.size
                 )),
             },
         }
+    }
+
+    /// Why a member of the group may have a quorum that this one has not: it shows one, or does not say. Of one whose
+    /// listener refuses, the process is gone.
+    async fn has_a_quorum(&self, group: &GroupId, own: &ClusterStatus) -> Option<String> {
+        let time_max = match self.remaining() {
+            Ok(left) => LOOK_TIME_MAX.min(left),
+            Err(_) => return Some("its time is over".to_owned()),
+        };
+        for node in own.nodes_set.union(&own.nodes_view).filter(|node| **node != self.sidecar.node) {
+            match self.sidecar.client.poll(node, false, time_max).await {
+                (Reach::Refused, _) => {}
+                (_, Some(shown)) => {
+                    let theirs = shown.clusters.get(group);
+                    if theirs.is_some_and(|cluster| cluster.status == ClusterState::Primary) {
+                        return Some(format!("cluster '{group}' is primary on {node}"));
+                    }
+                }
+                (_, None) => {
+                    return Some(format!("{node} does not show whether it has a quorum of '{group}'"));
+                }
+            }
+        }
+        None
     }
 
     /// The group, when tables may be added or taken out: primary, synced, and nobody out of view.

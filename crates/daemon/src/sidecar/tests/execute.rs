@@ -247,7 +247,7 @@ async fn filled_tables_of_a_lone_member_are_not_added_without_a_lock() {
 #[tokio::test]
 async fn a_cluster_is_deleted_only_where_nobody_else_loses_it() {
     for (status, state, size, allowed) in [
-        ("non-primary", "joining", "2", false),
+        ("non-primary", "joining", "2", true),
         ("disconnected", "joining", "1", false),
         ("primary", "synced", "2", false),
         ("primary", "joining", "1", false),
@@ -259,6 +259,30 @@ async fn a_cluster_is_deleted_only_where_nobody_else_loses_it() {
         let outcome = execute(&stage.sidecar, &Action::DeleteCluster { group: group() }, soon()).await;
         assert_eq!(outcome == done(), allowed, "{status} {state} {size}: {outcome:?}");
         assert_eq!(node.changes().len(), usize::from(allowed));
+    }
+}
+
+#[tokio::test]
+async fn a_cluster_without_a_quorum_is_deleted_only_where_no_member_has_one() {
+    let gone = {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("binds");
+        listener.local_addr().expect("has an address").to_string()
+    };
+    let other = |status: &'static str| in_group(member(&[("status", status), ("size", "1")]), "0");
+    let (with, without) = (other("primary").await, other("non-primary").await);
+    let mute = Server::start(|_, _| error("busy")).await;
+    for (peer, allowed) in [
+        (with.address.to_string(), false),
+        (without.address.to_string(), true),
+        (mute.address.to_string(), false),
+        (gone, true),
+    ] {
+        let mut fields = member(&[("status", "non-primary"), ("node_state", "synced"), ("size", "1")]);
+        fields.push(("nodes_set", peer.clone()));
+        let node = in_group(fields, "0").await;
+        let stage = Stage::new(&node, None).await;
+        let outcome = execute(&stage.sidecar, &Action::DeleteCluster { group: group() }, soon()).await;
+        assert_eq!((outcome == done(), node.changes().len()), (allowed, usize::from(allowed)), "{outcome:?}");
     }
 }
 
