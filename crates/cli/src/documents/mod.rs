@@ -154,7 +154,7 @@ mod tests {
         assert_eq!(statement.rows(), 2);
         assert_eq!(
             statement.into_sql(),
-            r"INSERT INTO products (id,t,n) VALUES (7,'it\'s \\ \n',-3),(8,'\'); DROP',0)"
+            r"INSERT INTO `products` (id,`t`,`n`) VALUES (7,'it\'s \\ \n',-3),(8,'\'); DROP',0)"
         );
     }
 }
