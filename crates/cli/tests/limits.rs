@@ -9,7 +9,6 @@
 
 mod common;
 
-use cli::dev::Ports;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -39,7 +38,7 @@ fn all_files(dir: &Path, found: &mut Vec<(String, u32)>) {
 async fn silent_connections_take_no_files_from_the_controller_itself() {
     let dir = tempfile::tempdir().expect("a directory");
     let home = dir.path().join("controller");
-    let mut ports = Ports::new(u64::from(std::process::id()) + 53, []);
+    let mut ports = common::ports();
     let api = ports.free().unwrap_or_else(|error| panic!("{}", error.message));
     let log = dir.path().join("log");
     let file = std::fs::File::create(&log).expect("a log");

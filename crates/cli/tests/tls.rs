@@ -9,7 +9,6 @@
 
 mod common;
 
-use cli::dev::Ports;
 use common::wait_for;
 use mysql_async::prelude::Queryable as _;
 use mysql_async::{ClientIdentity, Conn, OptsBuilder, Row, SslOpts};
@@ -117,7 +116,7 @@ async fn a_cluster_lives_on_tls_alone() {
     let dir = tempfile::tempdir().expect("a directory");
     std::fs::create_dir_all(dir.path().join("logs")).expect("a directory");
     let keys = Keys::make(dir.path());
-    let mut ports = Ports::new(u64::from(std::process::id()) + 17, []);
+    let mut ports = common::ports();
     let mut port = || ports.free().unwrap_or_else(|error| panic!("{}", error.message));
     let (api, nodes) = (port(), [[port(), port()], [port(), port()]]);
     let mut running = Running(dir.path().to_owned(), Vec::new());
@@ -229,7 +228,7 @@ async fn a_session_with_searchd_is_tls_or_none() {
     std::fs::create_dir_all(dir.path().join("data/binlog")).expect("a directory");
     std::fs::create_dir_all(dir.path().join("logs")).expect("a directory");
     let strange = Keys::make(&strange);
-    let mut ports = Ports::new(u64::from(std::process::id()) + 41, []);
+    let mut ports = common::ports();
     let port = ports.free().unwrap_or_else(|error| panic!("{}", error.message));
     let config = dir.path().join("searchd.conf");
     let text = format!(

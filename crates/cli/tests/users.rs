@@ -10,7 +10,6 @@
 
 mod common;
 
-use cli::dev::Ports;
 use common::{wait, wait_for};
 use mysql_async::prelude::Queryable as _;
 use mysql_async::{Conn, OptsBuilder};
@@ -56,7 +55,7 @@ fn private(path: &Path, text: &str) -> String {
 impl Place {
     async fn start(dir: &Path) -> Self {
         std::fs::create_dir_all(dir.join("logs")).expect("a directory");
-        let mut ports = Ports::new(u64::from(std::process::id()) + 29, []);
+        let mut ports = common::ports();
         let mut port = || ports.free().unwrap_or_else(|error| panic!("{}", error.message));
         let client = reqwest::Client::builder().no_proxy().timeout(common::PATIENCE).build();
         let mut place = Self {

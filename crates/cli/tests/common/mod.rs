@@ -5,11 +5,12 @@
 // Tests run on the wall clock, with real processes.
 #![allow(clippy::disallowed_methods)]
 
-use cli::dev::ClusterFile;
+use cli::dev::{ClusterFile, Ports};
 use cli::load::{Client, Endpoint, Fault};
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 /// For whatever a loaded machine may take its time with; a test that reaches it has failed.
@@ -27,6 +28,13 @@ pub fn shardwright() -> Command {
     // A test runner that is killed takes its clusters with it.
     command.arg(format!("--die-with-parent={}", std::process::id()));
     command
+}
+
+/// Ports for one test. Processes of neighbouring ids, and tests of one process, look for theirs in different places: where
+/// two begin at the same one, both find a port free and one of them does not get it.
+pub fn ports() -> Ports {
+    static GIVEN: AtomicU64 = AtomicU64::new(0);
+    Ports::new(u64::from(std::process::id()) << 16 | GIVEN.fetch_add(1, Ordering::Relaxed), [])
 }
 
 /// Runs the binary to its end.

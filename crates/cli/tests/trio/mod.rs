@@ -6,7 +6,6 @@
 use crate::common::{self, signal, sql, wait, wait_for};
 use crate::etcd::Etcd;
 use crate::net::{self, Net};
-use cli::dev::Ports;
 use cli::load::Endpoint;
 use model::NodeId;
 use model::api::ControllerShow;
@@ -54,7 +53,7 @@ impl Trio {
         std::fs::create_dir_all(dir.join("logs")).expect("a directory");
         let client = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(1)).build();
         // Not from those that systems give to outgoing connections: a controller must find its own free again.
-        let mut ports = Ports::new(u64::from(std::process::id()), []);
+        let mut ports = common::ports();
         let mut port = || ports.free().unwrap_or_else(|error| panic!("{}", error.message));
         let mut trio = Self {
             dir: dir.to_owned(),
