@@ -35,7 +35,6 @@ fn all_files(dir: &Path, found: &mut Vec<(String, u32)>) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "passes alone; in the whole suite its controller did not start twice, cause not found"]
 async fn silent_connections_take_no_files_from_the_controller_itself() {
     let dir = tempfile::tempdir().expect("a directory");
     let home = dir.path().join("controller");
@@ -43,9 +42,9 @@ async fn silent_connections_take_no_files_from_the_controller_itself() {
     let api = ports.free().unwrap_or_else(|error| panic!("{}", error.message));
     let log = dir.path().join("log");
     let file = std::fs::File::create(&log).expect("a log");
-    let child = Command::new("sh")
-        .args(["-c", "ulimit -n 300; exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_shardwright")])
-        .arg(format!("--die-with-parent={}", std::process::id()))
+    let mut few_files = Command::new("sh");
+    few_files.args(["-c", "ulimit -n 300; exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_shardwright")]);
+    let child = common::shardwright_by(few_files)
         .arg("serve")
         .arg(format!("--dir={}", home.display()))
         .arg(format!("--api=127.0.0.1:{api}"))
@@ -58,7 +57,9 @@ async fn silent_connections_take_no_files_from_the_controller_itself() {
     let client = reqwest::Client::builder().no_proxy().pool_max_idle_per_host(0).build().expect("a client");
     let url = format!("http://127.0.0.1:{api}/healthz");
     let healthy = || async {
-        let answer = client.get(&url).send().await.map_err(|error| error.to_string())?;
+        let said = || std::fs::read_to_string(&log).unwrap_or_default();
+        let answer =
+            client.get(&url).send().await.map_err(|error| format!("{error}; it says: {}", said()))?;
         if answer.status().is_success() { Ok(()) } else { Err(answer.status().to_string()) }
     };
     common::wait_for("the controller", healthy).await;

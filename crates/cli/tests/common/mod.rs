@@ -19,7 +19,11 @@ const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 /// The binary, without the variables that would change its settings.
 pub fn shardwright() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_shardwright"));
+    shardwright_by(Command::new(env!("CARGO_BIN_EXE_shardwright")))
+}
+
+/// The same, started by a command that takes the binary's arguments as its own last ones.
+pub fn shardwright_by(mut command: Command) -> Command {
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().starts_with("SHARDWRIGHT_") {
             command.env_remove(name);
