@@ -76,12 +76,11 @@ const RESERVED: [&str; 38] = [
     "where",
 ];
 
-/// Words that cannot name a column of CREATE TABLE without backticks, each tried on searchd 29.0.2; most are names everywhere else.
-const RESERVED_COLUMNS: [&str; 49] = [
+/// Words that cannot name a column of CREATE TABLE without backticks, and that SHOW CREATE TABLE puts in backticks; each was tried on
+/// searchd 29.0.2, and most are names everywhere else.
+const COLUMN_WORDS: [&str; 44] = [
     "add",
     "alter",
-    "api_timeout",
-    "api_url",
     "as",
     "at",
     "attribute",
@@ -94,10 +93,8 @@ const RESERVED_COLUMNS: [&str; 49] = [
     "create",
     "double",
     "drop",
-    "embeddings",
     "exists",
     "float",
-    "float_vector",
     "from",
     "function",
     "if",
@@ -112,7 +109,6 @@ const RESERVED_COLUMNS: [&str; 49] = [
     "multi",
     "multi64",
     "not",
-    "option",
     "plugin",
     "rebuild",
     "reconfigure",
@@ -129,55 +125,11 @@ const RESERVED_COLUMNS: [&str; 49] = [
     "update",
 ];
 
-/// Words that SHOW CREATE TABLE puts in backticks as names of columns, likewise.
-const SHOWN_IN_BACKTICKS: [&str; 46] = [
-    "add",
-    "alter",
-    "as",
-    "at",
-    "attribute",
-    "bigint",
-    "bit",
-    "bool",
-    "cluster",
-    "column",
-    "columnar",
-    "create",
-    "double",
-    "drop",
-    "engine",
-    "exists",
-    "float",
-    "from",
-    "function",
-    "if",
-    "import",
-    "indexed",
-    "int",
-    "integer",
-    "join",
-    "json",
-    "knn",
-    "like",
-    "multi",
-    "multi64",
-    "not",
-    "plugin",
-    "rebuild",
-    "reconfigure",
-    "returns",
-    "rtindex",
-    "secondary",
-    "soname",
-    "stored",
-    "string",
-    "table",
-    "text",
-    "timestamp",
-    "type",
-    "uint",
-    "update",
-];
+/// Those that CREATE TABLE wants in backticks, and SHOW CREATE TABLE shows without.
+const WANTED_IN_BACKTICKS: [&str; 5] = ["api_timeout", "api_url", "embeddings", "float_vector", "option"];
+
+/// Those that SHOW CREATE TABLE shows in backticks, and CREATE TABLE takes without.
+const SHOWN_IN_BACKTICKS: [&str; 2] = ["engine", "type"];
 
 /// Keywords that errors name in capitals although they may serve as names.
 const KEYWORDS: [&str; 34] = [
@@ -311,7 +263,9 @@ impl<'a> Cursor<'a> {
     /// The name of a column where it is declared, folded to lower case. Backticks hold letters, digits and underlines there.
     pub(super) fn column_name(&mut self) -> Parsed<String> {
         match self.peek().map(|token| &token.kind) {
-            Some(TokenKind::Word(word)) if RESERVED_COLUMNS.contains(&word.to_ascii_lowercase().as_str()) => {
+            Some(TokenKind::Word(word))
+                if is_one_of(word, &COLUMN_WORDS) || is_one_of(word, &WANTED_IN_BACKTICKS) =>
+            {
                 Err(self.unexpected(&[]))
             }
             Some(TokenKind::Quoted(name))
@@ -400,11 +354,16 @@ impl<'a> Cursor<'a> {
 
 /// A column's name as SHOW CREATE TABLE shows it.
 pub(crate) fn shown_column(name: &str) -> String {
-    if SHOWN_IN_BACKTICKS.contains(&name) { format!("`{name}`") } else { name.to_owned() }
+    let quoted = is_one_of(name, &COLUMN_WORDS) || is_one_of(name, &SHOWN_IN_BACKTICKS);
+    if quoted { format!("`{name}`") } else { name.to_owned() }
+}
+
+fn is_one_of(word: &str, list: &[&str]) -> bool {
+    list.iter().any(|known| known.eq_ignore_ascii_case(word))
 }
 
 fn is_reserved(word: &str) -> bool {
-    RESERVED.iter().any(|reserved| reserved.eq_ignore_ascii_case(word))
+    is_one_of(word, &RESERVED)
 }
 
 fn is_keyword(word: &str) -> bool {
