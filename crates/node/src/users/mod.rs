@@ -76,35 +76,33 @@ fn random_hex(bytes: usize) -> Result<String, NodeError> {
     Ok(hex(&buffer))
 }
 
+impl Account {
+    /// Who may everything, and has no token.
+    fn of_administrator(login: &Login) -> Self {
+        let all = UserAction::ALL.map(|action| UserRule { action, target: "*".to_owned(), allow: true });
+        Self {
+            password_sha1: hex(&Sha1::digest(login.password.expose_secret())),
+            token_sha256: String::new(),
+            rules: all.to_vec(),
+        }
+    }
+}
+
 impl Users {
     /// Reads the file; where there is none yet, `first` becomes the administrator.
     pub(crate) fn open(dir: &Path, first: &Login) -> Result<Self, NodeError> {
         let file = dir.join("users.json");
-        let held: Option<Accounts> = match std::fs::read(&file) {
-            Ok(bytes) => Some(
-                serde_json::from_slice(&bytes)
-                    .map_err(|error| NodeError::Damaged { path: file.clone(), reason: error.to_string() })?,
-            ),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
+        let accounts: Accounts = match std::fs::read(&file) {
+            Ok(bytes) => serde_json::from_slice(&bytes)
+                .map_err(|error| NodeError::Damaged { path: file.clone(), reason: error.to_string() })?,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                let accounts = Accounts::from([(first.name.clone(), Account::of_administrator(first))]);
+                keep(&file, &accounts)?;
+                accounts
+            }
             Err(error) => return Err(NodeError::File { action: "read", path: file, error }),
         };
-        let users = Self {
-            file,
-            accounts: RwLock::new(Arc::new(held.clone().unwrap_or_default())),
-            sidecar_token: random_hex(32)?,
-        };
-        if held.is_none() {
-            let all = UserAction::ALL.map(|action| UserRule { action, target: "*".to_owned(), allow: true });
-            let account = Account {
-                password_sha1: hex(&Sha1::digest(first.password.expose_secret())),
-                token_sha256: String::new(),
-                rules: all.to_vec(),
-            };
-            let accounts = Accounts::from([(first.name.clone(), account)]);
-            files::write_private(&users.file, &serde_json::to_vec_pretty(&accounts).unwrap_or_default())?;
-            *users.accounts.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(accounts);
-        }
-        Ok(users)
+        Ok(Self { file, accounts: RwLock::new(Arc::new(accounts)), sidecar_token: random_hex(32)? })
     }
 
     pub(crate) fn sidecar_token(&self) -> &str {
@@ -286,11 +284,16 @@ impl Users {
         let mut held = self.accounts.write().unwrap_or_else(PoisonError::into_inner);
         let mut accounts = held.as_ref().clone();
         change(&mut accounts);
-        let bytes = serde_json::to_vec_pretty(&accounts).map_err(|error| error.to_string())?;
-        files::write_private(&self.file, &bytes).map_err(|error| error.to_string())?;
+        keep(&self.file, &accounts).map_err(|error| error.to_string())?;
         *held = Arc::new(accounts);
         Ok(Reply::Done { affected: 1 })
     }
+}
+
+fn keep(file: &Path, accounts: &Accounts) -> Result<(), NodeError> {
+    let failed = |error| NodeError::File { action: "write", path: file.to_owned(), error };
+    let bytes = serde_json::to_vec_pretty(accounts).map_err(|error| failed(error.into()))?;
+    files::write_private(file, &bytes)
 }
 
 fn action_of(name: &str) -> Result<UserAction, String> {
