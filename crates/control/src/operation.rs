@@ -492,6 +492,11 @@ impl Operation {
             && (self.status == Status::Unwinding || self.status == Status::Running && self.unwinds())
     }
 
+    /// Whether it brings a group back that is stopped everywhere.
+    pub const fn recovers(&self) -> bool {
+        matches!(self.kind, Kind::LetGo { .. } | Kind::Remake { .. })
+    }
+
     /// Whether the loss of `node` makes it impossible to finish: all of a create, and of a gain its target, and its donor before
     /// it was asked; what comes of a JOIN under way shows, and a copy that is there is needed all the more. The copy that was
     /// to be shed is none of them.

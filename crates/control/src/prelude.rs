@@ -34,9 +34,8 @@ impl Controller {
                 if self.is_ended_by(operation, &group) || self.leaves_alone(operation, node, &group) =>
             {
                 // Whose copy becomes the group is not decided here: with a quorum the others would take this one over.
-                let recovers = matches!(operation.kind, Kind::LetGo { .. } | Kind::Remake { .. });
                 match cluster.status {
-                    ClusterState::NonPrimary if recovers => Action::DeleteCluster { group },
+                    ClusterState::NonPrimary if operation.recovers() => Action::DeleteCluster { group },
                     ClusterState::NonPrimary if cluster.is_whole_survivor() => Action::Bootstrap { group },
                     ClusterState::RecoveryRequired => Action::DeleteCluster { group },
                     ClusterState::Primary if cluster.size <= 1 => Action::DeleteCluster { group },

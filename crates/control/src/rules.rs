@@ -369,8 +369,7 @@ fn may_delete(case: &Case<'_>, group: &GroupId) -> Gate {
     if cluster.status == ClusterState::RecoveryRequired {
         return Gate::Go;
     }
-    let recovers = matches!(case.operation.kind, Kind::LetGo { .. } | Kind::Remake { .. });
-    if recovers && cluster.status == ClusterState::NonPrimary {
+    if case.operation.recovers() && cluster.status == ClusterState::NonPrimary {
         return nobody_is_primary(case, group);
     }
     if is_adrift(case.state, case.observed, case.node, group) {
