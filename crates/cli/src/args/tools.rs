@@ -2,7 +2,6 @@
 
 use super::SettingArgs;
 use clap::{Args, Subcommand};
-use std::num::NonZeroUsize;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
@@ -60,8 +59,8 @@ pub struct SimArgs {
     #[arg(long = "break", value_name = "BUG", value_parser = bug)]
     pub bug: Option<::sim::Bug>,
     /// Threads; the result is the same with any number [default: one a processor]
-    #[arg(long, value_name = "N")]
-    pub jobs: Option<NonZeroUsize>,
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub jobs: Option<u16>,
     /// The known bugs
     #[arg(long)]
     pub list_bugs: bool,

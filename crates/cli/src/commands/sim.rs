@@ -39,9 +39,10 @@ fn side_by_side(args: &SimArgs, story: &Story) -> Report {
     let seeds = args.seed.map_or_else(|| args.seeds.clone(), |seed| seed..=seed);
     let parts = args.scenario.parts();
     let mut report = Report { seeds: format!("{}..{}", seeds.start(), seeds.end()), ..Report::default() };
-    let jobs = args.jobs.map_or_else(processors, NonZeroUsize::get);
+    let jobs = args.jobs.map_or_else(processors, usize::from);
     let step = story.step("simulating");
-    step.measure(Some((seeds.end() - seeds.start() + 1).saturating_mul(parts.len() as u64)));
+    let count = (seeds.end() - seeds.start()).saturating_add(1);
+    step.measure(Some(count.saturating_mul(parts.len() as u64)));
     let todo = Mutex::new(seeds.flat_map(|seed| parts.iter().map(move |part| (seed, *part))).enumerate());
     let next = || todo.lock().unwrap_or_else(PoisonError::into_inner).next();
     let (done, reports) = mpsc::channel();
@@ -147,10 +148,9 @@ fn list_bugs(output: Output) -> Result<(), CommandError> {
 mod tests {
     use super::*;
 
-    fn args(jobs: usize, seeds: std::ops::RangeInclusive<u64>, bug: Option<Bug>) -> SimArgs {
+    fn args(jobs: u16, seeds: std::ops::RangeInclusive<u64>, bug: Option<Bug>) -> SimArgs {
         let scenario = bug.map_or(Scenario::Quiet, Bug::scenario);
-        let jobs = NonZeroUsize::new(jobs);
-        SimArgs { seeds, seed: None, scenario, story: false, bug, jobs, list_bugs: false }
+        SimArgs { seeds, seed: None, scenario, story: false, bug, jobs: Some(jobs), list_bugs: false }
     }
 
     #[test]
