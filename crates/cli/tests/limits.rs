@@ -80,6 +80,7 @@ async fn silent_connections_take_no_files_from_the_controller_itself() {
     common::wait_for("the controller again", healthy).await;
     let said = std::fs::read_to_string(&log).expect("a log");
     assert!(!said.contains("could not be accepted"), "{said}");
+    assert!(said.contains("at most 108 connections are taken"), "{said}");
     let mut found = Vec::new();
     all_files(&home, &mut found);
     found.push((home.display().to_string(), home.metadata().expect("there").mode() & 0o777));

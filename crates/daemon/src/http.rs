@@ -59,7 +59,15 @@ pub async fn serve(
     shutdown: Shutdown,
 ) {
     let files = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
-    let limits = ConnectionLimits { connections_max: places(limits.connections_max, files), ..limits };
+    let connections_max = places(limits.connections_max, files);
+    if connections_max < limits.connections_max {
+        let wanted = limits.connections_max;
+        tracing::warn!(
+            wanted,
+            "the process may have too few open files: at most {connections_max} connections are taken (LimitNOFILE, ulimit -n)"
+        );
+    }
+    let limits = ConnectionLimits { connections_max, ..limits };
     let crowds = Crowds::default();
     let places = Arc::new(Semaphore::new(limits.connections_max));
     let mut connections = JoinSet::new();
