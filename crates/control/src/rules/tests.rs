@@ -269,3 +269,30 @@ fn a_silent_node_counts_as_a_router_and_one_that_is_proven_gone_does_not() {
         assert_eq!(found.is_some(), stands_against, "{reach:?} {routed:?}: {found:?}");
     }
 }
+
+/// Rule 7: what is let go of is dissolved on everybody whom the node reaches.
+#[test]
+fn a_group_without_a_quorum_is_let_go_of_only_while_nobody_goes_on_with_it() {
+    let orphans = [orphan(5, 2)];
+    let primary = [ClusterStatus { status: ClusterState::Primary, ..orphan(5, 2) }];
+    let remake = || Kind::Remake { group: group(), from: node(1), why: String::new() };
+    let let_go = || Kind::LetGo { group: group(), node: node(1) };
+    let gate = |kind: Kind, looks: &[Looks<'_>], since: u64| {
+        let (mut state, observed) = seen(2, looks);
+        state.groups.get_mut(&group()).expect("there").newest = [node(1), node(2)].into();
+        let operation = Operation::new(model::OperationId(1), kind, Vec::new(), 0);
+        let (node, since, tried) = (&node(1), Millis(since), false);
+        let (state, observed, operation) = (&state, &observed, &operation);
+        may_delete(&Case { state, observed, operation, node, since, tried }, &group())
+    };
+    let waits = |gate: &Gate, why: &str| matches!(gate, Gate::Wait(text) if text.contains(why));
+    for kind in [let_go, remake] {
+        assert_eq!(gate(kind(), &[(1, &orphans), (2, &orphans)], 0), Gate::Go);
+        let other = gate(kind(), &[(1, &orphans), (2, &primary)], 0);
+        assert!(waits(&other, "is primary on h:2"), "{other:?}");
+    }
+    // Who is away may have gone on; once the copy is chosen that was decided.
+    let away = gate(let_go(), &[(1, &orphans)], 0);
+    assert!(waits(&away, "h:2, whose copy may be the newest, is away"), "{away:?}");
+    assert_eq!(gate(remake(), &[(1, &orphans)], 0), Gate::Go);
+}
