@@ -157,3 +157,29 @@ fn a_statement_waits_for_a_node_that_is_too_busy_to_be_looked_at_for_as_long_as_
     assert!(waited >= Millis(5_000) && waited < Millis(6_000), "{waited:?}");
     assert!(world.state().tables.contains_key(&table("more")));
 }
+
+/// Its process is gone, or it is asked for in vain: what is known of it then.
+#[test]
+fn a_statement_waits_for_a_sidecar_that_is_silent_and_not_for_a_node_that_refuses() {
+    let mut world = World::with_table(2, 3, 2, 2);
+    world.refusing.insert(node(3));
+    let began = world.now;
+    world.until("a look that is refused", |world| world.now.since(began) > Millis(1_000));
+    assert!(!world.state().nodes[&node(3)].lost, "others reach it");
+    let (request, asked) = (world.drop("t"), world.now);
+    let StatementReply::Error { message } = world.answer_to(request) else { panic!("not refused") };
+    assert_eq!(message, format!("cluster 'c' has unreachable members (2 of 3 alive): {AGAIN}"));
+    assert!(world.now.since(asked) < Millis(1_000), "{:?}", world.now.since(asked));
+    world.refusing.clear();
+    world.settle();
+
+    world.mute.insert(node(3));
+    let began = world.now;
+    world.until("silence", |world| world.now.since(began) > Millis(4_500));
+    let (request, asked) = (world.drop("t"), world.now);
+    world.until("time", |world| world.now.since(asked) > Millis(3_000));
+    assert_eq!(world.answers.get(&request), None, "it waits");
+    world.mute.clear();
+    assert_eq!(world.answer_to(request), StatementReply::Ok);
+    world.settle();
+}

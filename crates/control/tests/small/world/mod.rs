@@ -90,6 +90,10 @@ pub struct World {
     pub impostors: BTreeSet<NodeId>,
     /// Nodes that are too busy to answer a look in time; their sidecars ask as always.
     pub silent: BTreeSet<NodeId>,
+    /// Nodes that refuse the controller's looks, and nobody else's.
+    pub refusing: BTreeSet<NodeId>,
+    /// Nodes whose sidecars ask for nothing.
+    pub mute: BTreeSet<NodeId>,
     /// What sidecars say of their machines.
     pub machines: BTreeMap<NodeId, Machine>,
     log: Vec<Vec<u8>>,
@@ -137,6 +141,8 @@ impl World {
             failed_writes: 0,
             impostors: BTreeSet::new(),
             silent: BTreeSet::new(),
+            refusing: BTreeSet::new(),
+            mute: BTreeSet::new(),
             machines: BTreeMap::new(),
             log: Vec::new(),
             sidecars: BTreeMap::new(),
@@ -274,7 +280,8 @@ impl World {
     pub fn step(&mut self) {
         self.now = self.now + Millis(50);
         self.nodes.catch_up(self.now);
-        let live: Vec<NodeId> = self.nodes.live();
+        let live: Vec<NodeId> =
+            self.nodes.live().into_iter().filter(|node| !self.mute.contains(node)).collect();
         for id in &live {
             let poll = self.poll_of(id);
             self.inputs.push(Input::Sidecar(poll));
@@ -367,7 +374,8 @@ impl World {
         match effect {
             Effect::Poll { node, token, tables, .. } => {
                 let silent = self.silent.contains(&node);
-                let status = self.nodes.status(&node, tables).filter(|_| !silent);
+                let refusing = self.refusing.contains(&node);
+                let status = self.nodes.status(&node, tables).filter(|_| !silent && !refusing);
                 let reach = match &status {
                     Some(_) => Reach::Answered,
                     None if silent => Reach::Silent,
