@@ -200,3 +200,6 @@ async fn agreed(client: &Client, physical: &str, nodes: &[NodeId]) -> BTreeMap<N
     }
     contents
 }
+
+#[cfg(test)]
+mod tests;
