@@ -232,6 +232,31 @@ async fn peers_are_looked_at_and_reported() {
     .await;
 }
 
+/// What the node says of its settings, with what the machine lets it.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_machine_of_the_node_is_reported() {
+    let (server, polls) = controller(|_, _| (200, orders())).await;
+    let node = Server::start(|_, sql| match sql {
+        "SHOW SETTINGS" => rows(
+            &["Setting_name", "Value"],
+            &[&["configuration_file", "x"], &["searchd.threads", "8"], &["searchd.listen_backlog", "100"]],
+        ),
+        _ => rows(&["Counter", "Value"], &[]),
+    })
+    .await;
+    let mut stage = Stage::new(&node, Some(&server)).await;
+    let (_, _trigger) = stage.run();
+    let reported = || {
+        let polls = polls.lock().expect("unpoisoned");
+        polls.iter().find_map(|poll| poll.machine.clone())
+    };
+    until("a report", || reported().is_some()).await;
+    let settings = reported().and_then(|machine| machine.settings).expect("it tells its settings");
+    assert_eq!((settings.threads, settings.listen_backlog), (8, 100));
+    let of_machine = std::fs::read_to_string("/proc/sys/net/ipv4/tcp_fastopen").ok();
+    assert_eq!(settings.tcp_fastopen, of_machine.and_then(|text| text.trim().parse().ok()));
+}
+
 #[tokio::test]
 async fn plain_text_stays_on_this_machine() {
     let dir = tempfile::tempdir().expect("a directory");
