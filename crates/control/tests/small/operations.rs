@@ -4,6 +4,7 @@ use super::world::{Fault, Refused, World, node};
 use control::operation::{Kind, Operation, Status, StepStatus};
 use model::wire::{RebalanceOrder, ShardingStatement, StatementReply};
 use model::{Action, NodeId, OperationId, StepId};
+use std::collections::BTreeMap;
 
 #[test]
 fn a_table_is_made_served_and_dropped_without_a_trace() {
@@ -62,6 +63,26 @@ fn a_node_that_returns_in_time_costs_nothing_and_later_is_cleaned() {
     }
     world.start(&node(1));
     world.settle();
+}
+
+#[test]
+fn a_table_is_made_by_all_that_will_have_it_and_not_by_one() {
+    let mut world = World::warmed_up(9, 3);
+    // With groups of its own, and in those that are there.
+    for name in ["t", "u"] {
+        let request = world.create(name, 12, 2);
+        world.until("the operation", |world| !world.state().operations.is_empty());
+        let mut made: BTreeMap<NodeId, usize> = BTreeMap::new();
+        for step in world.state().operations.values().flat_map(|operation| &operation.steps) {
+            if let (Some(node), Some(Action::CreateTables { tables, .. })) = (&step.node, step.work.action())
+            {
+                *made.entry(node.clone()).or_default() += tables.len();
+            }
+        }
+        assert!(made.len() == 3 && made.values().all(|tables| (3..=5).contains(tables)), "{name}: {made:?}");
+        assert_eq!(world.answer_to(request), StatementReply::Ok);
+        world.settle();
+    }
 }
 
 /// The command is known to nobody any more, and its deadline is minutes away.
@@ -261,7 +282,7 @@ fn an_answer_to_an_earlier_controllers_look_is_not_taken() {
         out.effects.iter().filter_map(token).collect()
     };
     let heard = |controller: &mut Controller| {
-        let peers = std::collections::BTreeMap::new();
+        let peers = BTreeMap::new();
         let poll = model::wire::SidecarPoll {
             node: node(1),
             uuid: "u".to_owned(),
@@ -340,4 +361,41 @@ fn a_copy_that_did_not_come_over_from_a_donor_that_died_is_planned_anew() {
     assert_eq!(ended.status, Status::Failed);
     assert!(ended.error.as_ref().is_some_and(|error| error.contains("the donor")), "{:?}", ended.error);
     world.settle();
+}
+
+/// Nothing was asked of it yet, or what it gave falls with it.
+#[test]
+fn a_gain_that_is_nothing_without_its_donor_is_taken_back_when_that_dies() {
+    // The directory before JOIN; JOIN into the temporary cluster of a shard without others.
+    for (nodes, rf, step) in [(5, 3, StepId(1)), (2, 1, StepId(5))] {
+        let mut world = World::with_table(8, nodes, 1, rf);
+        world.refused = Some(Refused { kind: "move", step, undo: false, times: 1 });
+        world.lost = true;
+        let holder = world.state().groups.values().next().expect("a group").serving().next().cloned();
+        let from = holder.expect("a member");
+        if rf == 1 {
+            let to = (1..=nodes).map(node).find(|node| *node != from).expect("another");
+            let (name, shard, split) = (super::world::table("t"), 0, false);
+            world.told(ShardingStatement::MoveShard { name, shard, from, to, split });
+        } else {
+            world.kill(&from);
+        }
+        let told = |world: &World| {
+            let moves = |operation: &&Operation| matches!(operation.kind, Kind::Move { .. });
+            let operation = world.state().active().find(moves)?;
+            operation.step(step).filter(|step| step.status == StepStatus::Started)?;
+            operation.steps.iter().find_map(|step| match step.work.action()? {
+                Action::JoinCluster { at, .. } => Some((operation.id, at.clone())),
+                _ => None,
+            })
+        };
+        world.until("the step", |world| told(world).is_some());
+        let (id, donor) = told(&world).expect("under way");
+        world.kill(&donor);
+        world.until("its loss", |world| world.state().nodes[&donor].lost);
+        let error = world.state().operations[&id].error.clone().unwrap_or_default();
+        assert_eq!(error, format!("node {donor} was lost"), "of {rf} copies");
+        world.start(&donor);
+        world.settle();
+    }
 }
