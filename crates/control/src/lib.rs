@@ -38,6 +38,7 @@ pub mod bench;
 mod catalogue;
 mod compare;
 mod detector;
+mod dissolve;
 mod flight;
 mod gains;
 mod gate;

@@ -1,9 +1,11 @@
-//! Statements that need every node, put off while one is too busy to be looked at: silence within a node's grace says nothing.
+//! Statements that need every node, put off while one is too busy to be looked at: silence within a node's grace says
+//! nothing. A table that is made waits, too, for the ports of groups that a drop has left to be dissolved.
 
 use crate::Controller;
 use crate::io::RequestId;
+use crate::state::Leftover;
 use model::wire::ShardingStatement;
-use model::{Millis, NodeId, Reach, UserRights};
+use model::{GroupId, Millis, NodeId, Reach, UserRights};
 
 /// A statement that waits for fresh looks.
 #[derive(Clone, Debug)]
@@ -12,6 +14,8 @@ pub struct PutOff {
     rights: Option<UserRights>,
     /// Then it is answered as things are.
     until: Millis,
+    /// Until when it waits for ports.
+    room_until: Millis,
 }
 
 impl Controller {
@@ -23,7 +27,7 @@ impl Controller {
         rights: Option<UserRights>,
     ) {
         let unseen = self.unseen_for(&statement);
-        if unseen.is_empty() {
+        if unseen.is_empty() && !self.waits_for_room(&statement) {
             return self.asked_by(request, |controller| {
                 controller.statement(request, statement, rights.as_ref());
             });
@@ -32,7 +36,14 @@ impl Controller {
             self.observed.hurry(node, self.now);
         }
         let until = self.now + self.patience_for(&statement);
-        self.put_off.insert(request, PutOff { statement, rights, until });
+        let room_until = match &statement {
+            // The other half is for making it.
+            ShardingStatement::CreateTable { timeout_seconds, .. } => {
+                self.now + Millis(timeout_seconds.saturating_mul(500))
+            }
+            _ => self.now,
+        };
+        self.put_off.insert(request, PutOff { statement, rights, until, room_until });
     }
 
     /// Those put off whose time has come: all nodes were seen, one is gone, or nobody waits any longer.
@@ -41,7 +52,8 @@ impl Controller {
             .put_off
             .iter()
             .filter(|(_, put_off)| {
-                self.now >= put_off.until || self.unseen_for(&put_off.statement).is_empty()
+                let seen = self.now >= put_off.until || self.unseen_for(&put_off.statement).is_empty();
+                seen && (self.now >= put_off.room_until || !self.waits_for_room(&put_off.statement))
             })
             .map(|(request, _)| *request)
             .collect();
@@ -54,7 +66,7 @@ impl Controller {
     }
 
     pub(crate) fn put_off_ends(&self) -> impl Iterator<Item = Millis> + '_ {
-        self.put_off.values().map(|put_off| put_off.until)
+        self.put_off.values().flat_map(|put_off| [put_off.until, put_off.room_until])
     }
 
     /// As long as a silent node's grace: then it is proven lost, or stays a riddle.
@@ -81,6 +93,20 @@ impl Controller {
         };
         let live = self.state.live_nodes().filter(|_| of_cluster);
         live.filter(|node| self.is_unseen(node)).cloned().collect()
+    }
+
+    /// Whether a node that may be given groups for the table has ports for fewer than it should have, and will have more in a
+    /// moment: clusters are being cleaned off it.
+    fn waits_for_room(&self, statement: &ShardingStatement) -> bool {
+        let ShardingStatement::CreateTable { spec, .. } = statement else { return false };
+        let wanted = self.config.settings.replication_groups_per_node;
+        spec.rf > 1
+            && self.state.placing_nodes().any(|node| {
+                let shown = |group: &GroupId| self.observed.cluster(node, group).is_some();
+                let left = self.state.leftovers.get(node).into_iter().flatten();
+                let going = left.filter(|left| matches!(left, Leftover::Group { group, .. } if shown(group)));
+                going.count() > 0 && self.free_clusters(node) < wanted
+            })
     }
 
     fn is_unseen(&self, node: &NodeId) -> bool {

@@ -108,6 +108,9 @@ impl Controller {
         {
             return self.node_is_lost(operation, id, step, &node.clone());
         }
+        if self.ends_otherwise(operation, id, step) {
+            return;
+        }
         if self.is_left_behind(operation, step) {
             return self.step_skipped(key, "it was lost meanwhile, and is cleaned");
         }

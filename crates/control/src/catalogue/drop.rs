@@ -1,8 +1,10 @@
-//! Drop: routes first, then copies, then the groups that held nothing else. Forward only: half a table is no table.
+//! Drop: routes first, then the tables leave their groups, then copies. Groups that held nothing else are dissolved when
+//! the table is gone ([`crate::dissolve`]). Forward only: half a table is no table.
 
 use crate::operation::{Kind, Operation, Steps, physical};
 use crate::state::{Group, State};
 use model::{Action, GroupId, NodeId, OperationId, StepId, TableName};
+use std::collections::BTreeMap;
 
 pub fn drop_table(state: &State, id: OperationId, table: &TableName, unix: u64) -> Operation {
     let mut steps = Steps::default();
@@ -12,38 +14,56 @@ pub fn drop_table(state: &State, id: OperationId, table: &TableName, unix: u64) 
         .iter()
         .map(|node| steps.command(node, Action::DropRoutes { tables: vec![table.clone()] }, &[], None))
         .collect();
+    let mut asked = BTreeMap::new();
     for (id, group) in &state.groups {
         let tables = physical(group.shards.iter().filter(|shard| shard.table == *table));
         if tables.is_empty() {
             continue;
         }
-        let shared = tables.len() < group.shards.len();
-        match (group.is_clustered(), shared) {
-            (false, _) => {
-                for node in group.members.keys() {
-                    steps.command(node, Action::DropTables { tables: tables.clone() }, &unrouted, None);
-                }
+        if !group.is_clustered() {
+            for node in group.members.keys() {
+                steps.command(node, Action::DropTables { tables: tables.clone() }, &unrouted, None);
             }
-            (true, true) => leave_group(&mut steps, id, group, &tables, &unrouted),
-            (true, false) => dissolve(&mut steps, id, group, &tables, &unrouted),
+            continue;
+        }
+        let Some(removed) = leave_group(&mut steps, id, group, &tables, &unrouted, &mut asked) else {
+            continue;
+        };
+        if tables.len() < group.shards.len() {
+            for node in group.members.keys() {
+                steps.command(node, Action::DropTables { tables: tables.clone() }, &[removed], None);
+            }
+        } else {
+            dissolve(&mut steps, id, group, &tables, removed);
         }
     }
     Operation::new(id, Kind::DropTable { table: table.clone() }, steps.0, unix)
 }
 
-/// The group goes on without the table.
-fn leave_group(steps: &mut Steps, id: &GroupId, group: &Group, tables: &[String], after: &[StepId]) {
-    let Some(first) = group.serving().next().or_else(|| group.members.keys().next()) else { return };
+/// The tables leave the group, on all members at once. Any member can be told; the one that was told least takes its turn, for a
+/// node does one such command at a time. `asked` counts them.
+fn leave_group<'a>(
+    steps: &mut Steps,
+    id: &GroupId,
+    group: &'a Group,
+    tables: &[String],
+    after: &[StepId],
+    asked: &mut BTreeMap<&'a NodeId, u32>,
+) -> Option<StepId> {
+    let least = |nodes: &mut dyn Iterator<Item = &'a NodeId>| {
+        nodes.min_by_key(|node| asked.get(node).copied().unwrap_or(0))
+    };
+    let node = least(&mut group.serving()).or_else(|| least(&mut group.members.keys()))?;
+    *asked.entry(node).or_default() += 1;
     let remove = Action::RemoveTables { group: id.clone(), tables: tables.to_vec() };
-    let removed = steps.command(first, remove, after, None);
-    for node in group.members.keys() {
-        steps.command(node, Action::DropTables { tables: tables.to_vec() }, &[removed], None);
-    }
+    Some(steps.command(node, remove, after, None))
 }
 
-/// All members but the last leave by EXIT, one after the other; DELETE by the last one then touches nobody else.
-fn dissolve(steps: &mut Steps, id: &GroupId, group: &Group, tables: &[String], after: &[StepId]) {
-    let mut before = after.to_vec();
+/// What is left to do of a group that held nothing else. Once its tables have left it, its copies are dropped and the rest is
+/// passed over. Where that could not be, its members are not all whole, and it goes with its tables in it: all members but the
+/// last leave by EXIT, one after the other; DELETE by the last one then touches nobody else.
+fn dissolve(steps: &mut Steps, id: &GroupId, group: &Group, tables: &[String], removed: StepId) {
+    let mut before = vec![removed];
     let members: Vec<&NodeId> = group.members.keys().collect();
     for (index, node) in members.iter().enumerate() {
         let last = index + 1 == members.len();

@@ -75,7 +75,12 @@ pub fn cleanup(
                 let Some(way) = way_out(state, observed, node, group, tables) else { continue };
                 // A node that was away routes by what it has stored: what it still sends here would be acknowledged
                 // by a copy that is about to be dropped.
-                let routed = route_everywhere(state, &mut steps, &tables_of(tables), &[]);
+                let names = tables_of(tables);
+                let routed = if names.is_empty() {
+                    Vec::new()
+                } else {
+                    route_everywhere(state, &mut steps, &names, &[])
+                };
                 let leave = match way {
                     Way::Out => None,
                     Way::Exit => {
@@ -141,7 +146,12 @@ fn way_out(
         let empty = known.shards.is_empty();
         // A group that still has shards and no whole copy elsewhere: this stale one may be the best there is. Its
         // cluster alone may go once the copy is served, and while nobody moves it.
-        let spare = if tables.is_empty() { served && state.group_operation(group).is_none() } else { whole };
+        // One that a drop has emptied goes when the table is gone everywhere.
+        let dropped = state.active().any(|operation| {
+            matches!(operation.kind, Kind::DropTable { .. }) && crate::moves::touches(state, operation, group)
+        });
+        let busy = dropped || state.group_operation(group).is_some();
+        let spare = if tables.is_empty() { served && !busy } else { whole };
         if !new && !empty && !spare {
             return None;
         }

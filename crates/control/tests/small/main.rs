@@ -2,6 +2,7 @@
 
 mod access;
 mod backups;
+mod drops;
 mod formats;
 mod hand_over;
 mod hostile;

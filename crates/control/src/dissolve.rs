@@ -1,0 +1,82 @@
+//! The end of a group whose last table is dropped. EXIT takes a second and more on real nodes, and goes one after the other;
+//! a table leaves its group in milliseconds. So the table goes first, and its client has its answer then; the empty
+//! group is left over on its members, and cleaned up there.
+
+use crate::Controller;
+use crate::operation::{Kind, Operation, Step, StepStatus};
+use crate::record::Record;
+use crate::state::{Group, Member};
+use model::{Action, ClusterState, ClusterStatus, GroupId, NodeId, StepId};
+
+/// Tries to take the tables out of a group that ends, before its members leave with the tables in it.
+const ATTEMPTS_TO_EMPTY: u32 = 3;
+
+impl Controller {
+    /// Passes a step over that a drop does not need: what ends a group once the tables have left it, or the tables' leaving
+    /// where the group is not whole. Whether it did.
+    pub(crate) fn ends_otherwise(&mut self, operation: &Operation, id: StepId, step: &Step) -> bool {
+        let (Kind::DropTable { .. }, Some(action)) = (&operation.kind, step.work.action()) else {
+            return false;
+        };
+        let key = (operation.id, id);
+        match action {
+            Action::RemoveTables { group, .. } if ends(operation, group) => {
+                let Some(why) = self.cannot_be_emptied(group, step) else { return false };
+                self.step_skipped(key, &why);
+            }
+            Action::ExitCluster { group, .. } | Action::DeleteCluster { group }
+                if is_emptied(operation, group) =>
+            {
+                self.step_skipped(key, "the group is empty: it is dissolved when the table is gone");
+            }
+            Action::RemoveDirectory { group } if is_emptied(operation, group) => {
+                let Some(node) = step.node.clone() else { return false };
+                let (group, tables, routes) = (Some(group.clone()), Vec::new(), Vec::new());
+                self.record(Record::LeftBehind { node, group, tables, routes });
+                self.step_skipped(key, "the group is empty: it is dissolved when the table is gone");
+            }
+            _ => return false,
+        }
+        true
+    }
+
+    /// Why members of the group leave it one by one, with its tables in it.
+    fn cannot_be_emptied(&self, group: &GroupId, step: &Step) -> Option<String> {
+        let Some(known) = self.state.groups.get(group) else { return Some("the group is gone".to_owned()) };
+        if step.attempts >= ATTEMPTS_TO_EMPTY {
+            return Some(step.error.clone().unwrap_or_else(|| "it was tried in vain".to_owned()));
+        }
+        let broken = known.members.iter().find(|(node, member)| {
+            **member != Member::Serving
+                || !self.state.is_live(node)
+                || !self.observed.cluster(node, group).is_some_and(|shown| is_whole(known, shown))
+        });
+        broken.map(|(node, _)| format!("{node} is no whole member"))
+    }
+}
+
+/// Whether all of the group are in the member's view, and nobody else it may wait for.
+fn is_whole(group: &Group, shown: &ClusterStatus) -> bool {
+    let in_view = |node: &NodeId| shown.nodes_view.contains(node);
+    shown.status == ClusterState::Primary
+        && shown.is_synced()
+        && group.members.keys().all(in_view)
+        && shown.nodes_set.iter().all(in_view)
+}
+
+/// Whether the operation ends the group itself, and not only the table's part in it.
+fn ends(operation: &Operation, group: &GroupId) -> bool {
+    operation
+        .steps
+        .iter()
+        .any(|step| matches!(step.work.action(), Some(Action::DeleteCluster { group: g }) if g == group))
+}
+
+/// Whether the operation has taken all tables out of the group that it ends.
+fn is_emptied(operation: &Operation, group: &GroupId) -> bool {
+    ends(operation, group)
+        && operation.steps.iter().any(|step| {
+            matches!(step.work.action(), Some(Action::RemoveTables { group: g, .. }) if g == group)
+                && step.status == StepStatus::Done
+        })
+}

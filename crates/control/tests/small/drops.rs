@@ -1,0 +1,163 @@
+//! The drop of a table that groups were made for: it goes first, then the groups, which are empty.
+
+use super::world::{Refused, World, node};
+use control::operation::{Kind, Step, StepStatus};
+use model::wire::StatementReply;
+use model::{Action, GroupId, NodeId, Settings, StepId};
+use std::collections::BTreeSet;
+
+fn filled(seed: u64) -> World {
+    let mut world = World::warmed_up(seed, 3);
+    world.made("t", 12, 2);
+    for _ in 0..40 {
+        world.write("t");
+        world.step();
+    }
+    world.settle();
+    world
+}
+
+fn groups(world: &World) -> BTreeSet<GroupId> {
+    world.state().groups.keys().cloned().collect()
+}
+
+/// What was done by the drop itself.
+fn done(world: &World) -> Vec<Action> {
+    let drops = world.state().finished.iter().filter(|it| matches!(it.kind, Kind::DropTable { .. }));
+    let steps = drops.flat_map(|it| &it.steps).filter(|step| step.status == StepStatus::Done);
+    steps.filter_map(|step| step.work.action().cloned()).collect()
+}
+
+fn leaves(action: &Action) -> bool {
+    matches!(action, Action::ExitCluster { .. } | Action::DeleteCluster { .. })
+}
+
+fn nodes() -> [NodeId; 3] {
+    [node(1), node(2), node(3)]
+}
+
+#[test]
+fn a_table_is_gone_before_its_groups_are() {
+    let mut world = filled(11);
+    let all = groups(&world);
+    assert!(all.len() > 1, "{all:?}");
+    let request = world.drop("t");
+    assert_eq!(world.answer_to(request), StatementReply::Ok);
+    assert!(nodes().iter().all(|node| world.nodes.shards(node).is_empty()), "copies are left");
+    assert!(groups(&world).is_empty() && world.state().tables.is_empty());
+    assert!(!done(&world).iter().any(leaves), "nobody waited for an EXIT");
+    let there = nodes().iter().flat_map(|node| world.nodes.clusters(node)).collect::<BTreeSet<_>>();
+    assert!(there.is_superset(&all), "the clusters go afterwards");
+    world.settle();
+    assert!(nodes().iter().all(|node| world.nodes.clusters(node).len() == 1), "only the user's is left");
+}
+
+/// A node does one command of a cluster at a time, so the groups are not all told by the same.
+#[test]
+fn the_members_share_the_work_of_emptying_groups() {
+    let mut world = filled(12);
+    let request = world.drop("t");
+    world.answer_to(request);
+    let drop = world.state().finished.back().cloned().expect("the drop");
+    let told =
+        drop.steps.iter().filter(|step| matches!(step.work.action(), Some(Action::RemoveTables { .. })));
+    let told: BTreeSet<NodeId> = told.filter_map(|step| step.node.clone()).collect();
+    assert_eq!(told, nodes().into());
+}
+
+/// Tables leave a group only while all its members are there; without one it ends with its tables in it.
+#[test]
+fn a_group_that_is_not_whole_ends_with_its_tables_in_it() {
+    let mut world = filled(13);
+    let request = world.drop("t");
+    world.until("its beginning", |world| world.is_under_way(&node(1), "DROP TABLE"));
+    world.kill(&node(2));
+    assert_eq!(world.answer_to(request), StatementReply::Ok);
+    assert!(done(&world).iter().any(leaves));
+    world.start(&node(2));
+    world.settle();
+    assert!(nodes().iter().all(|node| world.nodes.clusters(node).len() == 1));
+}
+
+/// It answers, and will not be synced any more.
+#[test]
+fn a_member_whose_replication_stopped_does_not_hold_a_drop_up() {
+    let mut world = filled(16);
+    world.nodes.fill_disk(&node(1));
+    let request = world.drop("t");
+    assert_eq!(world.answer_to(request), StatementReply::Ok);
+    world.settle();
+}
+
+#[test]
+fn a_group_without_quorum_ends_with_its_tables_in_it() {
+    let mut world = filled(14);
+    let broken = groups(&world).pop_first().expect("a group");
+    world.nodes.unsynced(&broken, true);
+    world.nodes.break_quorum(&broken);
+    let request = world.drop("t");
+    for _ in 0..20 {
+        world.step();
+    }
+    world.nodes.unsynced(&broken, false);
+    assert_eq!(world.answer_to(request), StatementReply::Ok);
+    world.settle();
+}
+
+/// Then its members leave it, as if it were not whole.
+#[test]
+fn tables_that_cannot_be_taken_out_of_a_group_go_with_it() {
+    let mut world = filled(17);
+    let request = world.drop("t");
+    world.until("its steps", |world| world.state().operations.values().any(|it| it.name() == "drop"));
+    let drop = world.state().operations.values().find(|it| it.name() == "drop").expect("it");
+    let takes_out = |step: &Step| matches!(step.work.action(), Some(Action::RemoveTables { .. }));
+    let step = StepId(drop.steps.iter().position(takes_out).expect("one") as u64);
+    world.refused = Some(Refused { kind: "drop", step, undo: false, times: u32::MAX });
+    assert_eq!(world.answer_to(request), StatementReply::Ok);
+    assert_eq!(
+        done(&world).iter().filter(|action| leaves(action)).count(),
+        2,
+        "of one group with two members"
+    );
+    world.settle();
+}
+
+/// A member dies at any moment of it.
+#[test]
+fn a_drop_ends_whoever_dies_meanwhile() {
+    for seed in super::seeds(20) {
+        let mut world = filled(seed);
+        world.drop("t");
+        for _ in 0..seed {
+            world.step();
+        }
+        let victim = node(1 + (seed % 3) as usize);
+        world.kill(&victim);
+        world.until("the end of it", |world| world.state().tables.is_empty());
+        world.start(&victim);
+        world.settle();
+    }
+}
+
+/// Else it would get fewer groups than there is room for in a moment, for good.
+#[test]
+fn a_table_made_at_once_waits_for_the_ports_of_the_groups_before() {
+    let mut world = World::warmed_up(15, 3);
+    let wanted = Settings::default().replication_groups_per_node;
+    for machine in world.machines.values_mut() {
+        // The user's cluster and the groups, and one cluster more.
+        machine.replication_ports = Some(2 * (2 + wanted));
+    }
+    for _ in 0..3 {
+        world.step();
+    }
+    world.made("t", 24, 2);
+    world.settle();
+    let before = groups(&world).len();
+    let drop = world.drop("t");
+    assert_eq!(world.answer_to(drop), StatementReply::Ok);
+    world.made("u", 24, 2);
+    assert_eq!(groups(&world).len(), before);
+    world.settle();
+}
