@@ -143,7 +143,10 @@ async fn the_runbooks_of_lost_and_added_nodes_and_stuck_operations_lead_back_to_
     assert_eq!((&started["success"], &started["operation"]), (&true.into(), &Value::Null), "{started}");
     assert_eq!(done(&dev, &["rebalance", "reset", "t"])["success"], true);
     let report = done(&dev, &["recover"]);
-    assert_eq!(report["issues_remaining"].as_array().map(Vec::len), Some(0), "{report}");
+    // What real nodes are advised to set is no issue of this cluster's.
+    let issues: Vec<String> =
+        serde_json::from_value(report["issues_remaining"].clone()).unwrap_or_else(|_| panic!("{report}"));
+    assert!(issues.iter().all(|issue| issue.starts_with("node_settings: ")), "{report}");
     for field in ["timestamp", "actions_taken", "tables_recovered"] {
         assert!(!report[field].is_null(), "{report}");
     }
