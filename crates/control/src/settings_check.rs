@@ -29,6 +29,12 @@ impl SettingsCheck {
                     "{node} does not tell its settings: its replication ports are not counted and its binlog is not known, see the log of its sidecar"
                 ));
             }
+            if machine.clock_behind_seconds > 0 {
+                found.should.push(format!(
+                    "{node} has or had a clock {} s behind its last start: automatic ids can be those of documents that are there, and take their place: set the clock right, then restart the node",
+                    machine.clock_behind_seconds
+                ));
+            }
             let Some(said) = machine.settings else { continue };
             if !said.binlog {
                 found.must.push(format!("{node} has no binlog: set binlog_path"));
@@ -140,5 +146,7 @@ mod tests {
         assert_eq!(of(vec![("a:1", Machine::default())]), Default::default());
         let (must, should) = of(vec![("a:1", Machine { settings_unread: true, ..Machine::default() })]);
         assert!(must.is_empty() && should.contains("a:1 does not tell its settings"), "{should}");
+        let (must, should) = of(vec![("a:1", Machine { clock_behind_seconds: 4, ..Machine::default() })]);
+        assert!(must.is_empty() && should.contains("a:1 has or had a clock 4 s behind"), "{should}");
     }
 }

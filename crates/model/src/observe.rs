@@ -105,6 +105,9 @@ pub struct Machine {
     /// The node was asked for its settings and did not tell them: `replication_ports` and `settings` are not known.
     #[serde(default)]
     pub settings_unread: bool,
+    /// How far the clock was behind the node's latest start when it started, or is now; 0 where it is right.
+    #[serde(default)]
+    pub clock_behind_seconds: u64,
 }
 
 /// What a searchd's configuration says that bears on safety (rule 14).

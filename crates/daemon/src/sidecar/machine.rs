@@ -109,6 +109,7 @@ async fn look(sidecar: &Arc<Sidecar>, said: Option<&Said>) -> Machine {
         // A node that does not answer is news of its own.
         query_p99_ms: query_p99_ms.unwrap_or_default(),
         shard_bytes,
+        clock_behind_seconds: sidecar.clock.behind_seconds(crate::files::unix_now()),
     }
 }
 

@@ -5,6 +5,7 @@
 //! goes [`poll`] → [`fence`] → [`lanes`] → [`execute`] → the node, and its outcome back with the next poll.
 //! It decides nothing about placement, and never acts for a deposed leader.
 
+mod clock;
 mod confirm;
 mod controller;
 mod execute;
@@ -135,6 +136,7 @@ struct Sidecar {
     fence: fence::Fence,
     peers: peers::Peers,
     machine: machine::Report,
+    clock: clock::Clock,
     ledger: poll::Ledger,
     lanes: lanes::Lanes,
     hold: hold::Hold,
@@ -285,6 +287,7 @@ impl Bound {
             fence: fence::Fence::open(&options.dir)?,
             peers: peers::Peers::default(),
             machine: machine::Report::default(),
+            clock: clock::Clock::open(&options.dir, files::unix_now())?,
             ledger: poll::Ledger::default(),
             hold: hold::Hold::default(),
             word: Mutex::new(Word {
