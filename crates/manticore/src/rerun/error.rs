@@ -10,7 +10,7 @@ pub(super) enum Failure {
     InTransaction,
     /// The router of this node has no such table: nothing left it.
     NoRoute,
-    /// Every target that failed refused before replicating; `processed` are done.
+    /// Every target that failed refused before replicating, or was not reached; `processed` are done.
     Refused { processed: BTreeSet<i64> },
     /// The same, but for a certification conflict among the reasons.
     Conflict { processed: BTreeSet<i64> },
@@ -29,6 +29,13 @@ const REFUSALS: [&str; 7] = [
     "unknown cluster",
     "is locked",
     "is not in any cluster",
+];
+
+/// How a router's word of a target ends that it did not reach: nobody listened there, so nothing was sent. A write is tried
+/// once, so there was no try before either.
+const UNREACHED: [&str; 2] = [
+    " failed: error when sending data: Connection refused",
+    " failed: connect() failed: errno=111, Connection refused",
 ];
 
 /// Words after which nothing is certain, even beside a refusal.
@@ -84,7 +91,10 @@ enum Part {
 
 fn of_part(part: &str) -> Part {
     let has = |words: &[&str]| words.iter().any(|word| part.contains(word));
-    if part.contains("code 3") && !has(&["timed out", "timeout"]) {
+    let unreached = |word: &&str| part.strip_suffix(*word).is_some_and(is_target);
+    if UNREACHED.iter().any(unreached) {
+        Part::Refused
+    } else if part.contains("code 3") && !has(&["timed out", "timeout"]) {
         Part::Conflict
     } else if has(&OPEN) {
         Part::Open
@@ -96,6 +106,12 @@ fn of_part(part: &str) -> Part {
     } else {
         Part::Open
     }
+}
+
+/// Exactly `remote table 'NAME' at ADDRESS`.
+fn is_target(text: &str) -> bool {
+    let named = text.strip_prefix("remote table '").and_then(|rest| rest.split_once("' at "));
+    named.is_some_and(|(name, at)| !name.contains('\'') && !at.is_empty() && !at.contains(' '))
 }
 
 /// Exactly the router's own words about a table of ours; nothing before, nothing behind.

@@ -49,6 +49,41 @@ fn the_router_without_a_table_lets_all_five_kinds_run_again() {
     }
 }
 
+/// Nobody listened there, so nothing was sent: seen on real nodes for a second after a kill -9.
+#[test]
+fn a_target_that_nobody_listens_at_was_sent_nothing() {
+    let refused =
+        "remote table 'system.t_s0' at 127.0.0.1:29458 failed: error when sending data: Connection refused";
+    check(INSERT, refused, false, Is::Rerun);
+    check(INSERT, &format!("{refused}; {REFUSED}"), false, Is::Rerun);
+    check(
+        INSERT,
+        &refused.replace("error when sending data:", "connect() failed: errno=111,"),
+        false,
+        Is::Rerun,
+    );
+    check(
+        INSERT,
+        &format!("{refused}; processed_ids=3"),
+        false,
+        Is::Without("INSERT INTO t (id,title) VALUES (1,'a;b'),(2,'it\\'s (2)')"),
+    );
+    check("INSERT INTO t (title) VALUES ('a')", refused, false, Is::Error);
+    check("UPDATE t SET v=1 WHERE id=1", refused, false, Is::Error);
+    for open in [
+        // It was there, and went.
+        "remote table 'system.t_s0' at n1:9312 failed: error when sending data: Connection reset by peer",
+        "remote table 'system.t_s0' at n1:9312 failed: error when sending data: Broken pipe",
+        "remote table 'system.t_s0' at n1:9312 failed: receiving failure (errno=104, msg=Connection reset by peer)",
+        // It says so of somebody else.
+        "remote table 'system.t_s0' at n1:9312 failed: remote error: x failed: error when sending data: Connection refused",
+        &format!("{refused} at first"),
+        &format!("{refused}; remote table 'system.t_s1' at n1:9312 failed: query timed out"),
+    ] {
+        check(INSERT, open, false, Is::Unknown);
+    }
+}
+
 #[test]
 fn the_same_words_about_anything_else_do_not() {
     for (sql, error) in [
