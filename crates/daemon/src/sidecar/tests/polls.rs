@@ -244,14 +244,22 @@ async fn the_machine_of_the_node_is_reported() {
         _ => rows(&["Counter", "Value"], &[]),
     })
     .await;
-    let mut stage = Stage::new(&node, Some(&server)).await;
+    let dir = tempfile::tempdir().expect("a directory");
+    let ahead = crate::files::unix_now() + 1_000;
+    let kept = dir.path().join("sidecar");
+    std::fs::create_dir_all(&kept).expect("made");
+    std::fs::write(kept.join("last_start"), ahead.to_string()).expect("written");
+    let url = format!("http://{}/", server.address);
+    let mut stage = Stage::in_dir(dir, &node, vec![url], None).await;
     let (_, _trigger) = stage.run();
     let reported = || {
         let polls = polls.lock().expect("unpoisoned");
         polls.iter().find_map(|poll| poll.machine.clone())
     };
     until("a report", || reported().is_some()).await;
-    let settings = reported().and_then(|machine| machine.settings).expect("it tells its settings");
+    let machine = reported().expect("it came");
+    assert!((1..=1_000).contains(&machine.clock_behind_seconds), "{machine:?}");
+    let settings = machine.settings.expect("it tells its settings");
     assert_eq!((settings.threads, settings.listen_backlog), (8, 100));
     let of_machine = std::fs::read_to_string("/proc/sys/net/ipv4/tcp_fastopen").ok();
     assert_eq!(settings.tcp_fastopen, of_machine.and_then(|text| text.trim().parse().ok()));
