@@ -84,6 +84,49 @@ fn error(storage: &mut SqliteStorage, sql: &str) -> String {
     run(storage, sql).expect_err(sql).message
 }
 
+/// As searchd 29.0.2 has it.
+#[test]
+fn which_names_of_columns_stand_in_backticks() {
+    let mut node = node();
+    for bare in ["table", "INT", "option", "float_vector"] {
+        assert!(error(&mut node, &format!("CREATE TABLE t ({bare} int)")).contains("P03"), "{bare}");
+    }
+    for quoted in ["a b", "a-b", "ä", "a.b"] {
+        let error = error(&mut node, &format!("CREATE TABLE t (`{quoted}` int)"));
+        assert!(error.contains("invalid token"), "{quoted}: {error}");
+    }
+    let words = "`table` int, `option` int, order int, engine int, type int, plain int";
+    all(&mut node, &[&format!("CREATE TABLE t ({words})")]);
+    let shown = lines(&mut node, "SHOW CREATE TABLE t").concat();
+    for column in [
+        "`table` integer",
+        "option integer",
+        "order integer",
+        "`engine` integer",
+        "`type` integer",
+        "plain integer",
+    ] {
+        assert!(shown.contains(&format!("\n{column}")), "{column}: {shown}");
+    }
+}
+
+#[test]
+fn as_many_operators_as_a_statement_may_have_are_worked_out() {
+    let mut node = node();
+    all(&mut node, &["CREATE TABLE t (a int)", "INSERT INTO t (id, a) VALUES (1, 1), (2, 2)"]);
+    let row = |between: &str, many: usize| vec!["a = 1"; many].join(between);
+    let deepest = format!("SELECT id FROM t WHERE {}{}{}", "(".repeat(90), row(" AND ", 301), ")".repeat(90));
+    assert_eq!(lines(&mut node, &deepest), ["1"]);
+    assert_eq!(lines(&mut node, &format!("SELECT id FROM t WHERE {}", row(" OR ", 301))), ["1"]);
+    assert_eq!(lines(&mut node, &format!("SELECT {} FROM t", vec!["a"; 301].join(" + "))), ["301", "602"]);
+    for sql in [
+        format!("UPDATE t SET a = 3 WHERE {}", row(" OR ", 301)),
+        format!("DELETE FROM t WHERE {}", row(" OR ", 301)),
+    ] {
+        run(&mut node, &sql).expect("done");
+    }
+}
+
 #[test]
 fn tables_are_described_as_recorded() {
     let mut node = node();

@@ -175,11 +175,26 @@ pub(super) struct Cursor<'a> {
     tokens: &'a [Token<'a>],
     at: usize,
     grammar: Grammar,
+    operators: usize,
 }
+
+/// A row of operators is a tree as deep as it is long: more are refused, so that no statement can exhaust the stack.
+const OPERATORS_MAX: usize = 300;
 
 impl<'a> Cursor<'a> {
     pub(super) const fn new(sql: &'a str, tokens: &'a [Token<'a>], grammar: Grammar) -> Self {
-        Self { sql, tokens, at: 0, grammar }
+        Self { sql, tokens, at: 0, grammar, operators: 0 }
+    }
+
+    /// One more operator between two expressions of this statement.
+    pub(super) fn count_operator(&mut self) -> Parsed<()> {
+        self.operators += 1;
+        if self.operators > OPERATORS_MAX {
+            return Err(SqlError::new(format!(
+                "more than {OPERATORS_MAX} operators in one statement: name many values by IN (…), or send several statements"
+            )));
+        }
+        Ok(())
     }
 
     pub(super) fn peek(&self) -> Option<&'a Token<'a>> {

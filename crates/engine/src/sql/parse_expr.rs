@@ -18,6 +18,7 @@ fn or(cursor: &mut Cursor<'_>, depth: usize) -> Parsed<Expr> {
     }
     let mut left = and(cursor, depth)?;
     while cursor.eat("or") || cursor.eat_symbol("||") {
+        cursor.count_operator()?;
         left = Expr::binary(BinaryOp::Or, left, and(cursor, depth)?);
     }
     Ok(left)
@@ -26,6 +27,7 @@ fn or(cursor: &mut Cursor<'_>, depth: usize) -> Parsed<Expr> {
 fn and(cursor: &mut Cursor<'_>, depth: usize) -> Parsed<Expr> {
     let mut left = not(cursor, depth)?;
     while cursor.eat("and") || cursor.eat_symbol("&&") {
+        cursor.count_operator()?;
         left = Expr::binary(BinaryOp::And, left, not(cursor, depth)?);
     }
     Ok(left)
@@ -137,6 +139,7 @@ fn sum(cursor: &mut Cursor<'_>, depth: usize) -> Parsed<Expr> {
         } else {
             return Ok(left);
         };
+        cursor.count_operator()?;
         left = Expr::binary(op, left, product(cursor, depth)?);
     }
 }
@@ -155,6 +158,7 @@ fn product(cursor: &mut Cursor<'_>, depth: usize) -> Parsed<Expr> {
         } else {
             return Ok(left);
         };
+        cursor.count_operator()?;
         left = Expr::binary(op, left, unary(cursor, depth)?);
     }
 }

@@ -283,6 +283,18 @@ fn nesting_has_a_limit() {
     assert!(message(&deep).contains("nested"));
 }
 
+/// Joined one by one, they are a tree as deep as they are many.
+#[test]
+fn a_row_of_operators_has_a_limit() {
+    for operator in ["AND", "OR", "+", "-", "*", "/"] {
+        let row = |many: usize| format!("SELECT * FROM t WHERE a{}", format!(" {operator} a").repeat(many));
+        let statement = parse(&row(300)).expect(operator);
+        let bytes = postcard::to_stdvec(&statement).expect("encodes");
+        assert_eq!(postcard::from_bytes::<Statement>(&bytes).expect("decodes"), statement);
+        assert!(message(&row(200_000)).contains("more than 300 operators"), "{operator}");
+    }
+}
+
 proptest! {
     #[test]
     fn no_text_makes_the_parser_panic(sql in "\\PC{0,80}") {
