@@ -18,6 +18,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
+use tokio_io_timeout::TimeoutStream;
 use tokio_rustls::TlsAcceptor;
 
 /// What a listener puts up with.
@@ -25,7 +26,8 @@ use tokio_rustls::TlsAcceptor;
 pub struct ConnectionLimits {
     /// Open connections; further ones wait in the kernel's queue.
     pub connections_max: usize,
-    /// From the first byte of a request to the end of its headers, and between requests of a connection.
+    /// From the first byte of a request to the end of its headers, between requests of a connection, and while the client takes
+    /// nothing of an answer.
     pub header_time_max: Duration,
 }
 
@@ -151,10 +153,13 @@ async fn converse<S: AsyncRead + AsyncWrite + Send + Unpin + 'static>(
         request.extensions_mut().insert(Peer(peer));
         router.call(request)
     });
+    // Who asks on and on and reads no answer would else keep its place until it pleases.
+    let mut stream = TimeoutStream::new(stream);
+    stream.set_write_timeout(Some(limits.header_time_max));
     let serving = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(limits.header_time_max)
-        .serve_connection(TokioIo::new(stream), service);
+        .serve_connection(TokioIo::new(Box::pin(stream)), service);
     tokio::pin!(serving);
     let ended = tokio::select! {
         ended = &mut serving => ended,

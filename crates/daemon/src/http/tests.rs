@@ -6,8 +6,11 @@ use axum::routing::get;
 use proptest::prelude::*;
 use std::time::Instant;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpSocket;
 
 const HEADER_TIME_MAX: Duration = Duration::from_secs(2);
+/// The kernel keeps at most 4 MiB of what a client does not take.
+const LARGER_THAN_BUFFERS: usize = 8 << 20;
 
 struct Serving {
     address: SocketAddr,
@@ -19,7 +22,9 @@ async fn serving() -> Serving {
     let address = listener.local_addr().expect("an address");
     let (trigger, shutdown) = Shutdown::new();
     let limits = ConnectionLimits { connections_max: 16, header_time_max: HEADER_TIME_MAX };
-    let router = Router::new().route("/", get(|| async { "hello" }));
+    let router = Router::new()
+        .route("/", get(|| async { "hello" }))
+        .route("/large", get(|| async { vec![b'a'; LARGER_THAN_BUFFERS] }));
     tokio::spawn(serve(listener, None, router, limits, shutdown));
     Serving { address, _trigger: trigger }
 }
@@ -88,6 +93,22 @@ async fn silent_connections_in_all_places_give_way() {
         let _reset = stream.read_to_end(&mut rest).await;
     }
     assert!(serving.is_well().await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn connections_in_all_places_that_take_no_answer_give_way() {
+    let serving = serving().await;
+    let mut greedy = Vec::new();
+    for _ in 0..16 {
+        let socket = TcpSocket::new_v4().expect("a socket");
+        socket.set_recv_buffer_size(4096).expect("a small buffer");
+        let mut stream = socket.connect(serving.address).await.expect("connected");
+        stream.write_all(b"GET /large HTTP/1.1\r\nhost: x\r\n\r\n").await.expect("sent");
+        greedy.push(stream);
+    }
+    // Far longer than they may take.
+    let well = tokio::time::timeout(Duration::from_mins(5), serving.is_well()).await;
+    assert!(well.expect("a place becomes free"));
 }
 
 #[tokio::test(flavor = "multi_thread")]

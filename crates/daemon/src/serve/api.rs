@@ -20,6 +20,7 @@ use crate::files::unix_now;
 use crate::http::Peer;
 use axum::body::to_bytes;
 use axum::extract::{FromRequest, MatchedPath, Query, Request, State};
+use axum::http::HeaderMap;
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, delete, get, post};
@@ -109,7 +110,7 @@ pub(super) fn routes() -> Vec<(&'static str, MethodRouter<Shared>)> {
         ("/api/v1/alerts", get(|shared| figures(shared, |board| AlertList { alerts: board.alerts }))),
         ("/api/v1/alerts/silences", get(silences::list).post(silences::silence)),
         ("/api/v1/history", get(kept)),
-        ("/api/v1/events", get(|State(shared): State<Shared>| async move { shared.events.listen() })),
+        ("/api/v1/events", get(listen)),
         (
             "/api/v1/config",
             get(|State(shared): State<Shared>| async move { Json(shared.config.borrow().as_ref().clone()) }),
@@ -206,6 +207,11 @@ fn caller(shared: &Shared, request: &Request, shown: &auth::Shown) -> Caller {
     Caller { name: name.to_owned(), role, from, node: None, user: None, rights: None }
 }
 
+/// The events, for as long as the token that was shown is good.
+async fn listen(State(shared): State<Shared>, headers: HeaderMap) -> Result<Response, ApiError> {
+    shared.events.listen(shared.access.still_reads(&headers))
+}
+
 /// What the operator shows between two ticks, as JSON.
 pub(super) async fn view<T: Serialize + Send + 'static>(
     State(shared): State<Shared>,
@@ -289,4 +295,23 @@ fn is_too_long(error: &axum::Error) -> bool {
         source = error.source();
     }
     false
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nobodys_requests_take_all_places_but_the_local_ones() {
+        let of = |name: &str, role| {
+            let (name, from) = (name.to_owned(), String::new());
+            places(&Caller { name, role, from, node: None, user: None, rights: None })
+        };
+        assert_eq!(of("nodes", Role::Sidecar), 2_200);
+        for role in [Role::Viewer, Role::Operator, Role::ClusterAdmin] {
+            assert_eq!(of("ci", role), 200, "{role}");
+        }
+        assert_eq!(of("anonymous", Role::Viewer), 200);
+        assert_eq!(of("local", Role::ClusterAdmin), 2_500);
+    }
 }

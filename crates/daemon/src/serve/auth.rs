@@ -6,7 +6,7 @@
 use super::problem::{ApiError, Kind};
 use super::rights::Need;
 use crate::audit::sha256_hex;
-use crate::files::{self, FileError};
+use crate::files::{self, FileError, unix_now};
 use axum::http::{HeaderMap, header};
 use model::{AccessToken, Role};
 use secrecy::zeroize::Zeroizing;
@@ -106,6 +106,15 @@ impl Access {
         }
     }
 
+    /// Whether what these headers show opens reading, each time it is asked: for an answer that goes on.
+    pub(super) fn still_reads(&self, headers: &HeaderMap) -> impl Fn() -> bool + Send + 'static {
+        let (access, mut kept) = (self.clone(), HeaderMap::new());
+        if let Some(value) = headers.get(header::AUTHORIZATION) {
+            kept.insert(header::AUTHORIZATION, value.clone());
+        }
+        move || access.allows(&access.shown(&kept, unix_now()), Need::Viewer).is_ok()
+    }
+
     /// Whose a token is.
     fn whose(&self, token: &str, now: u64) -> Shown {
         if token.is_empty() || token.len() > TOKEN_BYTES_MAX {
@@ -174,13 +183,14 @@ impl Denied {
 }
 
 /// Whether the client asked for an address, and not for a name: reading needs no token on loopback, so a web page
-/// must not get there by a name of its own that it lets point here.
+/// must not get there by a name of its own that it lets point here. Of two headers both count.
 pub(super) fn is_addressed_directly(headers: &HeaderMap) -> bool {
-    let Some(host) = headers.get(header::HOST) else { return true };
-    let host = host.to_str().unwrap_or_default();
-    host.parse::<SocketAddr>().is_ok()
-        || host.trim_matches(['[', ']']).parse::<IpAddr>().is_ok()
-        || host.split(':').next().is_some_and(|name| name.eq_ignore_ascii_case("localhost"))
+    headers.get_all(header::HOST).iter().all(|host| {
+        let host = host.to_str().unwrap_or_default();
+        host.parse::<SocketAddr>().is_ok()
+            || host.trim_matches(['[', ']']).parse::<IpAddr>().is_ok()
+            || host.split(':').next().is_some_and(|name| name.eq_ignore_ascii_case("localhost"))
+    })
 }
 
 #[cfg(test)]
@@ -241,6 +251,28 @@ mod tests {
     }
 
     #[test]
+    fn who_listens_reads_for_as_long_as_the_token_is_good() {
+        let token = |expires| {
+            let (name, role, sha256) = ("t".to_owned(), Role::Viewer, sha256_hex(b"t"));
+            Arc::new(BTreeMap::from([(
+                name.clone(),
+                AccessToken { name, role, sha256, created: 0, expires },
+            )]))
+        };
+        let tokens = watch::Sender::new(token(None));
+        let mut headers = HeaderMap::new();
+        headers.insert(header::AUTHORIZATION, "Bearer t".parse().expect("a header"));
+        for reads_are_open in [false, true] {
+            let access = Access::new("0123456789abcdef", tokens.subscribe(), reads_are_open);
+            let (may, nobody) = (access.still_reads(&headers), access.still_reads(&HeaderMap::new()));
+            for (known, good) in [(token(None), true), (token(Some(1)), false), (Tokens::default(), false)] {
+                tokens.send_replace(known);
+                assert_eq!((may(), nobody()), (good || reads_are_open, reads_are_open));
+            }
+        }
+    }
+
+    #[test]
     fn a_name_that_points_here_is_no_way_in() {
         let direct = |host: &str| {
             let mut headers = HeaderMap::new();
@@ -254,6 +286,11 @@ mod tests {
             assert!(!direct(host), "{host}");
         }
         assert!(is_addressed_directly(&HeaderMap::new()));
+        let mut two = HeaderMap::new();
+        for host in ["127.0.0.1", "evil.example"] {
+            two.append(header::HOST, host.parse().expect("a header"));
+        }
+        assert!(!is_addressed_directly(&two));
     }
 
     #[test]

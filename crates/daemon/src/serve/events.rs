@@ -1,7 +1,7 @@
 //! `GET /api/v1/events`: what changes, as server-sent events, so that a page need not ask again and again.
 //!
 //! One task looks at the operator while somebody listens, whatever number they are; each client has a small buffer, and one
-//! that does not keep up is let go and may come again.
+//! that does not keep up is let go and may come again. So is one whose token ends meanwhile.
 
 use super::board::Board;
 use super::handle::Handle;
@@ -48,8 +48,12 @@ impl std::fmt::Debug for Shared {
     }
 }
 
+/// Whether the client may still listen.
+type May = Box<dyn Fn() -> bool + Send>;
+
 struct Listener {
     client: Client,
+    may: May,
     /// It has had the whole picture.
     greeted: bool,
 }
@@ -72,14 +76,14 @@ impl Events {
         self.listeners().len()
     }
 
-    /// A stream for one more client.
-    pub(super) fn listen(&self) -> Result<Response, ApiError> {
+    /// A stream for one more client, for as long as it `may` listen.
+    pub(super) fn listen(&self, may: impl Fn() -> bool + Send + 'static) -> Result<Response, ApiError> {
         let mut listeners = self.listeners();
         if listeners.len() >= CLIENTS_MAX {
             return Err(ApiError::busy(&format!("{CLIENTS_MAX} clients listen to the events already")));
         }
         let (client, body) = Channel::<Bytes, Infallible>::new(BUFFER);
-        listeners.push(Listener { client, greeted: false });
+        listeners.push(Listener { client, may: Box::new(may), greeted: false });
         drop(listeners);
         self.0.came.notify_one();
         let mut response = Response::new(Body::new(body));
@@ -89,9 +93,13 @@ impl Events {
         Ok(response)
     }
 
-    /// Sends `news` to all, and the whole picture to who has just come. Who does not keep up is let go.
+    /// Sends `news` to all, and the whole picture to who has just come. Who does not keep up is let go, and who may not listen
+    /// any longer.
     fn say(&self, news: &[Bytes], whole: &[Bytes]) {
         self.listeners().retain_mut(|listener| {
+            if !(listener.may)() {
+                return false;
+            }
             let events = if listener.greeted { news } else { whole };
             listener.greeted = true;
             events.iter().all(|event| listener.client.try_send(Frame::data(event.clone())).is_ok())
@@ -171,6 +179,7 @@ pub(super) async fn run(events: Events, driver: Handle, shutdown: Shutdown) {
 mod tests {
     use super::*;
     use http_body_util::BodyExt as _;
+    use std::sync::atomic::{AtomicBool, Ordering};
 
     fn texts(events: &[Bytes]) -> Vec<String> {
         let kind = |event: &Bytes| String::from_utf8_lossy(event).lines().next().map(str::to_owned);
@@ -196,9 +205,10 @@ mod tests {
     #[tokio::test]
     async fn who_does_not_keep_up_is_let_go_and_their_number_is_bounded() {
         let events = Events::default();
-        let mut streams: Vec<Response> =
-            (0..CLIENTS_MAX).map(|_| events.listen().unwrap_or_else(|error| panic!("{error:?}"))).collect();
-        assert!(events.listen().is_err());
+        let mut streams: Vec<Response> = (0..CLIENTS_MAX)
+            .map(|_| events.listen(|| true).unwrap_or_else(|error| panic!("{error:?}")))
+            .collect();
+        assert!(events.listen(|| true).is_err());
         let one = [Bytes::from_static(b"event: x\n\n")];
         let mut reader = streams.remove(0).into_body();
         for round in 0..=BUFFER {
@@ -209,5 +219,20 @@ mod tests {
         drop(reader);
         events.say(&one, &one);
         assert_eq!(events.clients(), 0, "who left is forgotten");
+    }
+
+    #[tokio::test]
+    async fn who_may_not_listen_any_longer_is_let_go() {
+        let (events, good) = (Events::default(), Arc::new(AtomicBool::new(true)));
+        let may = Arc::clone(&good);
+        let stream =
+            events.listen(move || may.load(Ordering::Relaxed)).unwrap_or_else(|error| panic!("{error:?}"));
+        let (mut reader, one) = (stream.into_body(), [Bytes::from_static(b"event: x\n\n")]);
+        events.say(&one, &one);
+        assert!(reader.frame().await.is_some());
+        good.store(false, Ordering::Relaxed);
+        events.say(&one, &one);
+        assert!(reader.frame().await.is_none(), "nothing more is said");
+        assert_eq!(events.clients(), 0);
     }
 }
