@@ -3,7 +3,7 @@
 use crate::io::{Effect, RequestId};
 use crate::{Controller, Record};
 use model::TokenOrder;
-use model::access::{TOKEN_NAME_MAX, is_token_name};
+use model::access::{NO_TOKEN_NAMES, TOKEN_NAME_MAX, is_token_name};
 use model::wire::StatementReply;
 
 /// Tokens that are kept: each is in the state of every controller.
@@ -23,7 +23,8 @@ impl Controller {
             TokenOrder::Add(token) => {
                 if !is_token_name(&token.name) {
                     return Err(format!(
-                        "a token's name has 1 to {TOKEN_NAME_MAX} letters, digits, '_', '-' or '.'"
+                        "a token's name has 1 to {TOKEN_NAME_MAX} letters, digits, '_', '-' or '.', not dots alone, and is none of {}",
+                        NO_TOKEN_NAMES.join(", ")
                     ));
                 }
                 let name = &token.name;

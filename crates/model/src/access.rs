@@ -66,10 +66,19 @@ pub struct AccessToken {
 /// Names are read by people and stand in the audit log.
 pub const TOKEN_NAME_MAX: usize = 64;
 
-/// Whether `name` may name a token: letters, digits, `_`, `-`, `.`, and at most [`TOKEN_NAME_MAX`] of them.
+/// Who acts without a token of the log: the controller itself, a statement through a node, whoever shows no token, the bearer of
+/// `DIR/token`. In the audit log nobody else is called so.
+pub const NO_TOKEN_NAMES: [&str; 4] = ["controller", "sql", "anonymous", "local"];
+
+/// Whether `name` may name a token: letters, digits, `_`, `-`, `.`, at most [`TOKEN_NAME_MAX`] of them and not dots alone, which
+/// the path of a URL cannot hold; and none of [`NO_TOKEN_NAMES`].
 pub fn is_token_name(name: &str) -> bool {
     let fits = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.');
-    (1..=TOKEN_NAME_MAX).contains(&name.len()) && name.bytes().all(fits)
+    let is_taken = NO_TOKEN_NAMES.iter().any(|taken| name.eq_ignore_ascii_case(taken));
+    (1..=TOKEN_NAME_MAX).contains(&name.len())
+        && name.bytes().all(fits)
+        && !name.bytes().all(|byte| byte == b'.')
+        && !is_taken
 }
 
 /// A change of the tokens.
@@ -108,11 +117,15 @@ mod tests {
 
     #[test]
     fn names_of_tokens_are_plain_words() {
-        for good in ["ci", "a.b-c_1", &"x".repeat(64)] {
+        for good in ["ci", "a.b-c_1", ".a", "local-ci", &"x".repeat(64)] {
             assert!(is_token_name(good), "{good}");
         }
-        for bad in ["", "a b", "ä", "a\n", "a/b", &"x".repeat(65)] {
+        for bad in ["", "a b", "ä", "a\n", "a/b", ".", "..", &"x".repeat(65)] {
             assert!(!is_token_name(bad), "{bad}");
+        }
+        // They would pass for somebody else in the audit log, and `local` for one without a limit of requests.
+        for taken in ["controller", "sql", "anonymous", "local", "Local"] {
+            assert!(!is_token_name(taken), "{taken}");
         }
     }
 }

@@ -94,6 +94,14 @@ impl Tools {
         Place::open(text, &self.dir).map_err(Trouble::Final)
     }
 
+    /// For a backup that is yet to be made.
+    pub(crate) fn place_for_new(&self, text: &str) -> Result<Place, Trouble> {
+        if let Some(why) = place::against(text, &self.dir) {
+            return Err(Trouble::Final(why));
+        }
+        self.place(text)
+    }
+
     fn restore_dir(&self, operation: OperationId) -> PathBuf {
         self.dir.join(DIRECTORY).join(RESTORES).join(operation.to_string())
     }

@@ -12,7 +12,7 @@ use object_store::path::Path as Key;
 use object_store::{Error, ObjectStore, ObjectStoreExt as _, RetryConfig};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use std::path::Path;
+use std::path::{Component, Path};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -125,6 +125,25 @@ fn key(text: &str) -> Result<Key, String> {
     Key::parse(text.trim_matches('/')).map_err(|error| format!("'{text}' cannot be a name there: {error}"))
 }
 
+/// Why a directory is none for a new backup of the controller that keeps its own things in `own`: whoever may order a backup is
+/// not to write among its logs.
+pub(super) fn against(text: &str, own: &Path) -> Option<String> {
+    let path = match text.split_once("://") {
+        Some(("file", path)) => Path::new(path),
+        Some(_) => return None,
+        None => Path::new(text),
+    };
+    if path.components().any(|part| part == Component::ParentDir) {
+        return Some(format!("'{text}' has a '..' in it: name the directory itself"));
+    }
+    // What is there already, by what it is and not by what links call it; the rest is made as it is named.
+    let there = path.ancestors().find_map(|part| part.canonicalize().ok())?;
+    let own = own.canonicalize().ok()?;
+    there.starts_with(&own).then(|| {
+        format!("'{text}' is in the controller's own directory {}: give one outside of it", own.display())
+    })
+}
+
 fn directory(path: &Path) -> Result<Arc<dyn ObjectStore>, String> {
     if !path.is_absolute() {
         return Err(format!(
@@ -181,6 +200,35 @@ mod tests {
         assert_eq!(std::fs::read(at.join("t/x")).expect("a file"), b"two");
         place.remove("t/x").await.expect("removed");
         place.remove("t/x").await.expect("gone already");
+    }
+
+    #[test]
+    fn no_new_backup_goes_among_the_controllers_own_files() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let (own, outside) = (dir.path().join("own"), dir.path().join("outside"));
+        std::fs::create_dir_all(own.join("log")).expect("made");
+        std::fs::create_dir_all(&outside).expect("made");
+        std::os::unix::fs::symlink(&own, outside.join("link")).expect("made");
+        let text = |path: &Path| path.display().to_string();
+        for bad in [
+            text(&own),
+            text(&own.join("log")),
+            text(&own.join("not/yet/there")),
+            format!("file://{}", own.display()),
+            text(&outside.join("link/log")),
+            text(&outside.join("../own/log")),
+            text(&outside.join("not/../../own")),
+        ] {
+            assert!(against(&bad, &own).is_some(), "{bad}");
+        }
+        for good in [
+            text(&outside),
+            text(&outside.join("not/yet")),
+            text(&dir.path().join("own2")),
+            "s3://b/own".into(),
+        ] {
+            assert_eq!(against(&good, &own), None);
+        }
     }
 
     #[test]

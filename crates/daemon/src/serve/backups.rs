@@ -72,7 +72,7 @@ pub(super) async fn create(
     let (_, name) = qualified(&body.table)?;
     if let Some(place) = &body.with_data {
         // A place that cannot be used is told now, and not by an operation that fails.
-        shared.backups.place(place).map_err(trouble)?;
+        shared.backups.place_for_new(place).map_err(trouble)?;
     }
     let order = BackupOrder {
         name,

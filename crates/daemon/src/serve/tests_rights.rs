@@ -117,6 +117,30 @@ async fn a_token_ends_when_it_is_revoked_and_is_kept_as_a_hash() {
     serving.end().await;
 }
 
+/// They would pass for others in the audit log, or could not be named in a path to be revoked.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_token_takes_the_name_of_who_needs_none() {
+    let serving = serve().await;
+    for name in ["controller", "sql", "anonymous", "local", "LOCAL", ".", ".."] {
+        let refused = serving.post("/api/v1/tokens", &json!({ "name": name, "role": "viewer" })).await;
+        assert_eq!(refused.status(), StatusCode::UNPROCESSABLE_ENTITY, "{name}");
+    }
+    serving.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_operator_has_no_backup_written_among_the_controllers_own_files() {
+    let serving = serve().await;
+    let token = make(&serving, "ci", Role::Operator).await;
+    let order = json!({ "table": "t", "with_data": serving.dir().join("log/x").display().to_string() });
+    let refused = serving.request(Method::POST, "/api/v1/backups").bearer_auth(&token).json(&order).send();
+    let refused: Value = refused.await.expect("answers").json().await.expect("JSON");
+    let why = refused["detail"].as_str().unwrap_or_default();
+    assert!(why.contains("in the controller's own directory"), "{refused}");
+    assert!(!serving.dir().join("log/x").exists());
+    serving.end().await;
+}
+
 fn files_under(dir: &std::path::Path) -> Vec<std::path::PathBuf> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir(dir).expect("listed") {
