@@ -5,6 +5,7 @@
 
 use super::ServeError;
 use super::meters::Meters;
+use super::sinks::beginning;
 use crate::shutdown::Shutdown;
 use crate::tls::{self, ClientTls};
 use model::api::Alert;
@@ -19,6 +20,8 @@ use tokio::sync::Notify;
 const WAITING_MAX: usize = 1_000;
 /// Alerts in one request.
 const BATCH_MAX: usize = 100;
+/// Of a refusal, for the log.
+const WORDS_BYTES_MAX: usize = 200;
 const REQUEST_TIME_MAX: Duration = Duration::from_secs(10);
 /// Between tries, doubled each time.
 const PAUSE_MIN: Duration = Duration::from_secs(1);
@@ -182,7 +185,8 @@ impl Webhook {
         if status.is_success() {
             return Ok(());
         }
-        let text: String = answer.text().await.unwrap_or_default().chars().take(200).collect();
+        let said = beginning(answer, WORDS_BYTES_MAX).await.unwrap_or_default();
+        let text = String::from_utf8_lossy(&said);
         let why = format!("{status}: {text}");
         // What it does not understand now it will not understand later.
         Err(if status.is_client_error() { Failed::Refused(why) } else { Failed::Again(why) })

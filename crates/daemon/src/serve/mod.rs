@@ -36,6 +36,7 @@ mod reload;
 mod rights;
 mod sidecars;
 mod silences;
+mod sinks;
 mod spans;
 mod standing;
 mod tables;

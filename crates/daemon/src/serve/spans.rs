@@ -5,6 +5,7 @@
 
 use super::ServeError;
 use super::meters::Meters;
+use super::sinks::beginning;
 use crate::shutdown::Shutdown;
 use crate::tls::{self, ClientTls};
 use async_trait::async_trait;
@@ -27,6 +28,8 @@ use tokio::sync::mpsc;
 /// Spans that wait for the collector: those of a large operation.
 const WAITING_MAX: usize = 20_000;
 const BATCH_MAX: usize = 512;
+/// It says how many spans it did not take.
+const ANSWER_BYTES_MAX: usize = 64 << 10;
 const REQUEST_TIME_MAX: Duration = Duration::from_secs(10);
 /// A trace of one operation would not show the steps of a table of thousands of shards anyway.
 const STARTED_MAX: usize = 100_000;
@@ -253,7 +256,7 @@ impl HttpClient for Plain {
         let asked = self.0.request(parts.method, parts.uri.to_string()).headers(parts.headers).body(body);
         let answer = asked.send().await.map_err(reqwest::Error::without_url)?;
         let status = answer.status();
-        let mut response = Response::new(answer.bytes().await.map_err(reqwest::Error::without_url)?);
+        let mut response = Response::new(beginning(answer, ANSWER_BYTES_MAX).await?.into());
         *response.status_mut() = status;
         Ok(response)
     }

@@ -9,6 +9,8 @@ use crate::shutdown::{Shutdown, Trigger};
 use crate::tls::tests::{NOW, ca, issue, trusting};
 use crate::tls::{ServerSide, ServerTls};
 use axum::Router;
+use axum::body::{Body, Bytes};
+use axum::http::StatusCode;
 use axum::routing::post;
 use control::Record;
 use control::operation::{Kind, Operation, Steps};
@@ -29,7 +31,7 @@ struct Sink {
     _trigger: Trigger,
 }
 
-async fn sink((cert, key): (PathBuf, PathBuf)) -> Sink {
+async fn sink(files: (PathBuf, PathBuf)) -> Sink {
     let taken = Arc::new(AtomicUsize::new(0));
     let counted = Arc::clone(&taken);
     let take = move || {
@@ -37,6 +39,28 @@ async fn sink((cert, key): (PathBuf, PathBuf)) -> Sink {
         async {}
     };
     let router = Router::new().route("/api/v2/alerts", post(take.clone())).route("/v1/traces", post(take));
+    serving(files, router, taken).await
+}
+
+/// One whose answers have no end; it counts the bytes that were taken of them.
+async fn endless_sink(files: (PathBuf, PathBuf)) -> Sink {
+    let taken = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&taken);
+    let answer = move || {
+        let counted = Arc::clone(&counted);
+        let parts = futures_util::stream::repeat_with(move || {
+            let part = Bytes::from_static(&[b'x'; 16 << 10]);
+            counted.fetch_add(part.len(), Ordering::SeqCst);
+            Ok::<_, std::convert::Infallible>(part)
+        });
+        async move { (StatusCode::INTERNAL_SERVER_ERROR, Body::from_stream(parts)) }
+    };
+    let router =
+        Router::new().route("/api/v2/alerts", post(answer.clone())).route("/v1/traces", post(answer));
+    serving(files, router, taken).await
+}
+
+async fn serving((cert, key): (PathBuf, PathBuf), router: Router, taken: Arc<AtomicUsize>) -> Sink {
     let side = ServerSide::open(ServerTls { cert, key, client_ca: None }).expect("opens");
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let url = format!("https://{}", listener.local_addr().expect("an address"));
@@ -124,4 +148,15 @@ async fn sinks_get_something_only_with_the_right_name_by_the_right_ca_in_its_tim
         tell(&sink, &ours.file, "failed").await;
         assert_eq!(sink.taken.load(Ordering::SeqCst), 0, "{what}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_an_answer_without_an_end_little_is_read() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let ours = ca(dir.path(), "ours");
+    let endless = endless_sink(issue(dir.path(), &ours, "127.0.0.1", NOW)).await;
+    tell(&endless, &ours.file, "failed").await;
+    // What the kernel keeps of a few answers, and not what comes in ten seconds of each.
+    let taken = endless.taken.load(Ordering::SeqCst);
+    assert!(taken > 0 && taken < 100 << 20, "{taken}");
 }
