@@ -2,6 +2,7 @@
 //! stderr and stdout as one and takes the first line for that word: any other, and it starts the sidecar anew, three times
 //! in all.
 
+use std::borrow::Cow;
 use std::io::{self, Write};
 use std::sync::{Mutex, PoisonError};
 
@@ -29,21 +30,63 @@ pub fn let_go() {
 #[derive(Clone, Copy, Debug)]
 pub struct Log;
 
+/// An event as one line: what a client, a node or a sink says may have line breaks in it, and must not look like lines of ours
+/// or give the terminal orders.
+fn one_line(event: &[u8]) -> Cow<'_, [u8]> {
+    let (said, end) = event.strip_suffix(b"\n").map_or((event, &b""[..]), |said| (said, b"\n"));
+    let is_control = |byte: &u8| byte.is_ascii_control() && *byte != b'\t';
+    if !said.iter().any(is_control) {
+        return Cow::Borrowed(event);
+    }
+    let mut line = Vec::with_capacity(event.len() + 16);
+    for byte in said {
+        match byte {
+            b'\n' => line.extend(b"\\n"),
+            byte if is_control(byte) => line.extend(format!("\\x{byte:02x}").bytes()),
+            byte => line.push(*byte),
+        }
+    }
+    line.extend(end);
+    Cow::Owned(line)
+}
+
 impl Write for Log {
+    /// Takes one event whole.
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let line = one_line(bytes);
         let mut held = HELD.lock().unwrap_or_else(PoisonError::into_inner);
         match held.as_mut() {
-            None => io::stderr().write(bytes),
+            None => io::stderr().write_all(&line)?,
             Some(held) => {
-                if held.len() + bytes.len() <= HELD_BYTES_MAX {
-                    held.extend_from_slice(bytes);
+                if held.len() + line.len() <= HELD_BYTES_MAX {
+                    held.extend_from_slice(&line);
                 }
-                Ok(bytes.len())
             }
         }
+        Ok(bytes.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {
         io::stderr().flush()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_event_is_one_line_whatever_is_told_in_it() {
+        for (event, line) in [
+            (&b"INFO it is so a=1\n"[..], &b"INFO it is so a=1\n"[..]),
+            (
+                b"WARN error=near 'x\n2026-01-01 INFO forged'\n",
+                b"WARN error=near 'x\\n2026-01-01 INFO forged'\n",
+            ),
+            (b"a\r\x1b[2Jb\tc\0\x7f", b"a\\x0d\\x1b[2Jb\tc\\x00\\x7f"),
+            ("Zürich\n".as_bytes(), "Zürich\n".as_bytes()),
+        ] {
+            assert_eq!(&*one_line(event), line);
+        }
     }
 }

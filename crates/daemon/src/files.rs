@@ -3,9 +3,12 @@
 use secrecy::SecretString;
 use secrecy::zeroize::Zeroizing;
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
+use std::io::{self, Read as _, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+
+/// Longer is no secret: keys have a few KiB.
+const SECRET_BYTES_MAX: u64 = 1 << 20;
 
 /// A file could not be read or written.
 #[derive(Debug, thiserror::Error)]
@@ -80,12 +83,23 @@ pub fn unix_now() -> u64 {
 
 /// A file with secrets, `None` when there is none. One that others may read is refused. What was read is wiped in the end.
 pub fn read_private(path: &Path) -> Result<Option<Zeroizing<String>>, FileError> {
-    let Some(text) = read_if_present(path)?.map(Zeroizing::new) else { return Ok(None) };
     let fail = |error| FileError { action: "use the secret in", path: path.to_owned(), error };
-    let mode = fs::metadata(path).map_err(fail)?.mode();
-    if mode & 0o077 != 0 {
-        let why = format!("others may read it (mode {:o}): chmod 600", mode & 0o777);
+    let file = match File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(FileError { action: "read", path: path.to_owned(), error }),
+    };
+    // Of what was opened, and not of what has the name a moment later.
+    let about = file.metadata().map_err(fail)?;
+    if about.mode() & 0o077 != 0 {
+        let why = format!("others may read it (mode {:o}): chmod 600", about.mode() & 0o777);
         return Err(fail(io::Error::other(why)));
+    }
+    // Whole from the start, so that growing leaves no copies behind.
+    let mut text = Zeroizing::new(String::with_capacity(about.len().min(SECRET_BYTES_MAX) as usize + 1));
+    file.take(SECRET_BYTES_MAX + 1).read_to_string(&mut text).map_err(fail)?;
+    if text.len() as u64 > SECRET_BYTES_MAX {
+        return Err(fail(io::Error::other(format!("it is longer than {SECRET_BYTES_MAX} bytes"))));
     }
     Ok(Some(text))
 }
@@ -139,5 +153,12 @@ mod tests {
         assert!(read_secret(&path).expect_err("open").to_string().contains("chmod 600"));
         write_durably(&path, b"\n").expect("written");
         assert!(read_secret(&path).is_err());
+        // One without an end is not waited for.
+        let link = dir.path().join("link");
+        std::os::unix::fs::symlink("/dev/zero", &link).expect("made");
+        assert!(read_secret(&link).expect_err("open").to_string().contains("chmod 600"));
+        write_durably(&path, &vec![b'x'; SECRET_BYTES_MAX as usize + 1]).expect("written");
+        assert!(read_secret(&path).expect_err("too long").to_string().contains("longer than"));
+        assert!(read_secret(&dir.path().join("none")).expect("no error").is_none());
     }
 }
