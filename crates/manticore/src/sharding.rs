@@ -409,6 +409,10 @@ mod tests {
             ),
             ("CREATE TABLE t (a) shards='1' rf='1'", "P01: syntax error near ') shards='1' rf='1''"),
             ("CREATE TABLE t shards='1' rf='1'; DROP TABLE u", "P01: syntax error near '; DROP TABLE u'"),
+            (
+                "CREATE TABLE `order` (a int) shards='1' rf='1'",
+                "table 'order': CREATE TABLE failed: 'order' is a reserved keyword",
+            ),
             ("SHOW SHARDING", "P01: syntax error near ''"),
             ("SHOW SHARDING STATUS t u", "P01: syntax error near 'u'"),
             ("DRAIN NODE h", "P01: syntax error near 'h'"),

@@ -49,3 +49,91 @@ pub(crate) async fn manifest_of(place: &Place, backup: &BackupId) -> Result<Opti
     }
     Ok(found)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use model::{BackupCause, Content, NodeId, Schema, TableName};
+
+    fn id() -> BackupId {
+        BackupId { table: TableName::new("t").expect("valid"), unix: 7 }
+    }
+
+    fn data() -> BackupData {
+        BackupData {
+            backup_id: id(),
+            timestamp: 7,
+            table: id().table,
+            schema: Schema::default(),
+            cluster: None,
+            shards: 2,
+            rf: 1,
+            cluster_hash: String::new(),
+            backup_path: String::new(),
+            cause: BackupCause::Order,
+            placement: Vec::new(),
+        }
+    }
+
+    fn list(shard: u32) -> ShardManifest {
+        ShardManifest {
+            shard,
+            columns: Vec::new(),
+            content: Content { rows: 3, ..Content::default() },
+            sha256: String::new(),
+            last_committed: None,
+            read_from: NodeId::new("h:1").expect("valid"),
+            snapshot: None,
+            complete: true,
+            parts: Vec::new(),
+        }
+    }
+
+    fn why<T: std::fmt::Debug>(result: Result<T, Trouble>) -> String {
+        match result {
+            Err(Trouble::Final(why)) => why,
+            other => panic!("{other:?} is no end"),
+        }
+    }
+
+    #[tokio::test]
+    async fn only_whole_lists_of_all_shards_are_sealed() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let place = Place::open(&dir.path().display().to_string(), dir.path()).expect("opened");
+        assert!(why(seal(&place, &id()).await).contains("record.json is gone"));
+        place.put_sealed(&facts::name(&data()), &data()).await.expect("written");
+        place.put_sealed(&list_name(&id(), 0), &list(0)).await.expect("written");
+        let second = list_name(&id(), 1);
+        assert!(why(seal(&place, &id()).await).contains(&format!("{second} is gone")));
+        for other in [ShardManifest { complete: false, ..list(1) }, list(0)] {
+            place.put_sealed(&second, &other).await.expect("written");
+            assert!(why(seal(&place, &id()).await).contains("is not complete"), "{other:?}");
+            assert_eq!(manifest_of(&place, &id()).await.expect("read"), None);
+        }
+        place.put_sealed(&second, &list(1)).await.expect("written");
+        assert_eq!(seal(&place, &id()).await.expect("sealed").rows, Some(6));
+        let sealed = manifest_of(&place, &id()).await.expect("read").expect("there");
+        assert_eq!((sealed.rows, sealed.shards), (6, vec![list(0), list(1)]));
+    }
+
+    /// Someone put it there, or wrote it anew with a right checksum.
+    #[tokio::test]
+    async fn a_manifest_of_another_backup_or_of_a_later_version_is_none() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let place = Place::open(&dir.path().display().to_string(), dir.path()).expect("opened");
+        let shards = vec![list(0), list(1)];
+        let good = Manifest { format: FORMAT, data: data(), shards, rows: 6, bytes: 0 };
+        let other = BackupData { backup_id: BackupId { unix: 8, ..id() }, ..data() };
+        for (manifest, want) in [
+            (Manifest { format: FORMAT + 1, ..good.clone() }, "by a newer shardwright"),
+            (Manifest { data: other, ..good.clone() }, "is not of backup:t:"),
+            (Manifest { shards: vec![list(0)], ..good.clone() }, "is not of backup:t:"),
+        ] {
+            place.put_sealed(&manifest_name(&id()), &manifest).await.expect("written");
+            let why = why(manifest_of(&place, &id()).await);
+            assert!(why.contains(want), "{why}");
+        }
+        place.put_sealed(&manifest_name(&id()), &good).await.expect("written");
+        assert_eq!(manifest_of(&place, &id()).await.expect("read"), Some(good));
+    }
+}

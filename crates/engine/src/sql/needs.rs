@@ -88,6 +88,7 @@ mod tests {
             ("SET CLUSTER cc GLOBAL 'pc.bootstrap'=1", "write"),
             ("CREATE TABLE q1 (x int)", "schema"),
             ("DROP TABLE q1", "schema"),
+            ("ALTER TABLE q1 ADD COLUMN y int", "schema"),
             ("SHOW STATUS LIKE 'uptime'", "schema"),
             ("SHOW THREADS", "schema"),
             ("SHOW SETTINGS", "schema"),

@@ -55,6 +55,17 @@ fn a_transaction_is_kept_back_and_a_failing_commit_throws_it_away() {
 }
 
 #[test]
+fn words_that_name_no_table_are_refused_in_backticks_too() {
+    let mut nodes = Nodes::new(1, 1);
+    for word in ["order", "select", "ORDER"] {
+        let sql = format!("CREATE TABLE `{word}` (v int)");
+        let error = nodes.sql_on(0, 1, &sql).expect_err(word).message;
+        assert!(error.ends_with("is a reserved keyword"), "{error}");
+    }
+    nodes.ok(0, &["CREATE TABLE `cluster` (v int)", "INSERT INTO `cluster` (id, v) VALUES (1, 1)"]);
+}
+
+#[test]
 fn what_drivers_ask_as_they_connect_is_answered() {
     let mut nodes = Nodes::new(1, 1);
     for (variable, value) in

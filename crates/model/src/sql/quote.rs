@@ -91,6 +91,15 @@ mod tests {
     use super::*;
 
     #[test]
+    fn some_words_name_no_table_in_any_case() {
+        for (name, reserved) in
+            [("order", true), ("Select", true), ("cluster", false), ("orders", false), ("", false)]
+        {
+            assert_eq!(is_reserved_table_name(name), reserved, "{name}");
+        }
+    }
+
+    #[test]
     fn names_stand_in_backticks_but_for_those_of_physical_tables() {
         for (name, sql) in [
             ("title", "`title`"),

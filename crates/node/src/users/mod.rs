@@ -3,6 +3,8 @@
 //! MySQL's native password needs the password's SHA-1, so the file has no better; its owner alone may read it.
 
 mod order;
+#[cfg(test)]
+mod tests;
 
 use crate::NodeError;
 use crate::files;
