@@ -131,7 +131,7 @@ impl Round {
             sql(&asked, "CREATE TABLE c:made (title text, v int) shards='6' rf='2' timeout='60'").await
         });
         self.moment().await;
-        self.kill_controller();
+        self.dev.kill_controller();
         self.moment().await;
         let victim = self.random.pick(&nodes).clone();
         self.kill(&victim);
@@ -162,7 +162,7 @@ impl Round {
         let victim = self.random.pick(&nodes).clone();
         self.kill(&victim);
         self.moment().await;
-        self.kill_controller();
+        self.dev.kill_controller();
         self.moment().await;
         self.start(&victim);
         self.moment().await;
@@ -176,7 +176,7 @@ impl Round {
         let added = self.dev.change(&["add"]);
         assert!(added.status.success(), "{}", common::json(&added));
         self.moment().await;
-        self.kill_controller();
+        self.dev.kill_controller();
         self.moment().await;
         let victim = self.random.pick(&self.dev.endpoints()).clone();
         self.kill(&victim);
@@ -186,16 +186,6 @@ impl Round {
 
     async fn moment(&mut self) {
         tokio::time::sleep(Duration::from_millis(self.random.below(MOMENT_MS))).await;
-    }
-
-    fn kill_controller(&self) {
-        let controller = common::wait("a controller", || {
-            let found = common::processes_of(&self.dev.dir);
-            let line = found.iter().find(|line| line.contains(" serve ")).cloned();
-            line.ok_or_else(|| format!("{found:?}"))
-        });
-        let pid = controller.split(' ').next().and_then(|pid| pid.parse().ok()).expect("a process id");
-        common::signal(pid, "KILL");
     }
 
     fn kill(&mut self, victim: &Endpoint) {

@@ -212,6 +212,53 @@ async fn tables_of_the_stock_sidecar_are_adopted_where_they_are_and_move_like_ot
     dev.stop();
 }
 
+/// SIGKILL of the controller at whatever point of it: the next one finishes what was begun, and what was not can be ordered again.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_import_is_whole_although_its_controller_is_killed() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let dev = Dev::start(dir.path(), 3);
+    let nodes = dev.endpoints();
+    stock_tables(dir.path(), &nodes).await;
+    fill(&nodes[0], "t").await;
+    fill(&nodes[1], "o").await;
+    counts(&nodes, 200).await;
+    let expected = without_stock(held(&nodes).await);
+    let (first, second) = (dir.path().join("back.sql"), dir.path().join("again.sql"));
+    let begun = || async {
+        let steps = sql(&nodes[0], "SHOW SHARDING QUEUE").await.unwrap_or_default();
+        steps.iter().flatten().flatten().any(|field| field == "import")
+    };
+    tokio::task::block_in_place(|| {
+        std::thread::scope(|scope| {
+            let way_back = first.to_str().expect("a path");
+            let asked = scope.spawn(|| dev.ask(&["import", "--way-back", way_back]));
+            let here = tokio::runtime::Handle::current();
+            let seen = loop {
+                let begun = here.block_on(begun());
+                if begun || asked.is_finished() {
+                    break begun;
+                }
+            };
+            dev.kill_controller();
+            let ended = asked.join().expect("it ran").status.code();
+            println!("killed while it ran: {seen}; the client ended with {ended:?}");
+        });
+    });
+    wait_for("all to be adopted", || async {
+        let ours = sql(&nodes[0], "SHOW SHARDING STATUS").await.map_err(|fault| fault.to_string())?.len();
+        if ours == 10 && held(&nodes).await == expected {
+            return Ok(());
+        }
+        // Refused while it is under way.
+        let again = dev.ask(&["import", "--way-back", second.to_str().expect("a path")]);
+        Err(format!("{ours} copies are ours: {}", String::from_utf8_lossy(&again.stdout)))
+    })
+    .await;
+    println!("ordered again: {}", second.exists());
+    counts(&nodes, 200).await;
+    dev.stop();
+}
+
 async fn fill_more(node: &Endpoint) {
     let values: Vec<String> = (201..=300).map(|id| format!("({id}, 'number {id}', {id})")).collect();
     for table in ["t", "o"] {

@@ -166,6 +166,17 @@ impl Dev {
         run(&all)
     }
 
+    /// SIGKILL of its controller; `dev` starts another.
+    pub fn kill_controller(&self) {
+        let controller = wait("a controller", || {
+            let found = processes_of(&self.dir);
+            let line = found.iter().find(|line| line.contains(" serve ")).cloned();
+            line.ok_or_else(|| format!("{found:?}"))
+        });
+        let pid = controller.split(' ').next().and_then(|pid| pid.parse().ok()).expect("a process id");
+        signal(pid, "KILL");
+    }
+
     /// SIGTERM, then nothing may be left of it.
     pub fn stop(mut self) {
         signal(self.child.id(), "TERM");
