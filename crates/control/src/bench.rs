@@ -66,7 +66,6 @@ impl Idle {
     }
 
     fn poll(&self, node: &NodeId, epoch: Epoch) -> SidecarPoll {
-        let others = self.answers.keys().filter(|other| *other != node);
         SidecarPoll {
             node: node.clone(),
             uuid: uuid(node),
@@ -75,7 +74,7 @@ impl Idle {
             log_id: Some(LOG_ID.to_owned()),
             epoch,
             names_version: self.state.names_version,
-            peers: others.map(|other| (other.clone(), Reach::Answered)).collect(),
+            peers: BTreeMap::new(),
             results: Vec::new(),
             running: Vec::new(),
             machine: None,

@@ -13,8 +13,9 @@ pub enum Verdict {
 }
 
 /// Judges `node`. Quick proof: its listeners refuse connections, seen by us and by most other sidecars (by both
-/// vantage points where there are two). Slow proof: silence towards everyone for `silent`; with fewer than three
-/// vantage points silence proves nothing, it may be we who are cut off.
+/// vantage points where there are two). Slow proof: silence towards us for `silent`, and towards most other sidecars when
+/// they last looked; with fewer than three vantage points silence proves nothing, it may be we who are cut off. In
+/// either, one to whom it answers is enough to wait, and who has not looked yet has not seen it gone.
 pub fn judge(observed: &Observed, now: Millis, node: &NodeId, silent: Millis) -> Verdict {
     let Some(view) = observed.view(node) else { return Verdict::Suspect };
     let Some((reach, _)) = view.reach else { return Verdict::Suspect };
@@ -22,14 +23,16 @@ pub fn judge(observed: &Observed, now: Millis, node: &NodeId, silent: Millis) ->
         return Verdict::Alive;
     }
     let votes = observed.votes(now, node);
-    let refused = votes.iter().filter(|vote| **vote == Reach::Refused).count();
-    let answered = votes.iter().filter(|vote| **vote == Reach::Answered).count();
+    let count = |reach| votes.iter().filter(|vote| **vote == Some(reach)).count();
+    let (refused, silent_to, answered) =
+        (count(Reach::Refused), count(Reach::Silent), count(Reach::Answered));
+    let spoken = refused + silent_to;
     let alone = observed.nodes.len() <= 1;
     if reach == Reach::Refused && answered == 0 && (alone || refused * 2 > votes.len()) {
         return Verdict::Gone;
     }
     let silent_long = now.since(view.reach_since) >= silent;
-    if silent_long && votes.len() >= 2 && answered == 0 {
+    if silent_long && spoken >= 2 && spoken * 2 > votes.len() && answered == 0 {
         return Verdict::Gone;
     }
     Verdict::Suspect
@@ -46,7 +49,7 @@ mod tests {
         NodeId::new(format!("127.0.0.1:{n}")).expect("valid")
     }
 
-    fn observed(now: Millis, own: Reach, votes: &[Reach]) -> Observed {
+    fn observed(now: Millis, own: Reach, votes: &[Option<Reach>]) -> Observed {
         let mut observed = Observed::default();
         observed.know(&node(1));
         for (index, vote) in votes.iter().enumerate() {
@@ -60,7 +63,7 @@ mod tests {
                     log_id: None,
                     epoch: Epoch(1),
                     names_version: 0,
-                    peers: [(node(1), *vote)].into(),
+                    peers: vote.map(|vote| (node(1), vote)).into_iter().collect(),
                     results: Vec::new(),
                     running: Vec::new(),
                     machine: None,
@@ -78,29 +81,40 @@ mod tests {
     fn proof_of_loss_follows_the_table() {
         use Reach::{Answered, Refused, Silent};
         use Verdict::{Alive, Gone, Suspect};
-        let cases: &[(Reach, &[Reach], u64, Verdict)] = &[
-            (Answered, &[Refused, Refused], 0, Alive),
-            (Refused, &[Refused, Refused], 0, Gone),
-            (Refused, &[Refused, Silent], 0, Suspect),
-            (Refused, &[Refused, Answered], 0, Suspect),
-            (Refused, &[Refused], 0, Gone),
-            (Refused, &[Silent], 0, Suspect),
-            (Silent, &[Silent, Silent], 4_999, Suspect),
-            (Silent, &[Silent, Silent], 5_000, Gone),
-            (Silent, &[Silent, Answered], 60_000, Suspect),
-            (Silent, &[Silent], 60_000, Suspect),
-            (Refused, &[], 0, Gone),
+        let cases: &[(Reach, &str, u64, Verdict)] = &[
+            (Answered, "rr", 0, Alive),
+            (Refused, "rr", 0, Gone),
+            (Refused, "rs", 0, Suspect),
+            (Refused, "ra", 0, Suspect),
+            (Refused, "r", 0, Gone),
+            (Refused, "s", 0, Suspect),
+            (Refused, "r?", 0, Suspect),
+            (Refused, "rr?", 0, Gone),
+            (Refused, "rra??", 0, Suspect),
+            (Silent, "ss", 4_999, Suspect),
+            (Silent, "ss", 5_000, Gone),
+            (Silent, "sa", 60_000, Suspect),
+            (Silent, "s", 60_000, Suspect),
+            (Silent, "ss?", 5_000, Gone),
+            (Silent, "ss??", 60_000, Suspect),
+            (Refused, "", 0, Gone),
         ];
         for (own, votes, wait, verdict) in cases {
             let start = Millis(10_000);
-            let mut observed = observed(start, *own, votes);
+            let vote = |letter| match letter {
+                'r' => Some(Refused),
+                's' => Some(Silent),
+                'a' => Some(Answered),
+                _ => None,
+            };
+            let mut observed = observed(start, *own, &votes.chars().map(vote).collect::<Vec<_>>());
             let now = start + Millis(*wait);
             for view in observed.nodes.values_mut() {
                 if let Some(sidecar) = view.sidecar.as_mut() {
                     sidecar.at = now;
                 }
             }
-            assert_eq!(judge(&observed, now, &node(1), Millis(5_000)), *verdict, "{own:?} {votes:?} {wait}");
+            assert_eq!(judge(&observed, now, &node(1), Millis(5_000)), *verdict, "{own:?} {votes} {wait}");
         }
     }
 }

@@ -102,4 +102,5 @@ pub struct StandingOrders {
     pub peers: Vec<NodeId>,
     /// Tables of which a shard has no live copy, and why.
     pub unserved: BTreeMap<TableName, String>,
+    pub suspects: Vec<NodeId>,
 }

@@ -83,7 +83,9 @@ use compare::Comparison;
 use flight::{Flight, Flights, StepKey};
 use gains::Gains;
 use model::wire::{SidecarPoll, TableNameEntry};
-use model::{Action, Epoch, GroupId, LogIndex, Millis, NodeId, OperationId, Outcome, Settings, TableName};
+use model::{
+    Action, Epoch, GroupId, LogIndex, Millis, NodeId, OperationId, Outcome, Reach, Settings, TableName,
+};
 use observed::Observed;
 use operation::{StepStatus, Work};
 use pace::Pace;
@@ -584,7 +586,23 @@ impl Controller {
             names,
             peers: self.observed.nodes.keys().cloned().collect(),
             unserved: self.unserved.1.clone(),
+            suspects: self.suspects(),
         }
+    }
+
+    /// The version of the list of names that every sidecar should have.
+    pub const fn names_version(&self) -> u64 {
+        self.state.names_version
+    }
+
+    /// Nodes that did not answer the last look and are not yet counted as lost: what others see of them decides.
+    pub fn suspects(&self) -> Vec<NodeId> {
+        let views = self.observed.nodes.iter();
+        let silent = views.filter(|(_, view)| view.reach.is_some_and(|(reach, _)| reach != Reach::Answered));
+        silent
+            .map(|(node, _)| node.clone())
+            .filter(|node| self.state.nodes.get(node).is_none_or(|known| !known.lost))
+            .collect()
     }
 
     fn names(&self) -> Vec<TableNameEntry> {

@@ -240,14 +240,14 @@ impl Observed {
         self.nodes.get(node)?.cluster(group)
     }
 
-    /// Sidecars other than the node's own whose view of it is fresh: how each sees it.
-    pub fn votes(&self, now: Millis, about: &NodeId) -> Vec<Reach> {
+    /// Of each sidecar other than the node's own that is heard from: how it sees the node; `None` when it does not say.
+    pub fn votes(&self, now: Millis, about: &NodeId) -> Vec<Option<Reach>> {
         self.nodes
             .iter()
             .filter(|(node, _)| *node != about)
             .filter_map(|(_, view)| view.sidecar.as_ref())
             .filter(|sidecar| now.since(sidecar.at) <= VOTE_FRESH)
-            .filter_map(|sidecar| sidecar.poll.peers.get(about).copied())
+            .map(|sidecar| sidecar.poll.peers.get(about).copied())
             .collect()
     }
 }

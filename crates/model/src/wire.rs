@@ -28,7 +28,7 @@ pub struct SidecarPoll {
     pub epoch: Epoch,
     /// The version of the name list it has stored durably.
     pub names_version: u64,
-    /// How the other nodes answer, seen from here; those named in the last orders.
+    /// How the suspects of the last orders answer, seen from here since they are suspects.
     pub peers: BTreeMap<NodeId, Reach>,
     /// Outcomes not yet taken; repeated until a poll that carried them is answered.
     pub results: Vec<CommandResult>,
@@ -57,8 +57,11 @@ pub struct SidecarOrders {
     /// after the other in this order; all others likewise in a lane of their own, so that a long JOIN does not
     /// keep routes from being written.
     pub commands: Vec<Order>,
-    /// Nodes whose HTTP listener to look at once per poll interval.
+    /// Nodes to look at, one each interval in turn.
     pub peers: Vec<NodeId>,
+    /// Nodes whose answers the controller misses: each is looked at every interval, and the polls tell how it answers.
+    #[serde(default)]
+    pub suspects: Vec<NodeId>,
     /// Seconds a failing statement may be held.
     pub hold_statements_seconds: u64,
     /// Tables of which a shard has no live copy, and why: their statements fail at once instead of being held.

@@ -15,7 +15,7 @@ use store::{AppendError, Log};
 /// Without a sign of life for this long a standby takes over.
 pub const LEADER_SILENT: u64 = 5_000;
 /// A poll is held no longer than this.
-const HOLD: u64 = 500;
+const HOLD: u64 = 1_000;
 /// After a failed append the state is read anew a little later.
 const PAUSE: u64 = 200;
 /// A leader makes sure that often that nobody has appended after it.
@@ -79,6 +79,8 @@ pub struct Leader {
     pub controller: Controller,
     lines: BTreeMap<NodeId, Line>,
     held: BTreeMap<NodeId, Held>,
+    /// Those that held polls were told of.
+    suspects: Vec<NodeId>,
     clients: BTreeMap<RequestId, Caller>,
     next_request: u64,
     snapshot: u64,
@@ -148,6 +150,7 @@ impl Leader {
             controller,
             lines: BTreeMap::new(),
             held: BTreeMap::new(),
+            suspects: Vec::new(),
             clients: BTreeMap::new(),
             next_request: 0,
             snapshot: at.0,
@@ -200,13 +203,18 @@ impl Leader {
     }
 
     fn answer_held(&mut self, now: Millis, out: &mut Outbox) {
+        let suspects = self.controller.suspects();
+        let suspected = suspects.iter().any(|node| !self.suspects.contains(node));
+        self.suspects = suspects;
+        let names_version = self.controller.names_version();
         let due: Vec<NodeId> = self
             .held
             .iter()
             .filter(|(node, held)| {
-                held.until <= now
+                suspected
+                    || held.until <= now
+                    || held.names_version != names_version
                     || self.lines.get(*node).is_some_and(|line| !line.commands.is_empty())
-                    || self.controller.standing_orders(held.names_version).names.is_some()
             })
             .map(|(node, _)| node.clone())
             .collect();
@@ -248,6 +256,7 @@ fn orders_of(standing: control::StandingOrders, commands: Vec<Order>) -> Sidecar
         names: standing.names,
         commands,
         peers: standing.peers,
+        suspects: standing.suspects,
         hold_statements_seconds: 10,
         unserved: standing.unserved,
     }

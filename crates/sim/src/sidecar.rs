@@ -15,8 +15,8 @@ use std::rc::Rc;
 
 /// A poll that was not answered by then is asked again, of another controller.
 const POLL_TIME_MAX: u64 = 3_000;
-/// One look at each peer per interval, and how long it may take.
-const PEER_INTERVAL: u64 = 500;
+/// One look at each suspect per interval, and how long it may take. Nothing follows from looks at others.
+pub const PEER_INTERVAL: u64 = 500;
 pub const PEER_TIME_MAX: u64 = 1_500;
 
 /// What outlives the process: the fence, the name list, the node's identity, the directories of groups.
@@ -58,7 +58,8 @@ pub struct Sidecar {
     pub results: Vec<CommandResult>,
     pub running: BTreeSet<CommandId>,
     taken: (Epoch, u64),
-    pub peers: BTreeMap<NodeId, Option<Reach>>,
+    /// Since when the controller wants to know how they answer, and how each answered a look that began after that.
+    pub suspects: BTreeMap<NodeId, (Millis, Option<Reach>)>,
     pub polls_under_way: u32,
     pub bug: Option<Bug>,
     /// What the controller last wanted of each route.
@@ -87,7 +88,7 @@ impl Sidecar {
             results: Vec::new(),
             running: BTreeSet::new(),
             taken: (Epoch(0), 0),
-            peers: BTreeMap::new(),
+            suspects: BTreeMap::new(),
             polls_under_way: 0,
             bug,
             told: BTreeMap::new(),
@@ -119,7 +120,7 @@ impl Sidecar {
             log_id: self.disk.log_id.clone(),
             epoch: self.disk.epoch,
             names_version: self.disk.names_version,
-            peers: self.peers.iter().filter_map(|(node, reach)| Some((node.clone(), (*reach)?))).collect(),
+            peers: self.suspects.iter().filter_map(|(node, seen)| Some((node.clone(), seen.1?))).collect(),
             results: self.results.clone(),
             running: self.running.iter().copied().collect(),
             machine: Some(Box::new(roomy())),
@@ -127,7 +128,7 @@ impl Sidecar {
     }
 
     /// Takes one answer: epoch, then names, then commands.
-    fn take(&mut self, orders: SidecarOrders, asked: Millis) -> bool {
+    fn take(&mut self, orders: SidecarOrders, asked: Millis, now: Millis) -> bool {
         let other_log = self.disk.log_id.as_ref().is_some_and(|log| *log != orders.log_id);
         let deposed = orders.epoch < self.disk.epoch;
         if other_log || deposed {
@@ -135,15 +136,11 @@ impl Sidecar {
         }
         self.disk.log_id = Some(orders.log_id);
         self.disk.epoch = self.disk.epoch.max(orders.epoch);
-        let peers: BTreeMap<NodeId, Option<Reach>> = orders
-            .peers
-            .into_iter()
-            .map(|node| {
-                let known = self.peers.get(&node).copied().flatten();
-                (node, known)
-            })
-            .collect();
-        self.peers = peers;
+        let suspects = orders.suspects.into_iter().map(|node| {
+            let known = self.suspects.get(&node).copied();
+            (node, known.unwrap_or((now, None)))
+        });
+        self.suspects = suspects.collect();
         if orders.names.is_some() {
             self.disk.names_version = orders.names_version;
         }
@@ -207,7 +204,7 @@ async fn ask(wire: &Wire, sidecar: &Shared) -> bool {
     sidecar.polls_under_way -= 1;
     if let Answer::Orders(orders) = answer {
         sidecar.results.retain(|result| !carried.contains(result));
-        if sidecar.take(*orders, asked) {
+        if sidecar.take(*orders, asked, wire.now()) {
             return true;
         }
     }
@@ -232,27 +229,26 @@ pub async fn polls(wire: Wire, sidecar: Shared) -> Finish {
     }
 }
 
-/// A poll beside the held one, because there is an outcome to tell.
+/// A poll beside the held one, because there is news to tell.
 pub async fn report(wire: Wire, sidecar: Shared) -> Finish {
     ask(&wire, &sidecar).await;
     Finish::Nothing
 }
 
-/// Looks at one peer as long as it is one.
-pub async fn watch(wire: Wire, sidecar: Shared, peer: NodeId) -> Finish {
-    loop {
-        let answer = wire.ask(Ask::Knock { to: peer.clone(), time_max: PEER_TIME_MAX }).await;
-        let reach = match answer {
-            Answer::Done => Reach::Answered,
-            Answer::Refused => Reach::Refused,
-            _ => Reach::Silent,
-        };
-        match sidecar.borrow_mut().peers.get_mut(&peer) {
-            Some(seen) => *seen = Some(reach),
-            None => return Finish::Nothing,
-        }
-        wire.sleep(PEER_INTERVAL).await;
-    }
+/// Looks at one suspect, after a pause.
+pub async fn watch(wire: Wire, sidecar: Shared, peer: NodeId, pause: u64) -> Finish {
+    wire.sleep(pause).await;
+    let began = wire.now();
+    let answer = wire.ask(Ask::Knock { to: peer.clone(), time_max: PEER_TIME_MAX }).await;
+    let reach = match answer {
+        Answer::Done => Reach::Answered,
+        Answer::Refused => Reach::Refused,
+        _ => Reach::Silent,
+    };
+    let mut sidecar = sidecar.borrow_mut();
+    let suspect = sidecar.suspects.get_mut(&peer).filter(|(since, _)| *since <= began);
+    let news = suspect.is_some_and(|(_, seen)| seen.replace(reach) != Some(reach));
+    Finish::Watched { peer, news }
 }
 
 /// Carries one command out.

@@ -87,6 +87,11 @@ pub enum Finish {
         outcome: Outcome,
     },
     Look(PollAnswer),
+    /// A sidecar's look at a suspect, and whether the controller does not know yet how it ended.
+    Watched {
+        peer: NodeId,
+        news: bool,
+    },
     Measured {
         node: NodeId,
         token: u64,

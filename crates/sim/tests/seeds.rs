@@ -260,7 +260,7 @@ macro_rules! bugs {
 // A bug that leaves something behind is met as a leftover, or as a cluster that never comes to rest because of it.
 bugs! {
     at_once {
-        finds_a_late_command: LateCommand from 17 by ["5 leaders"],
+        finds_a_late_command: LateCommand from 31 by ["5 leaders"],
         finds_a_shed_before_the_route: ShedBeforeRoute from 6 by ["3 routes"],
         finds_an_edge_triggered_look: EdgeTriggered from 7 by ["3 routes"],
         finds_a_leaked_directory: LeakedDirectory from 6 by ["6 leftovers"],

@@ -45,6 +45,15 @@ pub(super) struct Desk {
     held: BTreeMap<NodeId, Held>,
     clients: BTreeMap<RequestId, oneshot::Sender<StatementReply>>,
     hold_statements_seconds: u64,
+    /// Those that held polls were told of, or need not be.
+    suspects: Vec<NodeId>,
+}
+
+/// What lets held polls go before their time.
+#[derive(Debug)]
+pub(super) struct News {
+    pub(super) names_version: u64,
+    pub(super) suspects: Vec<NodeId>,
 }
 
 impl Desk {
@@ -100,15 +109,19 @@ impl Desk {
         }
     }
 
-    /// Answers every held poll that has commands, whose names are old or whose time is over.
-    pub(super) fn answer_held(&mut self, now: Millis, standing: impl Fn(u64) -> StandingOrders) {
+    /// Answers every held poll that has commands, whose names are old or whose time is over; and all of them when
+    /// there is a new suspect, since a loss is proven only once others have looked.
+    pub(super) fn answer_held(&mut self, now: Millis, news: News, standing: impl Fn(u64) -> StandingOrders) {
+        let suspected = news.suspects.iter().any(|node| !self.suspects.contains(node));
+        self.suspects = news.suspects;
         let due: Vec<NodeId> = self
             .held
             .iter()
             .filter(|(node, held)| {
-                held.until <= now
+                suspected
+                    || held.until <= now
+                    || held.names_version != news.names_version
                     || self.lines.get(*node).is_some_and(|line| !line.commands.is_empty())
-                    || standing(held.names_version).names.is_some()
             })
             .map(|(node, _)| node.clone())
             .collect();
@@ -180,6 +193,7 @@ impl Desk {
             names: standing.names,
             commands,
             peers: standing.peers,
+            suspects: standing.suspects,
             hold_statements_seconds: self.hold_statements_seconds,
             unserved: standing.unserved,
         }
@@ -220,7 +234,12 @@ mod tests {
             names: (names_version < 3).then(|| vec![entry]),
             peers: Vec::new(),
             unserved: BTreeMap::new(),
+            suspects: Vec::new(),
         }
+    }
+
+    fn news(suspects: &[NodeId]) -> News {
+        News { names_version: 3, suspects: suspects.to_vec() }
     }
 
     #[test]
@@ -230,7 +249,7 @@ mod tests {
         desk.queue(Millis(100), node(), command(1, 50));
         let (reply, mut orders) = oneshot::channel();
         desk.hold(node(), Millis(1_100), 3, reply, standing);
-        desk.answer_held(Millis(300), standing);
+        desk.answer_held(Millis(300), news(&[]), standing);
         let orders = orders.try_recv().expect("answered");
         assert_eq!(orders.commands, vec![Order { number: 1, command: command(0, 300) }]);
         assert_eq!(orders.hold_statements_seconds, 10);
@@ -241,15 +260,34 @@ mod tests {
         let mut desk = Desk::new(10);
         let (reply, mut orders) = oneshot::channel();
         desk.hold(node(), Millis(1_000), 3, reply, standing);
-        desk.answer_held(Millis(999), standing);
+        desk.answer_held(Millis(999), news(&[]), standing);
         assert!(orders.try_recv().is_err());
         assert_eq!(desk.next_due(), Some(Millis(1_000)));
-        desk.answer_held(Millis(1_000), standing);
+        desk.answer_held(Millis(1_000), news(&[]), standing);
         assert!(orders.try_recv().expect("answered").commands.is_empty());
         let (reply, mut orders) = oneshot::channel();
         desk.hold(node(), Millis(2_000), 2, reply, standing);
-        desk.answer_held(Millis(1_000), standing);
+        desk.answer_held(Millis(1_000), news(&[]), standing);
         assert_eq!(orders.try_recv().expect("answered").names.map(|names| names.len()), Some(1));
+    }
+
+    #[test]
+    fn a_new_suspect_is_told_at_once_and_an_old_one_is_none() {
+        let mut desk = Desk::new(10);
+        let mut told = |now, suspects: &[NodeId]| {
+            let (reply, mut orders) = oneshot::channel();
+            desk.hold(node(), Millis(now + 1_000), 3, reply, standing);
+            desk.answer_held(Millis(now), news(suspects), standing);
+            orders.try_recv().is_ok()
+        };
+        let other = NodeId::new("127.0.0.1:9313").expect("valid");
+        assert!(!told(0, &[]));
+        assert!(told(1, &[node()]));
+        assert!(!told(2, &[node()]));
+        assert!(told(3, &[node(), other.clone()]));
+        assert!(!told(4, &[other]));
+        assert!(!told(5, &[]));
+        assert!(told(6, &[node()]), "anew");
     }
 
     #[test]
@@ -259,13 +297,13 @@ mod tests {
             let (reply, mut orders) = oneshot::channel();
             desk.heard(&node(), "first", taken);
             desk.hold(node(), Millis(1_000), 3, reply, standing);
-            desk.answer_held(now, standing);
+            desk.answer_held(now, news(&[]), standing);
             orders.try_recv().map(|orders| orders.commands).ok()
         };
         assert_eq!(ask(&mut desk, Millis(0), 0), None);
         desk.queue(Millis(0), node(), command(0, 500));
         // Its connection was gone: the next poll brings the same again.
-        desk.answer_held(Millis(10), standing);
+        desk.answer_held(Millis(10), news(&[]), standing);
         let first = Order { number: 1, command: command(0, 480) };
         assert_eq!(ask(&mut desk, Millis(20), 0), Some(vec![first]));
         desk.queue(Millis(30), node(), command(1, 500));
@@ -283,7 +321,7 @@ mod tests {
         desk.queue(Millis(0), node(), command(1, 500));
         let (reply, mut orders) = oneshot::channel();
         desk.hold(node(), Millis(1_000), 3, reply, standing);
-        desk.answer_held(Millis(0), standing);
+        desk.answer_held(Millis(0), news(&[]), standing);
         let taken = orders.try_recv().expect("answered").commands;
         assert_eq!(taken, vec![Order { number: 1, command: command(1, 500) }]);
     }
@@ -297,7 +335,7 @@ mod tests {
         let (second, mut newer) = oneshot::channel();
         desk.hold(node(), Millis(1_000), 3, second, standing);
         assert!(older.try_recv().expect("answered").commands.is_empty());
-        desk.answer_held(Millis(0), standing);
+        desk.answer_held(Millis(0), news(&[]), standing);
         assert_eq!(newer.try_recv().expect("answered").commands.len(), 1);
     }
 

@@ -6,7 +6,7 @@
 
 use super::ServeError;
 use super::auth::Tokens;
-use super::desk::Desk;
+use super::desk::{Desk, News};
 use super::diary::{Diary, Origins};
 use super::handle::{Handle, MESSAGES_MAX, Message, Read};
 use super::looks::Looks;
@@ -377,7 +377,8 @@ impl Driver {
     }
 
     fn answer(&mut self, now: Millis, polls: Vec<(SidecarPoll, Reply)>, reads: Vec<Read>) {
-        let hold = Millis(self.start.settings.node_poll_interval_ms.min(HOLD_MS_MAX));
+        // Nothing waits for the end of a hold: whoever has news, here or there, does not keep it.
+        let hold = Millis((2 * self.start.settings.node_poll_interval_ms).min(HOLD_MS_MAX));
         let controller = &self.controller;
         let standing = |version| controller.standing_orders(version);
         for (poll, reply) in polls {
@@ -387,7 +388,8 @@ impl Driver {
             self.desk.hold(poll.node, until, poll.names_version, reply, standing);
         }
         // The moment of answering, which an append may have put off: commands carry what is left of their time.
-        self.desk.answer_held(self.now(), standing);
+        let news = News { names_version: controller.names_version(), suspects: controller.suspects() };
+        self.desk.answer_held(self.now(), news, standing);
         let unix_now = unix_now();
         for read in reads {
             read(controller, now, unix_now);

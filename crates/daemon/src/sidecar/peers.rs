@@ -1,19 +1,25 @@
 //! How the other nodes answer, seen from here: a vantage point for the controller's proof of a loss, and the
 //! history that tells whether a group stayed primary while a statement failed.
+//!
+//! Peers are looked at in turn, one each interval, so that a node is asked no more often in a large cluster than in a
+//! small one; those whose loss is to be proven are looked at every interval.
 
 use super::Sidecar;
 use crate::shutdown::Shutdown;
 use model::{ClusterState, GroupId, NodeId, NodeStatus, Reach};
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::ops::Bound;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
+use tokio::sync::Notify;
 
-/// One look at each peer per interval.
+/// One look at one peer, and at each suspect.
 const LOOK_INTERVAL: Duration = Duration::from_millis(500);
 /// A node that answers later is silent to its clients, too. Longer than a busy small machine takes.
 const LOOK_TIME_MAX: Duration = Duration::from_millis(1_500);
 /// A group that was primary under one `conf_id` for this long and still is was so during a statement that just
-/// failed: a statement that waits out a change of view fails within moments of that change.
+/// failed: a statement that waits out a change of view fails within moments of that change. Every new view has a
+/// `conf_id` of its own, so that rare looks miss none.
 const PRIMARY_SINCE: Duration = Duration::from_secs(5);
 
 /// Between looks at a target that has no primary view: it is alone only until its group gains a new member.
@@ -21,12 +27,24 @@ const VIEW_PAUSE: Duration = Duration::from_millis(100);
 
 #[derive(Debug, Default)]
 pub(super) struct Peers {
-    known: Mutex<BTreeMap<NodeId, Peer>>,
+    known: Mutex<Known>,
+    /// A suspect answers otherwise than before.
+    pub(super) news: Notify,
+    /// There is a suspect that was none.
+    suspected: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    peers: BTreeMap<NodeId, Peer>,
+    /// The one whose turn was last.
+    last: Option<NodeId>,
 }
 
 #[derive(Debug, Default)]
 struct Peer {
-    reach: Option<Reach>,
+    /// Since when the controller wants to know how it answers, and how it answered a look that began after that.
+    suspect: Option<(Instant, Option<Reach>)>,
     looking: bool,
     views: BTreeMap<GroupId, View>,
 }
@@ -40,38 +58,72 @@ struct View {
 }
 
 impl Peers {
-    /// Those to look at from now on.
-    pub(super) fn watch(&self, nodes: Vec<NodeId>) {
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+    /// Those to look at from now on, and those of them whose answers the controller misses.
+    pub(super) fn watch(&self, nodes: Vec<NodeId>, suspects: &[NodeId], now: Instant) {
+        let mut known = self.known();
         let wanted: BTreeSet<NodeId> = nodes.into_iter().collect();
-        known.retain(|node, _| wanted.contains(node));
+        known.peers.retain(|node, _| wanted.contains(node));
+        let mut suspected = false;
         for node in wanted {
-            known.entry(node).or_default();
+            let suspect = suspects.contains(&node);
+            let peer = known.peers.entry(node).or_default();
+            suspected |= suspect && peer.suspect.is_none();
+            peer.suspect = suspect.then(|| peer.suspect.unwrap_or((now, None)));
+        }
+        drop(known);
+        if suspected {
+            self.suspected.notify_one();
         }
     }
 
-    /// How each peer that was looked at answered last.
+    /// How each suspect answers.
     pub(super) fn seen(&self) -> BTreeMap<NodeId, Reach> {
-        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        known.iter().filter_map(|(node, peer)| Some((node.clone(), peer.reach?))).collect()
+        let known = self.known();
+        known.peers.iter().filter_map(|(node, peer)| Some((node.clone(), peer.suspect?.1?))).collect()
     }
 
-    /// Those whose last look is over; they count as being looked at.
-    fn begin_looks(&self) -> Vec<NodeId> {
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        let free = known.iter_mut().filter(|(_, peer)| !peer.looking);
-        free.map(|(node, peer)| {
+    /// The suspects and, if `turn`, whose turn it is, without those whose last look is not over; they count as being
+    /// looked at.
+    fn begin_looks(&self, turn: bool) -> Vec<NodeId> {
+        let mut known = self.known();
+        if turn {
+            let after = known.last.clone().map_or(Bound::Unbounded, Bound::Excluded);
+            let next =
+                known.peers.range((after, Bound::Unbounded)).next().or_else(|| known.peers.iter().next());
+            known.last = next.map(|(node, _)| node.clone());
+        }
+        let Known { peers, last } = &mut *known;
+        let due =
+            |node: &NodeId, peer: &Peer| peer.suspect.is_some() || (turn && last.as_ref() == Some(node));
+        let due = peers.iter_mut().filter(|(node, peer)| !peer.looking && due(node, peer));
+        due.map(|(node, peer)| {
             peer.looking = true;
             node.clone()
         })
         .collect()
     }
 
-    fn looked(&self, node: &NodeId, now: Instant, reach: Reach, status: Option<&NodeStatus>) {
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(peer) = known.get_mut(node) else { return };
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes in a look that `began` then and ended `now`.
+    fn looked(
+        &self,
+        node: &NodeId,
+        (began, now): (Instant, Instant),
+        reach: Reach,
+        status: Option<&NodeStatus>,
+    ) {
+        let mut known = self.known();
+        let Some(peer) = known.peers.get_mut(node) else { return };
         peer.looking = false;
-        peer.reach = Some(reach);
+        if let Some((since, seen)) = peer.suspect.as_mut()
+            && *since <= began
+            && seen.replace(reach) != Some(reach)
+        {
+            self.news.notify_one();
+        }
         let mut views = BTreeMap::new();
         for (group, cluster) in status.iter().flat_map(|status| &status.clusters) {
             if cluster.status == ClusterState::Primary {
@@ -89,8 +141,8 @@ impl Peers {
 
     /// The `conf_id` under which `node` has long been primary in the group of `table`.
     fn long_primary(&self, node: &NodeId, table: &str, now: Instant) -> Option<i64> {
-        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        let view = known.get(node)?.views.values().find(|view| view.tables.contains(table))?;
+        let known = self.known();
+        let view = known.peers.get(node)?.views.values().find(|view| view.tables.contains(table))?;
         let long = now.saturating_duration_since(view.since) >= PRIMARY_SINCE;
         (long && view.conf_id >= 0).then_some(view.conf_id)
     }
@@ -101,16 +153,18 @@ pub(super) async fn run(sidecar: Arc<Sidecar>, shutdown: Shutdown) {
     let mut interval = tokio::time::interval(LOOK_INTERVAL);
     interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
-        tokio::select! {
+        let turn = tokio::select! {
             () = shutdown.wait() => return,
-            _ = interval.tick() => {}
-        }
+            _ = interval.tick() => true,
+            () = sidecar.peers.suspected.notified() => false,
+        };
         // Each on its own: a silent peer must not delay the news of another.
-        for node in sidecar.peers.begin_looks() {
+        for node in sidecar.peers.begin_looks(turn) {
             let sidecar = Arc::clone(&sidecar);
             tokio::spawn(async move {
+                let began = Instant::now();
                 let (reach, status) = sidecar.client.poll(&node, false, LOOK_TIME_MAX).await;
-                sidecar.peers.looked(&node, Instant::now(), reach, status.as_ref());
+                sidecar.peers.looked(&node, (began, Instant::now()), reach, status.as_ref());
             });
         }
     }
@@ -189,11 +243,11 @@ mod tests {
     fn a_history_is_broken_by_a_new_view_and_by_silence() {
         use ClusterState::{NonPrimary, Primary};
         let peers = Peers::default();
-        peers.watch(vec![node()]);
         let began = Instant::now();
+        peers.watch(vec![node()], &[node()], began);
         let at = |seconds| began + Duration::from_secs(seconds);
         let look = |seconds, reach, status: Option<NodeStatus>| {
-            peers.looked(&node(), at(seconds), reach, status.as_ref());
+            peers.looked(&node(), (at(seconds), at(seconds)), reach, status.as_ref());
         };
         let long = |seconds| peers.long_primary(&node(), "system.t_s0", at(seconds));
         look(0, Reach::Answered, Some(status(Primary, 3)));
@@ -207,19 +261,58 @@ mod tests {
         look(19, Reach::Answered, Some(status(NonPrimary, 4)));
         assert_eq!(long(30), None);
         assert_eq!(peers.seen(), [(node(), Reach::Answered)].into());
-        peers.watch(Vec::new());
+        peers.watch(Vec::new(), &[], at(30));
         assert!(peers.seen().is_empty());
     }
 
+    fn nodes(ports: std::ops::Range<u16>) -> Vec<NodeId> {
+        ports.map(|port| NodeId::new(format!("127.0.0.1:{port}")).expect("valid")).collect()
+    }
+
     #[test]
-    fn a_peer_is_looked_at_once_at_a_time_and_unknown_before_the_first_look() {
+    fn peers_are_looked_at_in_turn_and_suspects_each_time() {
         let peers = Peers::default();
-        peers.watch(vec![node()]);
+        let (all, now) = (nodes(1..4), Instant::now());
+        peers.watch(all.clone(), &[], now);
+        let look = |turn| {
+            let begun = peers.begin_looks(turn);
+            for node in &begun {
+                peers.looked(node, (now, now), Reach::Answered, None);
+            }
+            begun
+        };
+        let turns: Vec<_> = (0..4).map(|_| look(true)).collect();
+        assert_eq!(turns, [[all[0].clone()], [all[1].clone()], [all[2].clone()], [all[0].clone()]]);
+        assert!(look(false).is_empty());
+        assert!(peers.seen().is_empty(), "nobody asked how they answer");
+        peers.watch(all.clone(), &all[2..], now);
+        assert_eq!((look(false), look(true)), (vec![all[2].clone()], all[1..].to_vec()));
+        // The look at one that does not answer is waited for.
+        assert_eq!(peers.begin_looks(false), all[2..]);
+        assert!(peers.begin_looks(false).is_empty());
+        // Whose turn it was is gone: the others still have theirs.
+        peers.watch(vec![all[0].clone(), all[2].clone()], &[], now);
+        assert_eq!((look(true), look(true)), (Vec::new(), vec![all[0].clone()]));
+    }
+
+    #[test]
+    fn only_looks_since_the_suspicion_tell_of_a_suspect() {
+        let peers = Peers::default();
+        let began = Instant::now();
+        let at = |seconds| began + Duration::from_secs(seconds);
+        let suspect = |seconds, suspects: &[NodeId]| peers.watch(vec![node()], suspects, at(seconds));
+        let look = |from, to, reach| peers.looked(&node(), (at(from), at(to)), reach, None);
+        suspect(0, &[]);
+        look(1, 3, Reach::Silent);
+        suspect(2, &[node()]);
+        look(1, 3, Reach::Silent);
         assert!(peers.seen().is_empty());
-        assert_eq!(peers.begin_looks(), vec![node()]);
-        assert!(peers.begin_looks().is_empty());
-        peers.looked(&node(), Instant::now(), Reach::Refused, None);
-        assert_eq!(peers.begin_looks(), vec![node()]);
+        look(4, 5, Reach::Refused);
+        suspect(6, &[node()]);
+        assert_eq!(peers.seen(), [(node(), Reach::Refused)].into());
+        suspect(7, &[]);
+        suspect(8, &[node()]);
+        assert!(peers.seen().is_empty(), "of an earlier suspicion");
     }
 
     #[test]

@@ -16,7 +16,7 @@ use tokio::task::JoinHandle;
 /// not to be a load on a host that is away.
 const BACKOFF_MIN: Duration = Duration::from_millis(100);
 const BACKOFF_MAX: Duration = Duration::from_secs(1);
-/// One poll that is held, and one that brings an outcome meanwhile; the controller then lets the first one go.
+/// One poll that is held, and one that brings news meanwhile; the controller then lets the first one go.
 const POLLS_MAX: usize = 2;
 
 /// What commands came to, and which are still open.
@@ -94,10 +94,16 @@ pub(super) async fn run(sidecar: Arc<Sidecar>, shutdown: Shutdown) {
             in_flight.push_back(tokio::spawn(ask(Arc::clone(&sidecar))));
         }
         let may_add = in_flight.len() < POLLS_MAX;
+        let news = async {
+            tokio::select! {
+                () = sidecar.ledger.changed.notified() => {}
+                () = sidecar.peers.news.notified() => {}
+            }
+        };
         let Some(first) = in_flight.front_mut() else { continue };
         let asked = tokio::select! {
             () = shutdown.wait() => return,
-            () = sidecar.ledger.changed.notified(), if may_add => {
+            () = news, if may_add => {
                 in_flight.push_back(tokio::spawn(ask(Arc::clone(&sidecar))));
                 continue;
             }
@@ -181,7 +187,7 @@ async fn take(sidecar: &Arc<Sidecar>, orders: SidecarOrders, asked: Instant) -> 
         }
     }
     sidecar.heard(asked, orders.hold_statements_seconds, orders.unserved);
-    sidecar.peers.watch(orders.peers);
+    sidecar.peers.watch(orders.peers, &orders.suspects, Instant::now());
     // Without tables a first list never comes, since its version is the one we have: then it is empty.
     let names = match orders.names {
         None if orders.names_version == 0 && !sidecar.names.is_of(&orders.log_id) => Some(Vec::new()),

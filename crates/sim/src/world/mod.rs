@@ -412,12 +412,25 @@ impl World {
                     sidecar.tables.busy = false;
                 }
                 sidecar.finish(id, outcome);
-                let more = sidecar.polls_under_way < 2;
                 drop(sidecar);
-                if more {
-                    self.spawn(Task::new(owner, |wire| sidecar::report(wire, shared)));
-                }
+                self.report(owner, &shared);
                 bugs::add_late(self);
+            }
+            (Owner::Sidecar { at, life }, Finish::Watched { peer, news }) => {
+                let shared = self.machines[at].sidecar.clone();
+                if self.machines[at].sidecar_life != life {
+                    return;
+                }
+                if news {
+                    self.report(owner, &shared);
+                }
+                if shared.borrow().suspects.contains_key(&peer) {
+                    self.spawn(Task::new(owner, |wire| {
+                        sidecar::watch(wire, shared, peer, sidecar::PEER_INTERVAL)
+                    }));
+                } else {
+                    self.machines[at].watched.remove(&peer);
+                }
             }
             (Owner::Controller { at, life }, finish) if self.seats[at].life == life => {
                 let input = match finish {
@@ -431,7 +444,7 @@ impl World {
                         return self.push(arrival, Event::Seen { at, life, message });
                     }
                     Finish::Measured { node, token, measured } => Input::Measured { node, token, measured },
-                    Finish::Command { .. } | Finish::Nothing => return,
+                    Finish::Command { .. } | Finish::Watched { .. } | Finish::Nothing => return,
                 };
                 self.message(at, Message::Seen(input));
             }
@@ -439,7 +452,15 @@ impl World {
         }
     }
 
-    /// Begins the next command of every lane that is free, and watches new peers.
+    /// A sidecar has news, and asks once more if it may.
+    fn report(&mut self, owner: Owner, shared: &sidecar::Shared) {
+        if shared.borrow().polls_under_way < 2 {
+            let sidecar = shared.clone();
+            self.spawn(Task::new(owner, |wire| sidecar::report(wire, sidecar)));
+        }
+    }
+
+    /// Begins the next command of every lane that is free, and watches new suspects.
     fn work_lanes(&mut self, at: usize, life: u64) {
         if self.machines[at].sidecar_life != life {
             return;
@@ -461,11 +482,11 @@ impl World {
             let sidecar = shared.clone();
             self.spawn(Task::new(owner, |wire| sidecar::carry_out(wire, sidecar, item)));
         }
-        let peers: Vec<NodeId> = shared.borrow().peers.keys().cloned().collect();
-        for peer in peers {
+        let suspects: Vec<NodeId> = shared.borrow().suspects.keys().cloned().collect();
+        for peer in suspects {
             if peer != self.machines[at].node && self.machines[at].watched.insert(peer.clone()) {
                 let sidecar = shared.clone();
-                self.spawn(Task::new(owner, |wire| sidecar::watch(wire, sidecar, peer)));
+                self.spawn(Task::new(owner, |wire| sidecar::watch(wire, sidecar, peer, 0)));
             }
         }
     }

@@ -279,7 +279,7 @@ fn asked() -> Value {
         "SidecarOrders": object(&[
             ("log_id", "string"), ("epoch", "integer"), ("lead", "string"), ("last", "integer"), ("names_version", "integer"),
             ("names", "~[TableNameEntry]?"), ("commands", "[Order]"), ("peers", "[string]"),
-            ("hold_statements_seconds", "integer"), ("unserved", "~{string}"),
+            ("suspects", "[string]"), ("hold_statements_seconds", "integer"), ("unserved", "~{string}"),
         ]),
         "Order": object(&[("number", "integer"), ("command", "Command")]),
         "CommandId": object(&[("operation", "integer"), ("step", "integer"), ("attempt", "integer")]),

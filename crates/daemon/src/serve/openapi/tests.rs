@@ -315,6 +315,7 @@ fn what_sidecars_exchange_is_as_described() {
             command: Command { id, epoch: Epoch(1), remaining_ms: 1, action },
         }],
         peers: vec![node.clone()],
+        suspects: vec![node.clone()],
         hold_statements_seconds: 10,
         unserved: [(TableName::new("t").expect("valid"), "why".to_owned())].into(),
     };

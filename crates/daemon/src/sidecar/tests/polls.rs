@@ -22,6 +22,7 @@ fn orders() -> SidecarOrders {
         names: None,
         commands: Vec::new(),
         peers: Vec::new(),
+        suspects: Vec::new(),
         hold_statements_seconds: 10,
         unserved: std::collections::BTreeMap::new(),
     }
@@ -211,7 +212,7 @@ async fn an_outcome_does_not_wait_for_a_held_poll() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn peers_are_looked_at_and_reported() {
+async fn suspects_are_looked_at_and_reported() {
     let alive = Server::start(|_, _| rows(&["Counter", "Value"], &[])).await;
     let gone = {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("binds");
@@ -220,8 +221,10 @@ async fn peers_are_looked_at_and_reported() {
     let name = |address: std::net::SocketAddr| NodeId::new(address.to_string()).expect("valid");
     let (living, dead) = (name(alive.address), name(gone));
     let peers = vec![living.clone(), dead.clone()];
-    let (server, polls) =
-        controller(move |_, _| (200, SidecarOrders { peers: peers.clone(), ..orders() })).await;
+    let (server, polls) = controller(move |_, _| {
+        (200, SidecarOrders { peers: peers.clone(), suspects: peers.clone(), ..orders() })
+    })
+    .await;
     let node = Server::start(|_, _| ok()).await;
     let mut stage = Stage::new(&node, Some(&server)).await;
     let (_, _trigger) = stage.run();
