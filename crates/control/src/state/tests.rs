@@ -1,7 +1,7 @@
 use super::*;
 use crate::operation::{Kind, Operation, Status, Step, StepStatus, Steps, Work};
 use crate::record::Record;
-use model::StepId;
+use model::{Action, StepId};
 
 fn node(n: u16) -> NodeId {
     NodeId::new(format!("h:{n}")).expect("valid")
@@ -42,4 +42,43 @@ fn source_after_undo(left_behind: bool) -> Option<Member> {
 fn what_was_left_behind_stays_so_when_its_move_is_taken_back() {
     assert_eq!(source_after_undo(false), Some(Member::Serving));
     assert_eq!(source_after_undo(true), None);
+}
+
+/// Who is left of a group when the temporary cluster of its move has been dissolved on the new copy's node.
+fn members_after_move(to: Member) -> Vec<(NodeId, Member)> {
+    let group = GroupId::new("g").expect("valid");
+    let mut state = State::default();
+    let members = [(node(1), Member::Leaving), (node(2), to)];
+    state.groups.insert(group.clone(), Group::new(1, members.into()));
+    let kind = Kind::Move {
+        group: group.clone(),
+        to: node(2),
+        from: Some(node(1)),
+        floor: 1,
+        reason: String::new(),
+        pin: false,
+    };
+    let mut steps = Steps::default();
+    for n in [1, 2] {
+        steps.command(&node(n), Action::RemoveDirectory { group: group.clone() }, &[], None);
+    }
+    for step in &mut steps.0 {
+        step.status = StepStatus::Started;
+    }
+    let id = OperationId(1);
+    let mut operation = Operation::new(id, kind, steps.0, 0);
+    operation.status = Status::Running;
+    state.operations.insert(id, operation);
+    for step in [StepId(0), StepId(1)] {
+        let contents = BTreeMap::new();
+        state.apply(&Record::StepDone { operation: id, step, contents }).expect("follows");
+    }
+    state.groups.remove(&group).expect("a group").members.into_iter().collect()
+}
+
+#[test]
+fn a_move_that_ends_keeps_the_new_copy_also_of_a_node_that_was_away() {
+    for to in [Member::Serving, Member::Returning, Member::Lost] {
+        assert_eq!(members_after_move(to), [(node(2), to)]);
+    }
 }

@@ -126,7 +126,7 @@ impl State {
             }
             (Work::Switch, _) => self.hand_over(operation),
             (Work::Command { action: Action::RemoveDirectory { group } }, Some(node)) => {
-                self.end_membership(&group, &node);
+                self.end_membership(operation, &group, &node);
                 Ok(())
             }
             (Work::Command { action: Action::DropTables { tables } }, Some(node)) => {
@@ -144,10 +144,14 @@ impl State {
         }
     }
 
-    /// The node holds nothing of the group any more.
-    fn end_membership(&mut self, group: &GroupId, node: &NodeId) {
+    /// The node holds nothing of the group any more; of a temporary cluster that a move dissolves, it keeps the copy, also
+    /// when it was away meanwhile and its copy has still to be looked at.
+    fn end_membership(&mut self, operation: OperationId, group: &GroupId, node: &NodeId) {
+        let kind = self.operations.get(&operation).map(|operation| &operation.kind);
+        let keeps = matches!(kind, Some(Kind::Move { to, .. }) if to == node);
         if let Some(known) = self.groups.get_mut(group)
             && known.members.get(node).is_some_and(|member| *member != Member::Serving)
+            && !keeps
         {
             known.members.remove(node);
             known.newest.remove(node);
