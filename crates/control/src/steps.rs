@@ -266,6 +266,15 @@ impl Controller {
         if primary.is_some() {
             return self.step_done(key, BTreeMap::new());
         }
+        let dissolved = |node: &NodeId| {
+            self.observed
+                .view(node)
+                .is_some_and(|view| matches!(view.cluster_since(group, since), Some(None)))
+        };
+        if !known.is_clustered() && survivors.len() == 1 && survivors.iter().all(dissolved) {
+            // The move whose temporary cluster it was has ended: the copy takes writes by itself.
+            return self.step_done(key, BTreeMap::new());
+        }
         for node in &survivors {
             self.observed.hurry(node, self.now + Millis(100));
         }

@@ -1,9 +1,9 @@
 //! Operations in the small world: calm, with every kind of fault, and with the controller dying in between.
 
-use super::world::{Fault, Refused, World, node};
-use control::operation::{Kind, Operation, Status, StepStatus};
+use super::world::{Fault, Refused, World, node, table};
+use control::operation::{Kind, Operation, Status, StepStatus, Work};
 use model::wire::{RebalanceOrder, ShardingStatement, StatementReply};
-use model::{Action, NodeId, OperationId, StepId};
+use model::{Action, NodeId, OperationId, Outcome, StepId};
 use std::collections::BTreeMap;
 
 #[test]
@@ -173,7 +173,7 @@ fn shards_without_copies_move_too() {
 /// Something an operator orders at random; what cannot be done is refused.
 fn meddle(world: &mut World) {
     let any = |world: &mut World| node(1 + world.random.below(4));
-    let name = super::world::table("a");
+    let name = table("a");
     let statement = match world.random.below(10) {
         0 => ShardingStatement::DrainNode { node: any(world) },
         1 => ShardingStatement::UndrainNode { node: any(world) },
@@ -183,7 +183,7 @@ fn meddle(world: &mut World) {
             ShardingStatement::MoveShard { name, shard: 0, from, to, split }
         }
         8 => {
-            let name = super::world::table(["a", "b", "c"][world.random.below(3)]);
+            let name = table(["a", "b", "c"][world.random.below(3)]);
             ShardingStatement::SetRf { name, cluster: None, rf: 1 + world.random.below(3) as u32 }
         }
         4 => ShardingStatement::Rebalance { name, order: RebalanceOrder::Pause },
@@ -245,7 +245,7 @@ fn storm(seed: u64, meddling: bool) {
     let_go(&mut world);
     world.settle();
     for name in tables {
-        if world.state().tables.contains_key(&super::world::table(name)) {
+        if world.state().tables.contains_key(&table(name)) {
             let request = world.drop(name);
             world.until("the drop", |world| world.answers.contains_key(&request));
             assert_eq!(world.answers[&request], StatementReply::Ok, "drop of {name}");
@@ -375,7 +375,7 @@ fn a_gain_that_is_nothing_without_its_donor_is_taken_back_when_that_dies() {
         let from = holder.expect("a member");
         if rf == 1 {
             let to = (1..=nodes).map(node).find(|node| *node != from).expect("another");
-            let (name, shard, split) = (super::world::table("t"), 0, false);
+            let (name, shard, split) = (table("t"), 0, false);
             world.told(ShardingStatement::MoveShard { name, shard, from, to, split });
         } else {
             world.kill(&from);
@@ -398,4 +398,36 @@ fn a_gain_that_is_nothing_without_its_donor_is_taken_back_when_that_dies() {
         world.start(&donor);
         world.settle();
     }
+}
+
+/// The cluster for which a failover wants a quorum is dissolved before it got one.
+#[test]
+fn a_temporary_cluster_that_is_gone_is_waited_for_by_no_failover() {
+    let mut world = World::with_table(1, 3, 1, 1);
+    world.settle();
+    let (id, group) = world.state().groups.iter().next().expect("a group");
+    let (id, from) = (id.clone(), group.members.keys().next().expect("a member").clone());
+    let to = world.nodes.live().into_iter().find(|node| *node != from).expect("another node");
+    world.told(ShardingStatement::MoveShard {
+        name: table("t"),
+        shard: 0,
+        from: from.clone(),
+        to: to.clone(),
+        split: false,
+    });
+    world.until("the routes", |world| {
+        let mut routers = world.nodes.live().into_iter();
+        routers.all(|node| world.nodes.route(&node, "t").is_some_and(|it| it.shards[0] == [to.clone()]))
+    });
+    world.nodes.unsynced(&id, true);
+    world.nodes.break_quorum(&id);
+    world.until("a failover", |world| {
+        let mut steps = world.state().operations.values().flat_map(|operation| &operation.steps);
+        steps.any(|step| matches!(&step.work, Work::Regain { group } if *group == id))
+    });
+    world.kill(&from);
+    let dissolved = world.nodes.run(&to, &Action::DeleteCluster { group: id.clone() }, Fault::None);
+    assert!(matches!(dissolved, Some(Outcome::Done { .. })), "{dissolved:?}");
+    world.settle();
+    assert_eq!(world.state().groups[&id].members.keys().collect::<Vec<_>>(), [&to]);
 }
