@@ -57,7 +57,9 @@ impl Place {
         std::fs::create_dir_all(dir.join("logs")).expect("a directory");
         let mut ports = common::ports();
         let mut port = || ports.free().unwrap_or_else(|error| panic!("{}", error.message));
-        let client = reqwest::Client::builder().no_proxy().timeout(common::PATIENCE).build();
+        // A connection for each: searchd closes one after an error reply without saying so.
+        let client =
+            reqwest::Client::builder().no_proxy().timeout(common::PATIENCE).pool_max_idle_per_host(0).build();
         let mut place = Self {
             dir: dir.to_owned(),
             mysql: port(),
