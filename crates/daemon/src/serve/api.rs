@@ -128,7 +128,7 @@ pub(super) fn routes() -> Vec<(&'static str, MethodRouter<Shared>)> {
             get(|State(shared): State<Shared>| async move { Json(shared.standing.borrow().show()) }),
         ),
         ("/api/v1/map", get(|shared| view(shared, |controller, _, _| controller.shard_map()))),
-        ("/api/v1/openapi.json", get(|| async { Json(openapi::document()) })),
+        ("/api/v1/openapi.json", get(openapi::show)),
         ("/", get(web::page)),
         ("/assets/{file}", get(web::asset)),
         ("/metrics", get(prometheus::metrics)),

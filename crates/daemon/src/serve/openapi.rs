@@ -1,7 +1,11 @@
 //! The `OpenAPI` document: every path that exists, and nothing else. A test holds it against the routes and the
 //! shapes that are really sent.
 
+use axum::body::Bytes;
+use axum::http::header;
+use axum::response::IntoResponse;
 use serde_json::{Map, Value, json};
+use std::sync::LazyLock;
 
 /// One method of one path.
 struct Endpoint {
@@ -209,6 +213,12 @@ const ENDPOINTS: &[Endpoint] = &[
     reads("/healthz", "Answers while the process lives", None),
     reads("/readyz", "Answers once the log is read and the controller ticks", None),
 ];
+
+/// As it is sent. Anybody may ask for it, so it is written once.
+pub(super) async fn show() -> impl IntoResponse {
+    static TEXT: LazyLock<Bytes> = LazyLock::new(|| document().to_string().into());
+    ([(header::CONTENT_TYPE, "application/json")], TEXT.clone())
+}
 
 /// The document.
 pub(super) fn document() -> Value {
