@@ -215,6 +215,41 @@ mod tests {
     use super::*;
 
     #[test]
+    fn only_the_sidecar_speaks_for_others() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let login = manticore::Login::parse("root1:password-of-root1").expect("a login");
+        let users = Users::open(dir.path(), &login).expect("opened");
+        let made = users.answer("root1", "CREATE USER 'ann' IDENTIFIED BY 'password-of-ann'");
+        let Some(Ok(Reply::Rows(made))) = made else { panic!("{made:?}") };
+        let engine::Value::Text(token) = &made.rows[0][0] else { panic!("{made:?}") };
+        let asks = |authorization: &str, named: &str| {
+            let mut headers = HeaderMap::new();
+            for (name, value) in [("authorization", authorization), ("x-manticore-user", named)] {
+                if !value.is_empty() {
+                    headers.insert(name, value.parse().expect("a header"));
+                }
+            }
+            asker(&users, &headers).ok()
+        };
+        let basic = |text: &str| format!("Basic {}", BASE64_STANDARD.encode(text));
+        let (own, sidecar) = (format!("Bearer {token}"), format!("bearer {}", users.sidecar_token()));
+        for (authorization, named, who) in [
+            (&sidecar, "", Some(SIDECAR)),
+            (&sidecar, "ann", Some("ann")),
+            (&own, "", Some("ann")),
+            (&own, "root1", Some("ann")),
+            (&basic("ann:password-of-ann"), "root1", Some("ann")),
+            (&basic("ann:password-of-root1"), "", None),
+            (&basic("ann"), "", None),
+            (&format!("Digest {token}"), "", None),
+            (&token.to_owned(), "", None),
+            (&String::new(), "root1", None),
+        ] {
+            assert_eq!(asks(authorization, named).as_deref(), who, "{authorization} {named}");
+        }
+    }
+
+    #[test]
     fn a_statement_is_found_in_every_form() {
         for (query, body, sql, raw) in [
             ("mode=raw", "SELECT 1 & 2", "SELECT 1 & 2", true),

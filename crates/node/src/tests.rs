@@ -189,6 +189,35 @@ async fn what_is_too_large_or_too_many_is_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_session_is_its_users_to_its_end() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let first = manticore::Login::parse("root1:password-of-root1").expect("a login");
+    let node = scripted(dir.path(), |options| options.administrator = Some(first)).await;
+    let session = async |user: &str| {
+        let options = OptsBuilder::default()
+            .ip_or_hostname("127.0.0.1")
+            .tcp_port(node.addresses().mysql.port())
+            .user(Some(user))
+            .pass(Some(format!("password-of-{user}")))
+            .max_allowed_packet(Some(64 << 20))
+            .wait_timeout(Some(100))
+            .prefer_socket(Some(false));
+        Conn::new(options).await.expect("let in")
+    };
+    let mut root = session("root1").await;
+    root.query_drop("CREATE USER 'ann' IDENTIFIED BY 'password-of-ann'").await.expect("made");
+    let mut ann = session("ann").await;
+    for _ in 0..2 {
+        root.query_drop("SHOW USERS").await.expect("shown");
+        for sql in ["SHOW USERS", "DELETE FROM t WHERE id = 1", "SELECT * FROM t"] {
+            let (code, _, message) = refusal(ann.query_drop(sql).await.expect_err(sql));
+            assert_eq!((code, message.as_str()), (1045, "Permission denied for user 'ann'"), "{sql}");
+        }
+        assert!(ann.reset().await.expect("done") && root.reset().await.expect("done"));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn strangers_on_any_port_do_no_harm() {
     let dir = tempfile::tempdir().expect("a directory");
     let node = scripted(dir.path(), |_| {}).await;

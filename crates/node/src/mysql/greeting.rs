@@ -163,6 +163,32 @@ mod tests {
     }
 
     #[test]
+    fn no_two_connections_have_the_same_nonce_and_passwords_are_mixed_natively() {
+        let (one, two) = (nonce().expect("random"), nonce().expect("random"));
+        assert!(one != two && !one.contains(&0), "{one:?} {two:?}");
+        let flags = capability::PROTOCOL_41 | capability::SECURE_CONNECTION | capability::PLUGIN_AUTH;
+        for (plugin, native) in [
+            ("mysql_native_password", true),
+            ("caching_sha2_password", false),
+            ("mysql_clear_password", false),
+        ] {
+            let packet = answer(flags, format!("root\0\0{plugin}\0").as_bytes());
+            assert_eq!(login(&packet).expect("read").is_native(), native, "{plugin}");
+        }
+    }
+
+    #[test]
+    fn a_wish_for_tls_says_nothing_else() {
+        let wish = capability::PROTOCOL_41 | capability::SSL;
+        assert!(asks_for_tls(&answer(wish, b"")));
+        for other in
+            [answer(wish, b"root\0\0"), answer(capability::PROTOCOL_41, b""), answer(capability::SSL, b"")]
+        {
+            assert!(!asks_for_tls(&other), "{other:?}");
+        }
+    }
+
+    #[test]
     fn an_answer_that_lies_about_its_lengths_is_none() {
         let base =
             capability::PROTOCOL_41 | capability::CONNECT_WITH_DB | capability::PLUGIN_AUTH_LENENC_DATA;
