@@ -1,7 +1,7 @@
 //! Commands under way: what was sent where, until when it may act, and what came back. In memory only; a new
 //! controller inherits those its predecessor recorded and waits for their outcome before it goes on.
 
-use model::{Action, Millis, NodeId, OperationId, Outcome, StepId};
+use model::{Action, Millis, NodeId, OperationId, Outcome, Routes, StepId};
 use std::collections::BTreeMap;
 
 /// A step of an operation.
@@ -80,6 +80,20 @@ impl Flights {
     pub fn next_wake(&self, now: Millis) -> Option<Millis> {
         let deadlines = self.open.values().filter(|flight| flight.outcome.is_none()).map(|f| f.deadline);
         deadlines.chain(self.retry_at.values().copied()).filter(|at| *at > now).min()
+    }
+
+    /// The routes that are being written on this node, and are not seen there yet; `None` where an earlier leader ordered it
+    /// and nobody knows which.
+    pub fn routes_under_way(&self, node: &NodeId) -> impl Iterator<Item = Option<Routes>> {
+        let there = self.open.values().filter(move |flight| flight.node == *node);
+        there.filter_map(|flight| match &flight.action {
+            Action::SetRoutes { .. } if flight.inherited => Some(None),
+            Action::SetRoutes { routes } => {
+                let named = routes.iter().map(|it| (it.route.table.to_string(), it.route.clone().into()));
+                Some(Some(named.collect()))
+            }
+            _ => None,
+        })
     }
 
     /// Whether a cluster statement on this node or group is under way; for an EXIT also whether another EXIT is, wherever:

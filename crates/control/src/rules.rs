@@ -2,6 +2,7 @@
 //!
 //! Each check is stated over what nodes show in a look taken after the step became ready, and over the log.
 
+use crate::flight::Flights;
 use crate::observed::Observed;
 use crate::operation::{Kind, Operation, Status};
 use crate::state::{Group, Member, State};
@@ -25,6 +26,7 @@ pub enum Gate {
 pub struct Case<'a> {
     pub state: &'a State,
     pub observed: &'a Observed,
+    pub flights: &'a Flights,
     pub operation: &'a Operation,
     pub node: &'a NodeId,
     /// Looks count from here.
@@ -287,18 +289,21 @@ fn not_routed(case: &Case<'_>, tables: &[String]) -> Gate {
     })
 }
 
-/// Looks through the routes of every live node; a node counts as a router until it is seen or proven gone.
+/// Looks through the routes of every live node, and through those that are being written on one; a node counts as a router
+/// until it is seen or proven gone.
 fn routers(case: &Case<'_>, names: impl Fn(&Routes) -> Option<String>) -> Gate {
     let mut unseen = Vec::new();
     let live: BTreeSet<&NodeId> = case.state.live_nodes().collect();
     for node in live {
-        match case.observed.view(node).and_then(|view| view.tables_since(case.since)) {
-            None => unseen.push(node.clone()),
-            Some(seen) => {
-                if let Some(table) = names(&seen.routes) {
-                    return Gate::Wait(format!("{node} still routes {table} to {}", case.node));
-                }
-            }
+        let Some(seen) = case.observed.view(node).and_then(|view| view.tables_since(case.since)) else {
+            unseen.push(node.clone());
+            continue;
+        };
+        if let Some(table) = names(&seen.routes) {
+            return Gate::Wait(format!("{node} still routes {table} to {}", case.node));
+        }
+        if case.flights.routes_under_way(node).any(|routes| routes.is_none_or(|it| names(&it).is_some())) {
+            return Gate::Wait(format!("{node} may still be given a route to {}", case.node));
         }
     }
     if unseen.is_empty() { Gate::Go } else { Gate::Look(unseen) }
@@ -441,151 +446,8 @@ fn may_bootstrap(case: &Case<'_>, group: &GroupId) -> Gate {
     }
 }
 
-/// Rule 6: who may be bootstrapped. `Err` says what is missing. Members that serve were synced and routed; one that was
-/// restarted since shows itself as joining, and is no candidate.
-pub fn survivor(state: &State, observed: &Observed, group: &GroupId, since: Millis) -> Result<NodeId, Gate> {
-    let Some(known) = state.groups.get(group) else {
-        return Err(Gate::Refuse(format!("unknown group {group}")));
-    };
-    told_before(state, observed, known, group, since)?;
-    let mut best: Option<(i64, NodeId)> = None;
-    let mut view = BTreeSet::new();
-    for node in known.survivors() {
-        let cluster = match observed.view(node).map(|view| view.cluster_since(group, since)) {
-            Some(Some(Some(cluster))) => cluster,
-            Some(Some(None)) => continue,
-            _ => return Err(Gate::Look(vec![node.clone()])),
-        };
-        if cluster.status == ClusterState::Primary {
-            return Err(Gate::Wait(format!("{group} is primary on {node}")));
-        }
-        if cluster.status != ClusterState::NonPrimary || !cluster.is_whole_survivor() {
-            continue;
-        }
-        if !known.is_history(&cluster.state_uuid) {
-            return Err(Gate::Wait(format!("{node} shows {group} with another history")));
-        }
-        if !observed.view(node).is_some_and(|view| view.is_calm(group)) {
-            return Err(Gate::Wait(format!("{node} has not shown the same of {group} twice")));
-        }
-        view.extend(cluster.nodes_view.iter().cloned());
-        // The lowest name wins among equals, whatever the order of members.
-        if best.as_ref().is_none_or(|(committed, _)| cluster.last_committed > *committed) {
-            best = Some((cluster.last_committed, node.clone()));
-        }
-    }
-    let Some((_, node)) = best else {
-        return Err(Gate::Wait(format!("no member of {group} is fit to be the survivor")));
-    };
-    // The view can have grown since the group was last primary, by members that came back: they count like those
-    // that served throughout, or nobody would ever be enough.
-    let parted =
-        view.iter().any(|member| !state.is_live(member) && !was_with(observed, group, member, &node));
-    let (mut reachable, mut left) = (0, 0);
-    for member in view.iter().filter(|member| state.is_live(member)) {
-        match observed.view(member).map(|view| view.cluster_since(group, since)) {
-            Some(Some(Some(cluster))) if cluster.status == ClusterState::Primary => {
-                return Err(Gate::Wait(format!("{group} is primary on {member}")));
-            }
-            Some(Some(Some(_))) => reachable += 1,
-            // Cleaned off it while the view was still that of before: it has no say in where the quorum is.
-            Some(Some(None)) if !parted && !known.members.contains_key(member) => left += 1,
-            Some(Some(None)) => {}
-            _ => return Err(Gate::Look(vec![member.clone()])),
-        }
-    }
-    let view_size = view.len() - left;
-    if reachable * 2 < view_size {
-        return Err(Gate::Wait(format!(
-            "only {reachable} of the {view_size} last members of {group} are reachable: an operator must decide"
-        )));
-    }
-    Ok(node)
-}
-
-/// Whether `lost`, when it was last seen, was in one quorum with `node`: then it took no writes that `node` did not get.
-fn was_with(observed: &Observed, group: &GroupId, lost: &NodeId, node: &NodeId) -> bool {
-    observed
-        .cluster(lost, group)
-        .is_some_and(|shown| shown.status == ClusterState::Primary && shown.nodes_view.contains(node))
-}
-
-/// The same for the user's own cluster, which holds no tables: at least half of all who belong to it are there and calm,
-/// and everybody else is proven lost.
-pub fn user_survivor(
-    state: &State,
-    observed: &Observed,
-    cluster: &GroupId,
-    since: Millis,
-) -> Result<NodeId, Gate> {
-    let mut members: BTreeSet<NodeId> = state.nodes.keys().cloned().collect();
-    for shown in state.live_nodes().filter_map(|node| observed.cluster(node, cluster)) {
-        members.extend(shown.nodes_set.iter().chain(&shown.nodes_view).cloned());
-    }
-    let mut fit = BTreeSet::new();
-    let mut best: Option<(i64, NodeId)> = None;
-    for node in &members {
-        if !state.nodes.contains_key(node) {
-            return Err(Gate::Wait(format!("{node} belongs to {cluster} and is not known: it may be alive")));
-        }
-        if !state.is_live(node) {
-            continue;
-        }
-        let shown = match observed.view(node).map(|view| view.cluster_since(cluster, since)) {
-            Some(Some(Some(shown))) => shown,
-            Some(Some(None)) => continue,
-            _ => return Err(Gate::Look(vec![node.clone()])),
-        };
-        if let Some(table) = shown.tables.first() {
-            return Err(Gate::Refuse(format!("{cluster} holds {table}: an operator must decide")));
-        }
-        if shown.status != ClusterState::NonPrimary {
-            return Err(Gate::Wait(format!("{node} shows {cluster} {:?}", shown.status)));
-        }
-        if !shown.is_whole_survivor() {
-            continue;
-        }
-        if !observed.view(node).is_some_and(|view| view.is_calm(cluster)) {
-            return Err(Gate::Wait(format!("{node} has not shown the same of {cluster} twice")));
-        }
-        fit.insert(node);
-        if best.as_ref().is_none_or(|(committed, _)| shown.last_committed > *committed) {
-            best = Some((shown.last_committed, node.clone()));
-        }
-    }
-    match best {
-        Some((_, node)) if fit.len() * 2 >= members.len() => Ok(node),
-        _ => Err(Gate::Wait(format!(
-            "only {} of the {} members of {cluster} are reachable: an operator must decide",
-            fit.len(),
-            members.len()
-        ))),
-    }
-}
-
-/// Rule 5: who was told before may have gone on alone. Until that is seen another one would be a second half of the group,
-/// with writes of its own.
-fn told_before(
-    state: &State,
-    observed: &Observed,
-    known: &Group,
-    group: &GroupId,
-    since: Millis,
-) -> Result<(), Gate> {
-    let Some(told) = &known.told else { return Ok(()) };
-    if !state.is_live(told) {
-        return Err(Gate::Wait(format!(
-            "{told} was told to go on with {group}, and nobody has seen what came of it: bring it back, or give it up by REMOVE NODE"
-        )));
-    }
-    match observed.view(told).map(|view| view.cluster_since(group, since)) {
-        Some(Some(Some(cluster))) if cluster.status == ClusterState::Primary => {
-            Err(Gate::Wait(format!("{group} is primary on {told}")))
-        }
-        Some(Some(_)) => Ok(()),
-        _ => Err(Gate::Look(vec![told.clone()])),
-    }
-}
-
+mod survivor;
 #[cfg(test)]
 mod tests;
+
+pub use survivor::{survivor, user_survivor};

@@ -72,6 +72,7 @@ impl Controller {
                 let case = Case {
                     state: &self.state,
                     observed: &self.observed,
+                    flights: &self.flights,
                     operation,
                     node,
                     since,

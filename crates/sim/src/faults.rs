@@ -1,7 +1,7 @@
 //! What goes wrong, and when: drawn from the seed, and only what the cluster is meant to survive. The last whole copy
 //! of a shard is never taken while it is the last; everything else may go at any moment, two at once.
 
-mod machines;
+pub mod machines;
 
 use crate::bugs::Bug;
 use crate::invariants;

@@ -154,6 +154,30 @@ fn where_somebody_has_a_quorum_nobody_is_bootstrapped() {
     waits(3, &[(1, &[orphan(5, 3), orphan(5, 3)]), (2, &[primary])], "is primary on");
 }
 
+/// A member that the others left behind shows as much as they, and its name is lower.
+#[test]
+fn whoever_was_left_behind_is_no_survivor() {
+    let behind = [orphan(5, 3), orphan(5, 3)];
+    let later = ClusterStatus { nodes_view: [node(2), node(3)].into(), ..orphan(5, 3) };
+    let went_on = [later.clone(), later.clone()];
+    assert_eq!(verdict(3, &[(1, &behind), (2, &went_on)]), Ok(node(2)));
+    assert_eq!(user_verdict(3, &[(1, &behind), (2, &went_on)]), Ok(node(2)));
+
+    // Those who were seen to go on are away, and may still be a quorum.
+    for (history, expected) in [("u", Err("h:3 went on with g without h:1")), ("v", Ok(node(1)))] {
+        let last =
+            ClusterStatus { status: ClusterState::Primary, state_uuid: history.to_owned(), ..later.clone() };
+        let (mut state, observed) = seen(3, &[(1, &behind), (2, &behind), (3, std::slice::from_ref(&last))]);
+        state.nodes.get_mut(&node(3)).expect("known").lost = true;
+        state.groups.get_mut(&group()).expect("known").members.insert(node(3), Member::Lost);
+        match (survivor(&state, &observed, &group(), Millis(0)), expected) {
+            (Ok(found), expected) => assert_eq!(Ok(found), expected),
+            (Err(Gate::Wait(text)), Err(why)) => assert!(text.contains(why), "{text}"),
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
 /// One of two members dies while a third, which came back and is wanted no more, is made to leave.
 #[test]
 fn who_left_meanwhile_does_not_count_unless_the_dead_may_have_gone_on_without_the_survivor() {
@@ -247,7 +271,9 @@ fn exit_with_an_absent(reach: Option<Reach>, routed: Option<u16>) -> Option<Gate
     let mut operation = Operation::new(model::OperationId(1), kind, Vec::new(), 0);
     operation.status = Status::Running;
     let (node, since) = (&node(1), Millis(0));
-    let case = Case { state: &state, observed: &observed, operation: &operation, node, since, tried: false };
+    let (flights, tried) = (&Flights::default(), false);
+    let case =
+        Case { state: &state, observed: &observed, flights, operation: &operation, node, since, tried };
     named_by_the_absent(&case, &group())
 }
 
@@ -283,7 +309,8 @@ fn a_group_without_a_quorum_is_let_go_of_only_while_nobody_goes_on_with_it() {
         let operation = Operation::new(model::OperationId(1), kind, Vec::new(), 0);
         let (node, since, tried) = (&node(1), Millis(since), false);
         let (state, observed, operation) = (&state, &observed, &operation);
-        may_delete(&Case { state, observed, operation, node, since, tried }, &group())
+        let flights = &Flights::default();
+        may_delete(&Case { state, observed, flights, operation, node, since, tried }, &group())
     };
     let waits = |gate: &Gate, why: &str| matches!(gate, Gate::Wait(text) if text.contains(why));
     for kind in [let_go, remake] {
@@ -295,4 +322,52 @@ fn a_group_without_a_quorum_is_let_go_of_only_while_nobody_goes_on_with_it() {
     let away = gate(let_go(), &[(1, &orphans)], 0);
     assert!(waits(&away, "h:2, whose copy may be the newest, is away"), "{away:?}");
     assert_eq!(gate(remake(), &[(1, &orphans)], 0), Gate::Go);
+}
+
+/// Rule 4: what stands against the EXIT of node 1, which no node routes to by the looks, while node 2 is given routes to
+/// `written`, or what an earlier leader ordered.
+fn exit_with_routes_under_way(written: Option<Vec<NodeId>>) -> Gate {
+    let (mut state, _) = seen(2, &[(1, &[orphan(5, 2)]), (2, &[orphan(5, 2)])]);
+    let table = model::TableName::new("t").expect("valid");
+    let shard = crate::state::Shard { table: table.clone(), number: 0 };
+    state.groups.get_mut(&group()).expect("there").shards.insert(shard);
+    let mut observed = Observed::default();
+    (1..=2).for_each(|n| observed.know(&node(n)));
+    for look in observed.due_looks(Millis(10_000), Millis(500)) {
+        let status = NodeStatus { clusters: BTreeMap::new(), tables: Some(model::TablesStatus::default()) };
+        let (node, token) = (look.node, look.token);
+        observed.see(PollAnswer { node, token, reach: Reach::Answered, status: Some(status) });
+    }
+    let kind = Kind::Return { group: group(), node: node(1) };
+    let operation = Operation::new(model::OperationId(1), kind, Vec::new(), 0);
+    let inherited = written.is_none();
+    let route = |nodes| model::Route { table, shards: vec![nodes], own_as_local: false };
+    let schema = model::Schema { columns: Vec::new(), options: Vec::new() };
+    let routes = written.map(|nodes| model::RouteSpec { route: route(nodes), schema });
+    let flight = crate::flight::Flight {
+        node: node(2),
+        attempt: 1,
+        action: Action::SetRoutes { routes: routes.into_iter().collect() },
+        undo: false,
+        sent: Millis(0),
+        deadline: Millis(20_000),
+        outcome: None,
+        inherited,
+    };
+    let mut flights = Flights::default();
+    flights.open.insert((model::OperationId(2), model::StepId(0)), flight);
+    let (flights, node, since, tried) = (&flights, &node(1), Millis(0), false);
+    let case =
+        Case { state: &state, observed: &observed, flights, operation: &operation, node, since, tried };
+    check(&case, &Action::ExitCluster { group: group(), tables: Vec::new(), floor: 0 })
+}
+
+#[test]
+fn a_route_that_is_being_written_counts_before_it_is_seen() {
+    for (written, goes) in [(Some(vec![node(2)]), true), (Some(vec![node(1), node(2)]), false), (None, false)]
+    {
+        let gate = exit_with_routes_under_way(written.clone());
+        let waits = matches!(&gate, Gate::Wait(why) if why == "h:2 may still be given a route to h:1");
+        assert_eq!((gate == Gate::Go, waits), (goes, !goes), "{written:?}: {gate:?}");
+    }
 }

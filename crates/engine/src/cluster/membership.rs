@@ -272,7 +272,7 @@ impl Cluster {
         })
     }
 
-    /// Without a primary view: whoever of the old views is heard tries to be enough again.
+    /// Without a primary view: whoever of the old views is heard tries to be all of them again.
     fn regroup(&mut self, host: &mut dyn Host) {
         let now = host.now();
         if self.round.is_some() || self.joining.is_some() || now < self.regroup_at || self.departure.is_some()
@@ -285,8 +285,8 @@ impl Cluster {
             .filter(|(node, _)| self.heard_lately(node, now))
             .filter_map(|(_, peer)| peer.alive.as_ref())
             .filter(|alive| alive.branch == self.view.branch && alive.uuid == self.view.uuid)
-            // One that still takes the common view for primary can acknowledge nothing without us.
-            .filter(|alive| !alive.primary || alive.view == self.view.id)
+            // One whose view is in force calls for a new one itself; in one that is not nothing is acknowledged.
+            .filter(|alive| !alive.primary || alive.view == self.view.id && !alive.confirmed)
             .map(|alive| alive.member.clone())
             .collect();
         company.push(self.me.clone());

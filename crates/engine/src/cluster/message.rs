@@ -164,6 +164,8 @@ pub struct Alive {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Holding {
     pub member: Member,
+    /// It has not lost its primary view.
+    pub primary: bool,
     pub installed: View,
     pub confirmed: View,
     /// Views installed after the confirmed one: each may have come into force without this member's knowing.

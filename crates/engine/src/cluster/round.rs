@@ -2,7 +2,7 @@
 //!
 //! A view comes into force only when every member has installed it, and a member that installed one that perhaps came
 //! into force joins another only with a majority of the first: so two primary views never live side by side, unless
-//! an operator bootstraps both.
+//! both are bootstrapped. Those who lost a view get together again only when all of its members do.
 
 use super::{
     Cluster, ClusterMessage as M, Host, Phase, Ticket,
@@ -99,6 +99,7 @@ impl Cluster {
     fn holding(&self) -> Holding {
         Holding {
             member: self.me.clone(),
+            primary: self.primary,
             installed: self.view.clone(),
             confirmed: self.confirmed.clone(),
             attempts: self.attempts.clone(),
@@ -414,16 +415,17 @@ impl Cluster {
 }
 
 /// Whether the candidates may form a primary view: a majority of the last view in force, and of every later one that
-/// may have been.
+/// may have been, have never been without it; or all of its members are there. Who lost it counts no more, as
+/// with Galera: somebody may have been bootstrapped meanwhile, by one who saw that half of the members had lost theirs.
 fn may_go_on(replies: &BTreeMap<NodeId, Holding>, left: &BTreeSet<Member>) -> bool {
-    let present: BTreeSet<Member> = replies.values().map(|it| it.member.clone()).collect();
+    let members = |is: &dyn Fn(&Holding) -> bool| -> BTreeSet<Member> {
+        replies.values().filter(|it| is(it)).map(|it| it.member.clone()).collect()
+    };
+    let (present, primary) = (members(&|_| true), members(&|it| it.primary));
+    let may = |view: &View| view.majority(&primary, left) || view.is_whole(&present, left);
     let Some(base) = replies.values().map(|it| &it.confirmed).max_by_key(|view| &view.id) else {
         return false;
     };
-    base.majority(&present, left)
-        && replies
-            .values()
-            .flat_map(|it| &it.attempts)
-            .filter(|attempt| attempt.id > base.id)
-            .all(|attempt| attempt.majority(&present, left))
+    let later = replies.values().flat_map(|it| &it.attempts).filter(|attempt| attempt.id > base.id);
+    may(base) && later.into_iter().all(may)
 }

@@ -82,6 +82,11 @@ impl View {
         }
         2 * here > base
     }
+
+    /// Whether all who have not left cleanly are among `present`.
+    pub fn is_whole(&self, present: &BTreeSet<Member>, left: &BTreeSet<Member>) -> bool {
+        self.members.iter().all(|member| left.contains(member) || present.contains(member))
+    }
 }
 
 #[cfg(test)]

@@ -245,6 +245,31 @@ fn halves_that_meet_again_are_primary_without_help() {
     assert_eq!(net.table(0), net.table(1));
 }
 
+/// The third may have been bootstrapped meanwhile.
+#[test]
+fn members_that_lost_their_view_are_primary_only_when_all_of_it_meet_again() {
+    let mut net = Net::cluster(3, 1);
+    (0..3).for_each(|at| net.cut_off(at));
+    net.until(4_000, "apart", |net| (0..3).all(|at| net.status(at) == "non-primary"));
+    net.cut.remove(&(1, 2));
+    net.run(10_000);
+    assert!([1, 2].iter().all(|at| net.status(*at) == "non-primary"), "two of three");
+    net.cut.clear();
+    net.until(10_000, "together", |net| (0..3).all(|at| net.synced(at)));
+
+    (0..3).for_each(|at| net.cut_off(at));
+    net.until(4_000, "apart", |net| (0..3).all(|at| net.status(at) == "non-primary"));
+    let ticket = net.ticket();
+    net.on(0, |cluster, host| cluster.as_mut().expect("there").bootstrap(host, ticket)).expect("begun");
+    net.outcome(0, ticket).expect("primary");
+    net.written(0, 1, 1);
+    net.cut.remove(&(1, 2));
+    net.run(10_000);
+    assert!([1, 2].iter().all(|at| net.status(*at) == "non-primary"), "one quorum is enough");
+    net.cut.clear();
+    net.until(20_000, "together", |net| (0..3).all(|at| net.synced(at) && net.table(at) == net.table(0)));
+}
+
 #[test]
 fn exit_detaches_only_this_node() {
     let mut net = Net::cluster(3, 1);

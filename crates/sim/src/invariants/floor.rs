@@ -3,6 +3,7 @@
 
 use super::{clusters, documents};
 use crate::play::TableIs;
+use crate::watch::Begun;
 use crate::world::World;
 use control::operation::Kind;
 use model::{GroupId, OperationId, parse_shard_table};
@@ -14,9 +15,13 @@ const UNNOTICED: u64 = 15_000;
 pub fn operation_begins(world: &mut World, id: OperationId) {
     let kind =
         world.leader().and_then(|leader| Some(leader.controller.state().operations.get(&id)?.kind.clone()));
-    let Some(Kind::Move { group, from: Some(_), .. } | Kind::Shed { group, .. }) = kind else { return };
+    let (group, gains) = match kind {
+        Some(Kind::Move { group, to, from: Some(_), .. }) => (group, Some(to)),
+        Some(Kind::Shed { group, .. }) => (group, None),
+        _ => return,
+    };
     let whole = (0..world.machines.len()).filter(|at| is_whole(world, *at, &group)).count();
-    world.watch.floors.insert(id, (group, whole));
+    world.watch.floors.insert(id, Begun { group, whole, gains });
 }
 
 fn is_whole(world: &mut World, at: usize, group: &GroupId) -> bool {
@@ -41,8 +46,10 @@ pub fn check_exit(world: &mut World, at: usize, group: &str) {
     let running = |id: &OperationId| {
         world.leader().is_some_and(|leader| leader.controller.state().operations.contains_key(id))
     };
-    let begun = world.watch.floors.iter().rev().find(|(id, (of, _))| *of == group && running(id));
-    let begun = begun.map_or(1, |(_, (_, whole))| *whole);
+    let own_node = &world.machines[at].node;
+    let begun = world.watch.floors.iter().rev().find(|(id, begun)| begun.group == group && running(id));
+    let begun = begun.map(|(_, begun)| begun).filter(|begun| begun.gains.as_ref() != Some(own_node));
+    let begun = begun.map_or(1, |begun| begun.whole);
     let floor = rf.min(begun).max(1);
     let failed = |world: &World, at: usize| {
         world.machines[at].disturbed + UNNOTICED > world.now || world.machines[at].cut_off

@@ -23,6 +23,7 @@ pub mod pace;
 pub mod plans;
 pub mod routes;
 
+use crate::faults::machines;
 use crate::looks::SHOW_CLUSTERS;
 use crate::read;
 use crate::world::World;
@@ -65,7 +66,9 @@ pub fn clusters(world: &mut World, at: usize) -> BTreeMap<GroupId, ClusterStatus
 /// Whether the node has been up and reachable for long enough to be judged.
 pub fn is_steady(world: &World, at: usize) -> bool {
     let machine = &world.machines[at];
+    // With a full disk it takes part in every write, and applies none.
     machine.is_up()
+        && machines::has_room(world, at)
         && !world.machines[at].cut_off
         && world.net.breaks == 0
         && world.now >= machine.disturbed + STEADY_AFTER
