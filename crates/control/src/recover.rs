@@ -476,11 +476,12 @@ impl Controller {
         } else {
             self.now.since(*self.user_cluster_broken_since.get_or_insert(self.now))
         };
-        if self.is_busy(|kind| matches!(kind, Kind::UserCluster { .. } | Kind::RemoveNode { .. })) {
+        if self.is_busy(|kind| matches!(kind, Kind::UserCluster { .. })) {
             return;
         }
         if let Some(node) = closed.first() {
-            if broken_for >= STOPPED_FOR && (!undecided || whole.is_some()) {
+            let leaves = self.is_busy(|kind| matches!(kind, Kind::RemoveNode { .. }));
+            if !leaves && broken_for >= STOPPED_FOR && (!undecided || whole.is_some()) {
                 self.add(|_, id, unix| {
                     Some(catalogue::user_cluster(id, &cluster, node, whole.as_ref(), unix))
                 });
@@ -488,6 +489,7 @@ impl Controller {
         } else if broken_for >= USER_CLUSTER_NO_QUORUM_FOR
             && let Ok(node) = rules::user_survivor(&self.state, &self.observed, &cluster, Millis(0))
         {
+            // A removal that is under way waits for it.
             self.add(|_, id, unix| Some(catalogue::user_quorum(id, &cluster, &node, unix)));
         }
     }

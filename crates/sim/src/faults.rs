@@ -552,10 +552,24 @@ fn lose(world: &mut World) -> bool {
             return false;
         }
     }
+    if holds_alone(world, at) {
+        return false;
+    }
     world.machines[at].disturbed = world.now;
     world.machines[at].gone = true;
     world.kill_node(at);
     true
+}
+
+/// Whether the node has a shard that no other one has. Its table may have no route now.
+fn holds_alone(world: &mut World, at: usize) -> bool {
+    let shards = |world: &mut World, at| invariants::leftovers::names(world, at, "SHOW TABLES FROM SYSTEM");
+    let mut own = shards(world, at);
+    for other in (0..world.machines.len()).filter(|other| *other != at) {
+        let theirs = shards(world, other);
+        own.retain(|shard| !theirs.contains(shard));
+    }
+    !own.is_empty()
 }
 
 /// Whether of each group of the node half of those that its last view names stay: fewer may go on only by an operator's word.

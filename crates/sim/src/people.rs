@@ -251,21 +251,25 @@ pub async fn drain_and_remove(wire: Wire, play: SharedPlay, node: NodeId) -> Fin
 /// Another number of copies; until it is known that it was accepted, both may come to be.
 pub async fn change_rf(wire: Wire, play: SharedPlay, name: String, rf: u32) -> Finish {
     let Ok(table) = TableName::new(name.clone()) else { return Finish::Nothing };
-    let had = play.borrow().tables.get(&name).map(|table| table.rf.clone());
-    let Some(had) = had else { return Finish::Nothing };
-    if let Some(table) = play.borrow_mut().tables.get_mut(&name) {
+    let (had, asked) = {
+        let mut play = play.borrow_mut();
+        let Some(table) = play.tables.get_mut(&name) else { return Finish::Nothing };
+        let (had, before) = (table.rf.clone(), table.changes);
         table.rf.insert(rf);
-    }
+        table.changes = (before.0 + 1, before.1);
+        // Another one that was asked for and not answered may be carried out whatever becomes of this one.
+        (had, (before.0 == before.1).then_some(table.changes.0))
+    };
     play.borrow_mut().asking += 1;
     let order = ShardingStatement::SetRf { name: table, cluster: Some("c".to_owned()), rf };
     let reply = ask_leader(&wire, &play, &order).await;
     let mut play = play.borrow_mut();
     play.asking -= 1;
-    if is_refused(reply.as_ref())
-        && let Some(table) = play.tables.get_mut(&name)
-        && table.rf.len() <= had.len() + 1
-    {
-        table.rf = had;
+    if let Some(table) = play.tables.get_mut(&name) {
+        table.changes.1 += 1;
+        if is_refused(reply.as_ref()) && asked == Some(table.changes.0) {
+            table.rf = had;
+        }
     }
     Finish::Nothing
 }

@@ -57,6 +57,8 @@ pub struct Table {
     pub shards: u32,
     /// Numbers of copies that were ordered; more than one when it is not known which of them holds.
     pub rf: BTreeSet<u32>,
+    /// How often another number was asked for, and how many of these were answered.
+    pub changes: (u32, u32),
     /// Orders to empty it that may still be under way.
     pub emptying: u32,
     pub documents: BTreeMap<i64, Document>,
@@ -276,6 +278,7 @@ pub async fn create(wire: Wire, play: SharedPlay, name: String, shards: u32, rf:
         is: TableIs::Maybe,
         shards,
         rf: BTreeSet::from([rf]),
+        changes: (0, 0),
         emptying: 0,
         documents: BTreeMap::new(),
     };

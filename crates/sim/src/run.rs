@@ -3,7 +3,7 @@
 use crate::bugs::Bug;
 use crate::chance::Chance;
 use crate::faults::{self, Fault, Turn};
-use crate::invariants::convergence;
+use crate::invariants::{convergence, quorums};
 use crate::people;
 use crate::play::{self, TableIs};
 use crate::report::RunReport;
@@ -23,6 +23,8 @@ pub struct Plan {
 }
 
 const CLIENTS: i64 = 4;
+/// How often the quorums of all groups are looked at, ms.
+const QUORUMS_EVERY: u64 = 1_000;
 /// A cluster that is not ready by then never will be.
 const READY_LIMIT: u64 = 120_000;
 
@@ -142,7 +144,10 @@ fn trouble(world: &mut World, plan: &Plan, shape: &mut Chance) {
             world.push(at + shape.below(1_500), Event::Fault(Turn::Strike(*fault)));
         }
     }
-    world.run_to(begins + lasts);
+    while world.violations.is_empty() && world.now < begins + lasts {
+        world.run_to((begins + lasts).min(world.now + QUORUMS_EVERY));
+        quorums::check(world);
+    }
 }
 
 /// Runs until `done`, with a limit.

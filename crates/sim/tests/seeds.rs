@@ -129,6 +129,12 @@ fn a_view_that_half_of_its_members_have_comes_to_an_end() {
     assert_eq!(violations(Scenario::Machines, 15..=15), Vec::<String>::new());
 }
 
+/// The same, where the member that led the change of view was refused by a late answer, and the other never had it.
+#[test]
+fn a_view_that_its_leader_alone_has_comes_to_an_end() {
+    assert_eq!(violations(Scenario::Machines, 223..=223), Vec::<String>::new());
+}
+
 /// Its node was told to go on with a group alone and was cut off before anybody saw it: the other member was told, too.
 #[test]
 fn only_one_is_told_to_go_on_alone() {

@@ -96,6 +96,19 @@ fn a_lost_node_is_given_up_and_not_trusted_when_it_is_back() {
     assert!(world.state().nodes.contains_key(&node(3)), "still a member of the user's cluster: a node again");
 }
 
+/// Each would wait for the other: the list of members is changed only with a quorum.
+#[test]
+fn a_removal_does_not_keep_the_users_cluster_without_a_quorum() {
+    let mut world = World::with_table(3, 4, 12, 2);
+    world.kill(&node(3));
+    world.until("the loss", |world| world.state().nodes[&node(3)].lost);
+    settled_under_writes(&mut world);
+    world.nodes.break_quorum(&model::GroupId::new("c").expect("valid"));
+    assert_eq!(world.told(ShardingStatement::RemoveNode { node: node(3) }), StatementReply::Ok);
+    settled_under_writes(&mut world);
+    assert!(!world.state().nodes.contains_key(&node(3)));
+}
+
 #[test]
 fn a_move_by_hand_stays_or_is_refused() {
     let mut world = World::with_table(4, 3, 12, 2);

@@ -215,9 +215,9 @@ impl Cluster {
         gone.map(|member| member.node.clone())
     }
 
-    /// This member promised itself to a round that does not end.
+    /// This member promised itself to a round that does not end, or installed a view that does not come into force.
     fn is_stuck(&self, now: Millis) -> bool {
-        self.flushing() && now.since(self.promised_at) > FLUSH_MAX
+        (self.flushing() || !self.is_confirmed()) && now.since(self.promised_at) > FLUSH_MAX
     }
 
     /// Looks for members that are silent or have left and, as the lowest of the rest, calls for a new view.

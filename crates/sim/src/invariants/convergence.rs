@@ -1,6 +1,6 @@
 //! Invariant 8: when faults stop, everything becomes what it should be in bounded time, and stays so.
 
-use super::{documents, leftovers, routes};
+use super::{documents, leftovers, quorums, routes};
 use crate::world::World;
 use model::wire::{ShardingStatement, StatementReply};
 
@@ -19,6 +19,7 @@ pub fn reach(world: &mut World) {
     let mut last = None;
     while world.violations.is_empty() {
         world.run_to(world.now + LOOK_INTERVAL);
+        quorums::check(world);
         let at = world.leader().map(|leader| {
             let state = leader.controller.state();
             (state.last, state.operations.is_empty())

@@ -69,7 +69,8 @@ fn gone(world: &mut World) -> Option<String> {
     None
 }
 
-fn names(world: &mut World, at: usize, sql: &str) -> BTreeSet<String> {
+/// The first column of what this statement shows, as far as the node is up.
+pub fn names(world: &mut World, at: usize, sql: &str) -> BTreeSet<String> {
     match world.peek(at, sql) {
         Some(Ok(reply)) => read::pairs(&reply).map(|(name, _)| name.into_owned()).collect(),
         _ => BTreeSet::new(),

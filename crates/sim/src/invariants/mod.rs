@@ -2,7 +2,7 @@
 //!
 //! | file | number |
 //! |---|---|
-//! | [`documents`] | 1: no acknowledged document is lost or changed |
+//! | [`documents`], [`quorums`] | 1: no acknowledged document is lost or changed, and a group has one quorum |
 //! | [`floor`] | 2: no operation sheds a copy below the floor |
 //! | [`routes`] | 3: routes name all shards and only whole copies, and mean the same everywhere |
 //! | [`adds`] | 4: ADD of a filled table only in a group of one member |
@@ -21,6 +21,7 @@ pub mod leaders;
 pub mod leftovers;
 pub mod pace;
 pub mod plans;
+pub mod quorums;
 pub mod routes;
 
 use crate::faults::machines;
