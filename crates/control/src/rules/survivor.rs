@@ -41,8 +41,13 @@ pub fn survivor(state: &State, observed: &Observed, group: &GroupId, since: Mill
         fit.iter().flat_map(|(_, cluster)| cluster.nodes_view.iter().cloned()).collect();
     // The view can have grown since the group was last primary, by members that came back: they count like those
     // that served throughout, or nobody would ever be enough.
+    let lost: Vec<&NodeId> =
+        view.iter().filter(|it| state.nodes.contains_key(*it) && !state.is_live(it)).collect();
+    // Removed for good by an operator's word. That is enough only where nobody else is away who may have gone on with it.
+    let given_up = view.iter().filter(|it| lost.is_empty() && !state.nodes.contains_key(*it)).count();
+    let away = view.iter().filter(|it| !state.is_live(it)).count();
     let parted =
-        view.iter().any(|member| !state.is_live(member) && !was_with(observed, group, member, &node));
+        given_up < away && view.iter().any(|it| !state.is_live(it) && !was_with(observed, group, it, &node));
     let (mut reachable, mut left) = (0, 0);
     for member in view.iter().filter(|member| state.is_live(member)) {
         match observed.view(member).map(|view| view.cluster_since(group, since)) {
@@ -56,7 +61,7 @@ pub fn survivor(state: &State, observed: &Observed, group: &GroupId, since: Mill
             _ => return Err(Gate::Look(vec![member.clone()])),
         }
     }
-    let view_size = view.len() - left;
+    let view_size = view.len() - left - given_up;
     if reachable * 2 < view_size {
         return Err(Gate::Wait(format!(
             "only {reachable} of the {view_size} last members of {group} are reachable: an operator must decide"

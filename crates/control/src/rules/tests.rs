@@ -211,6 +211,39 @@ fn who_left_meanwhile_does_not_count_unless_the_dead_may_have_gone_on_without_th
     }
 }
 
+/// One of three left while the second died, and a new leader has seen neither before: once the dead is removed by an
+/// operator's word nobody is waited for, unless somebody else is away, too.
+#[test]
+fn whom_an_operator_gave_up_does_not_count_unless_others_are_away() {
+    let twice = [orphan(5, 3), orphan(5, 3)];
+    let empty = Some(NodeStatus { clusters: BTreeMap::new(), tables: None });
+    for (given_up, third_is_lost, expected) in [
+        (false, false, Err("only 1 of the 3")),
+        (true, false, Ok(node(1))),
+        (true, true, Err("only 1 of the 3")),
+    ] {
+        let (mut state, mut observed) = seen(3, &[(1, &twice)]);
+        state.nodes.get_mut(&node(3)).expect("known").lost = third_is_lost;
+        let members = &mut state.groups.get_mut(&group()).expect("known").members;
+        members.retain(|member, _| *member == node(1));
+        if given_up {
+            state.nodes.remove(&node(2));
+        }
+        observed.know(&node(3));
+        for look in
+            observed.due_looks(Millis(20_000), Millis(500)).into_iter().filter(|it| it.node == node(3))
+        {
+            let (node, token, status) = (look.node, look.token, empty.clone());
+            observed.see(PollAnswer { node, token, reach: Reach::Answered, status });
+        }
+        match (survivor(&state, &observed, &group(), Millis(0)), expected) {
+            (Ok(found), expected) => assert_eq!(Ok(found), expected),
+            (Err(Gate::Wait(text)), Err(why)) => assert!(text.contains(why), "{text}"),
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
 #[test]
 fn an_empty_user_cluster_gets_a_quorum_from_half_of_all_that_are_known() {
     let twice = |view| [orphan(5, view), orphan(5, view)];
