@@ -40,6 +40,28 @@ impl Controller {
         true
     }
 
+    /// The member is lost that was told to take the tables out of a group that stays: another one does it, or the copies
+    /// could be dropped nowhere. Whether there is one.
+    pub(crate) fn tells_another(&mut self, operation: &Operation, id: StepId, step: &Step) -> bool {
+        let Some(action @ Action::RemoveTables { group, .. }) = step.work.action() else { return false };
+        let Some(known) = self.state.groups.get(group).filter(|_| !ends(operation, group)) else {
+            return false;
+        };
+        let live = |node: &&NodeId| self.state.is_live(node);
+        let Some(other) = known.serving().find(live).or_else(|| known.members.keys().find(live)) else {
+            return false;
+        };
+        let (key, other) = ((operation.id, id), other.clone());
+        self.flights.open.remove(&key);
+        if self.flights.may_try(key, self.now) {
+            let since = self.flights.ready_since(key, self.now);
+            let action = self.next_towards(operation, &other, action.clone());
+            let step = Step { node: Some(other), ..step.clone() };
+            self.send_checked(operation, id, &step, action, false, since);
+        }
+        true
+    }
+
     /// Why members of the group leave it one by one, with its tables in it.
     fn cannot_be_emptied(&self, group: &GroupId, step: &Step) -> Option<String> {
         let Some(known) = self.state.groups.get(group) else { return Some("the group is gone".to_owned()) };

@@ -32,6 +32,7 @@ impl Controller {
                 }
                 return self.give_up(operation, id, step, "the node was lost: its shard may not be empty");
             }
+            Kind::DropTable { .. } if self.tells_another(operation, id, step) => return,
             // What the stock sidecar knows ends on every node, however long one is away.
             Kind::Import { .. } => return,
             // What they hold is what the recovery is about.

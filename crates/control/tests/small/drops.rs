@@ -1,6 +1,6 @@
 //! The drop of a table that groups were made for: it goes first, then the groups, which are empty.
 
-use super::world::{Refused, World, node};
+use super::world::{Refused, World, node, table};
 use control::operation::{Kind, Step, StepStatus};
 use model::wire::StatementReply;
 use model::{Action, GroupId, NodeId, Settings, StepId};
@@ -159,5 +159,33 @@ fn a_table_made_at_once_waits_for_the_ports_of_the_groups_before() {
     assert_eq!(world.answer_to(drop), StatementReply::Ok);
     world.made("u", 24, 2);
     assert_eq!(groups(&world).len(), before);
+    world.settle();
+}
+
+/// The group stays, for another table's sake: its tables are taken out by another member.
+#[test]
+fn a_drop_from_a_group_that_stays_ends_though_the_member_dies_that_was_told() {
+    let mut world = World::warmed_up(18, 3);
+    world.made("t", 12, 2);
+    world.made("u", 12, 2);
+    world.settle();
+    let home = world.state().tables[&table("t")].homes[0].clone();
+    assert!(world.state().groups[&home].shards.len() > 1, "it is not alone in its group");
+    let request = world.drop("t");
+    world.until("its steps", |world| world.state().operations.values().any(|it| it.name() == "drop"));
+    let drop = world.state().operations.values().find(|it| it.name() == "drop").expect("it");
+    let takes_out = |step: &Step| matches!(step.work.action(), Some(Action::RemoveTables { .. }));
+    let at = drop.steps.iter().position(takes_out).expect("one");
+    let (id, step, told) = (drop.id, StepId(at as u64), drop.steps[at].node.clone().expect("a member"));
+    world.refused = Some(Refused { kind: "drop", step, undo: false, times: u32::MAX });
+    world.lost = true;
+    world.until("the order", |world| {
+        world.state().operations[&id].step(step).is_some_and(|step| step.status == StepStatus::Started)
+    });
+    world.kill(&told);
+    world.until("its loss", |world| world.state().nodes[&told].lost);
+    world.refused = None;
+    assert_eq!(world.answer_to(request), StatementReply::Ok);
+    world.start(&told);
     world.settle();
 }
