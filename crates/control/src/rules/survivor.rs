@@ -109,7 +109,7 @@ fn most_advanced(fit: &[(&NodeId, &ClusterStatus)]) -> Option<NodeId> {
 }
 
 /// The same for the user's own cluster, which holds no tables: at least half of all who belong to it are there and calm,
-/// and everybody else is proven lost.
+/// and everybody else is proven lost. Who was seen to leave it does not belong to it, whatever older lists say.
 pub fn user_survivor(
     state: &State,
     observed: &Observed,
@@ -118,7 +118,8 @@ pub fn user_survivor(
 ) -> Result<NodeId, Gate> {
     let mut members: BTreeSet<NodeId> = state.nodes.keys().cloned().collect();
     for shown in state.live_nodes().filter_map(|node| observed.cluster(node, cluster)) {
-        members.extend(shown.nodes_set.iter().chain(&shown.nodes_view).cloned());
+        let named = shown.nodes_set.iter().chain(&shown.nodes_view);
+        members.extend(named.filter(|node| !state.left.contains(*node)).cloned());
     }
     let mut fit = Vec::new();
     for node in &members {

@@ -274,6 +274,10 @@ fn an_empty_user_cluster_gets_a_quorum_from_half_of_all_that_are_known() {
             other => panic!("{other:?}, not: {why}"),
         }
     }
+    // One that was seen to leave it.
+    let (mut state, observed) = seen(2, &[(1, &twice(3)), (2, &twice(3))]);
+    state.left.insert(node(3));
+    assert_eq!(user_survivor(&state, &observed, &group(), Millis(0)), Ok(node(1)));
     let filled = ClusterStatus { tables: ["mine".to_owned()].into(), ..orphan(5, 3) };
     let looks: [Looks<'_>; 2] = [(1, &[filled.clone(), filled]), (2, &twice(3))];
     assert!(matches!(user_verdict(3, &looks), Err(Gate::Refuse(text)) if text.contains("mine")));

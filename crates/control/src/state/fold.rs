@@ -217,6 +217,7 @@ impl State {
         }
         self.nodes
             .insert(node.clone(), Node { uuid: uuid.to_owned(), lost: false, draining: false, since: unix });
+        self.left.remove(node);
         self.note_topology_change(unix);
         Ok(())
     }

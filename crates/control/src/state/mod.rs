@@ -29,6 +29,9 @@ pub struct State {
     /// The user's own replication cluster.
     pub cluster: Option<GroupId>,
     pub nodes: BTreeMap<NodeId, Node>,
+    /// Nodes that are removed, and were seen to leave the user's cluster: the others' lists of members may name them still.
+    #[serde(default)]
+    pub left: BTreeSet<NodeId>,
     pub groups: BTreeMap<GroupId, Group>,
     pub tables: BTreeMap<TableName, Table>,
     /// The last generation of every name ever used.

@@ -40,6 +40,12 @@ fn a_drained_node_is_emptied_removed_and_may_come_again() {
     assert!(world.nodes.route(&node(2), "t").is_none(), "it routes nothing");
     let unknown = world.refused(ShardingStatement::DrainNode { node: node(2) });
     assert!(unknown.contains("there is no node"), "{unknown}");
+
+    // Others may name it still in their lists of members; it is none that may be alive with a quorum.
+    assert_eq!(world.state().left, [node(2)].into());
+    world.add_node(2);
+    world.until("its return", |world| world.state().nodes.contains_key(&node(2)));
+    assert!(world.state().left.is_empty());
 }
 
 /// The failover begins while the removal runs, and writes routes on all nodes.

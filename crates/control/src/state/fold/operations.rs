@@ -274,6 +274,7 @@ impl State {
                 let exits = |step: &Step| matches!(step.work.action(), Some(Action::ExitCluster { .. }));
                 if operation.steps.iter().any(|step| exits(step) && step.status == StepStatus::Done) {
                     self.forget_removal(node);
+                    self.left.insert(node.clone());
                 }
                 self.remove_node(&node.clone(), unix)?;
             }
