@@ -356,12 +356,12 @@ impl Controller {
                 .filter(|(_, group)| group.shards.iter().any(|shard| shard.table == *table))
                 .all(|(id, _)| !self.group_is_busy(id, operation.id)),
             Kind::HandOver { table, shards, .. } => self.hand_over_may_begin(operation, table, shards),
-            // Every node must keep its routes while others are changed.
-            Kind::RemoveNode { .. } => self.state.active().all(|other| {
-                let apart = |kind: &Kind| {
-                    matches!(kind, Kind::ChangeRf { .. } | Kind::Backup { .. } | Kind::Restore { .. })
-                };
-                other.id == operation.id || apart(&other.kind)
+            // Every node must keep its routes while others are changed. A failover can wait for the word that a lost one
+            // will not be back.
+            Kind::RemoveNode { node } => self.state.active().all(|other| match other.kind {
+                Kind::ChangeRf { .. } | Kind::Backup { .. } | Kind::Restore { .. } => true,
+                Kind::Failover { .. } => !self.state.is_live(node),
+                _ => other.id == operation.id,
             }),
             _ => true,
         }

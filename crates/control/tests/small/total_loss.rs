@@ -1,6 +1,7 @@
 //! A whole cluster that was down comes back with the newest copy of everything, in whatever order its nodes start.
 
 use super::world::{World, node, table};
+use control::operation::Kind;
 use control::state::{Halt, Member};
 use model::wire::{ShardingStatement, StatementReply};
 use model::{GroupId, NodeId};
@@ -286,4 +287,24 @@ fn a_group_without_quorum_is_not_routed_and_alerts() {
     world.settle();
     let fires = |line: &str| line.contains("no_quorum") && line.contains("firing");
     assert!(!alerts(&world).lines().any(fires), "{}", alerts(&world));
+}
+
+/// A failover can wait for just that: the operator's word that the lost will not be back.
+#[test]
+fn the_removal_of_a_lost_node_does_not_wait_for_a_failover() {
+    let mut world = filled(5, 4, 1, 2);
+    let (id, members) = group(&world);
+    world.nodes.unsynced(&id, true);
+    world.kill(&members[0]);
+    let fails_over = |world: &World| {
+        let mut kinds = world.state().active().map(|operation| &operation.kind);
+        kinds.any(|kind| matches!(kind, Kind::Failover { .. }))
+    };
+    world.until("the failover", |world| fails_over(world));
+    assert_eq!(world.told(ShardingStatement::RemoveNode { node: members[0].clone() }), StatementReply::Ok);
+    world.until("the removal", |world| !world.state().nodes.contains_key(&members[0]));
+    assert!(fails_over(&world), "nobody is fit to go on yet");
+    world.nodes.unsynced(&id, false);
+    world.settle();
+    assert_eq!(world.state().groups[&id].serving().count(), 2);
 }
