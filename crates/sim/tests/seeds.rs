@@ -280,8 +280,8 @@ bugs! {
         finds_an_unsynced_route: UnsyncedRoute from 6 by ["3 routes"],
         finds_a_leaked_cluster: LeakedCluster from 8 by ["6 leftovers", "8 convergence"],
         finds_a_retry_from_creation: RetryFromCreation from 3 by ["3 routes", "8 convergence"],
-        finds_an_older_copy_that_is_first: OlderCopyFirst from 9 by ["1 documents", "8 convergence"],
-        finds_one_copy_after_two_losses: OneCopyAfterTwoLosses from 6 by ["3 routes"],
+        finds_an_older_copy_that_is_first: OlderCopyFirst from 119 by ["1 documents", "8 convergence"],
+        finds_one_copy_after_two_losses: OneCopyAfterTwoLosses from 7 by ["3 routes", "8 convergence"],
         finds_a_dead_node_that_blocks: DeadNodeBlocks from 15 by ["8 convergence"],
         finds_a_commit_that_is_run_again: CommitAgain from 6 by ["1 documents"],
     }
