@@ -7,20 +7,17 @@ fn node(n: u16) -> NodeId {
     NodeId::new(format!("h:{n}")).expect("valid")
 }
 
+fn move_of(group: &GroupId, from: NodeId, to: NodeId) -> Kind {
+    Kind::Move { group: group.clone(), to, from: Some(from), floor: 1, reason: String::new(), pin: false }
+}
+
 /// A move that is taken back after its source was withdrawn: what becomes of the source when that is undone.
 fn source_after_undo(left_behind: bool) -> Option<Member> {
     let group = GroupId::new("g").expect("valid");
     let members = [(node(1), Member::Leaving), (node(2), Member::Serving), (node(3), Member::Joining)];
     let mut state = State::default();
     state.groups.insert(group.clone(), Group::new(2, members.into()));
-    let kind = Kind::Move {
-        group: group.clone(),
-        to: node(3),
-        from: Some(node(1)),
-        floor: 2,
-        reason: String::new(),
-        pin: false,
-    };
+    let kind = move_of(&group, node(1), node(3));
     let mut steps = Steps::default();
     let withdraw = Work::Withdraw { group: group.clone(), node: node(1) };
     steps.push(Some(&node(1)), withdraw, &[], None);
@@ -50,14 +47,7 @@ fn members_after_move(to: Member) -> Vec<(NodeId, Member)> {
     let mut state = State::default();
     let members = [(node(1), Member::Leaving), (node(2), to)];
     state.groups.insert(group.clone(), Group::new(1, members.into()));
-    let kind = Kind::Move {
-        group: group.clone(),
-        to: node(2),
-        from: Some(node(1)),
-        floor: 1,
-        reason: String::new(),
-        pin: false,
-    };
+    let kind = move_of(&group, node(1), node(2));
     let mut steps = Steps::default();
     for n in [1, 2] {
         steps.command(&node(n), Action::RemoveDirectory { group: group.clone() }, &[], None);
