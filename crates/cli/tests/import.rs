@@ -141,15 +141,21 @@ fn texts(report: &Value, field: &str) -> Vec<String> {
     list.iter().filter_map(|one| one.as_str().map(str::to_owned)).collect()
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn tables_of_the_stock_sidecar_are_adopted_where_they_are_and_move_like_others() {
-    let dir = tempfile::tempdir().expect("a directory");
-    let dev = Dev::start(dir.path(), 3);
+/// Three nodes with filled tables of the stock sidecar.
+async fn stocked(dir: &Path) -> (Dev, Vec<Endpoint>) {
+    let dev = Dev::start(dir, 3);
     let nodes = dev.endpoints();
-    stock_tables(dir.path(), &nodes).await;
+    stock_tables(dir, &nodes).await;
     fill(&nodes[0], "t").await;
     fill(&nodes[1], "o").await;
     counts(&nodes, 200).await;
+    (dev, nodes)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tables_of_the_stock_sidecar_are_adopted_where_they_are_and_move_like_others() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (dev, nodes) = stocked(dir.path()).await;
     refused_while_something_is_wrong(&dev, &nodes).await;
 
     let before = held(&nodes).await;
@@ -216,12 +222,7 @@ async fn tables_of_the_stock_sidecar_are_adopted_where_they_are_and_move_like_ot
 #[tokio::test(flavor = "multi_thread")]
 async fn an_import_is_whole_although_its_controller_is_killed() {
     let dir = tempfile::tempdir().expect("a directory");
-    let dev = Dev::start(dir.path(), 3);
-    let nodes = dev.endpoints();
-    stock_tables(dir.path(), &nodes).await;
-    fill(&nodes[0], "t").await;
-    fill(&nodes[1], "o").await;
-    counts(&nodes, 200).await;
+    let (dev, nodes) = stocked(dir.path()).await;
     let expected = without_stock(held(&nodes).await);
     let (first, second) = (dir.path().join("back.sql"), dir.path().join("again.sql"));
     let begun = || async {
