@@ -5,6 +5,7 @@
 
 pub mod cluster;
 pub mod core;
+mod depth;
 pub mod exec;
 pub mod io;
 mod peer;

@@ -1,6 +1,7 @@
 //! What one engine says to another: the whole of the peer protocol, and its bytes.
 
 use crate::{
+    depth,
     io::{Reply, SqlError},
     routing::Work,
 };
@@ -40,6 +41,6 @@ impl PeerMessage {
     }
 
     pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
-        postcard::from_bytes(bytes).map_err(|error| DecodeError { reason: error.to_string() })
+        depth::read(|| postcard::from_bytes(bytes)).map_err(|reason| DecodeError { reason })
     }
 }

@@ -2,15 +2,17 @@
 
 use crate::{
     cluster::Payload,
+    depth,
     io::SqlError,
     sql::ast::{Delete, Select, Update},
     storage::Row,
 };
 use model::{Millis, NodeId};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// One shard's part of a statement. Every table named in it is a plain one of the receiving node.
 #[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(remote = "Self")]
 pub enum Work {
     /// Made by `exec::shard_select`, so its answer is for `exec::merge` alone.
     Select(Select),
@@ -48,6 +50,18 @@ impl Rows {
     pub fn decode(&self) -> Result<Vec<Row>, SqlError> {
         postcard::from_bytes(&self.0.0)
             .map_err(|error| SqlError::new(format!("documents of a remote shard cannot be read: {error}")))
+    }
+}
+
+impl<'de> Deserialize<'de> for Work {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        depth::one_deeper(depth::WORK_DEPTH_MAX, || Self::deserialize(deserializer))
+    }
+}
+
+impl Serialize for Work {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        Self::serialize(self, serializer)
     }
 }
 

@@ -1,6 +1,7 @@
 //! Expressions of SELECT, WHERE, GROUP BY and ORDER BY.
 
-use serde::{Deserialize, Serialize};
+use crate::depth;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// A constant as it stands in a statement.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -16,6 +17,7 @@ pub enum Literal {
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(remote = "Self")]
 pub enum Expr {
     Literal(Literal),
     /// A column, or an alias of the select list.
@@ -112,6 +114,18 @@ pub enum Aggregate {
     Min(Box<Expr>),
     Max(Box<Expr>),
     Avg(Box<Expr>),
+}
+
+impl<'de> Deserialize<'de> for Expr {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        depth::one_deeper(depth::EXPRESSION_DEPTH_MAX, || Self::deserialize(deserializer))
+    }
+}
+
+impl Serialize for Expr {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        Self::serialize(self, serializer)
+    }
 }
 
 impl Expr {

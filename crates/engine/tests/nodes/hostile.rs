@@ -3,6 +3,10 @@
 //! Peers are trusted (TLS and loopback keep others out), so a lie that can be read may be believed; it must not end the node.
 
 use crate::support::machines::Nodes;
+use engine::routing::Work;
+use engine::sql::Statement;
+use engine::sql::ast::Select;
+use engine::sql::expr::Expr;
 use engine::{Input, PeerMessage};
 use proptest::prelude::*;
 use proptest::sample::Index;
@@ -62,6 +66,75 @@ fn hostile_messages_are_read_or_refused() {
             let again = message.encode();
             prop_assert_eq!(PeerMessage::decode(&again).expect("its own bytes").encode(), again);
         }
+    });
+}
+
+/// Whether these bytes were refused for their depth; anything else that was wrong with them counts for nothing.
+fn too_deep(bytes: &[u8]) -> bool {
+    PeerMessage::decode(bytes).is_err_and(|error| error.reason.contains("deep"))
+}
+
+/// A message in which `bytes` ask to be read again and again where the needle stands.
+fn deeper(message: &[u8], needle: &[u8], level: &[u8], levels: usize) -> Vec<u8> {
+    let at = message.windows(needle.len()).position(|part| part == needle).expect("the needle");
+    [&message[..at], &level.repeat(levels), &message[at..]].concat()
+}
+
+fn select(sql: &str) -> Select {
+    match engine::sql::parse(sql) {
+        Ok(Statement::Select(select)) => select,
+        other => panic!("{sql}: {other:?}"),
+    }
+}
+
+/// A select with `NOT NOT … needle` as its condition, so many times.
+fn nested_select(levels: usize) -> Vec<u8> {
+    let needle = Expr::Column("needle".to_owned());
+    let filter = Some(Expr::Not(Box::new(needle.clone())));
+    let work = Work::Select(Select { filter, ..select("SELECT a FROM t") });
+    let message = PeerMessage::Work { call: 1, work: Box::new(work) }.encode();
+    // How a column is written, from its kind on: and before it how NOT is.
+    let column = [&[1, 6][..], b"needle"].concat();
+    deeper(&message, &column, &[4], levels.saturating_sub(1))
+}
+
+#[test]
+fn what_is_nested_without_end_is_refused_before_it_takes_the_stack() {
+    // A put of a put of a put: each level is one byte.
+    let endless = [vec![1, 1], vec![2; 4_000_000]].concat();
+    assert!(too_deep(&endless));
+    for levels in [749, 5_000, 1_000_000] {
+        assert!(too_deep(&nested_select(levels)), "{levels}");
+    }
+    for levels in [1, 300, 748] {
+        let read =
+            PeerMessage::decode(&nested_select(levels)).unwrap_or_else(|error| panic!("{levels}: {error}"));
+        assert_eq!(read.encode(), nested_select(levels));
+    }
+    // What was refused leaves nothing behind for what comes next.
+    assert!(!too_deep(&[]));
+    assert!(PeerMessage::decode(&nested_select(400)).is_ok());
+}
+
+/// The deepest that a statement can make: as many operators as there may be, in as many brackets.
+#[test]
+fn whatever_the_parser_takes_can_be_sent_to_a_shard() {
+    let sums = vec!["a"; 301].join(" + ");
+    let sql = format!("SELECT {}{sums}{} AS deep FROM t", "NOT -abs(".repeat(100), ") = 1".repeat(100));
+    let message = PeerMessage::Work { call: 1, work: Box::new(Work::Select(select(&sql))) };
+    let bytes = message.encode();
+    assert_eq!(PeerMessage::decode(&bytes).expect("read").encode(), bytes);
+}
+
+#[test]
+fn hostile_nesting_is_read_or_refused() {
+    proptest!(|(levels in 0_usize..3_000, changes in changes())| {
+        let bytes = changed(&nested_select(levels), &changes);
+        if let Ok(message) = PeerMessage::decode(&bytes) {
+            let again = message.encode();
+            prop_assert_eq!(PeerMessage::decode(&again).expect("its own bytes").encode(), again);
+        }
+        prop_assert_eq!(too_deep(&nested_select(levels)), levels > 748, "{}", levels);
     });
 }
 
