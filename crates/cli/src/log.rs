@@ -3,6 +3,7 @@
 //! in all.
 
 use std::borrow::Cow;
+use std::fmt::Write as _;
 use std::io::{self, Write};
 use std::sync::{Mutex, PoisonError};
 
@@ -34,20 +35,32 @@ pub struct Log;
 /// or give the terminal orders.
 fn one_line(event: &[u8]) -> Cow<'_, [u8]> {
     let (said, end) = event.strip_suffix(b"\n").map_or((event, &b""[..]), |said| (said, b"\n"));
-    let is_control = |byte: &u8| byte.is_ascii_control() && *byte != b'\t';
-    if !said.iter().any(is_control) {
+    let text = String::from_utf8_lossy(said);
+    if matches!(text, Cow::Borrowed(_)) && !text.contains(is_order) {
         return Cow::Borrowed(event);
     }
-    let mut line = Vec::with_capacity(event.len() + 16);
-    for byte in said {
-        match byte {
-            b'\n' => line.extend(b"\\n"),
-            byte if is_control(byte) => line.extend(format!("\\x{byte:02x}").bytes()),
-            byte => line.push(*byte),
+    let mut line = String::with_capacity(event.len() + 16);
+    for char in text.chars() {
+        if char == '\n' {
+            line.push_str("\\n");
+        } else if is_order(char) && char.is_ascii() {
+            let _infallible = write!(line, "\\x{:02x}", u32::from(char));
+        } else if is_order(char) {
+            let _infallible = write!(line, "\\u{{{:x}}}", u32::from(char));
+        } else {
+            line.push(char);
         }
     }
+    let mut line = line.into_bytes();
     line.extend(end);
     Cow::Owned(line)
+}
+
+/// What a terminal or a viewer obeys and does not show: controls, those of C1 too (U+009B begins an order as ESC [ does),
+/// separators of lines, and what turns the direction of text.
+fn is_order(char: char) -> bool {
+    char.is_control() && char != '\t'
+        || matches!(char, '\u{2028}' | '\u{2029}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 impl Write for Log {
@@ -84,6 +97,10 @@ mod tests {
                 b"WARN error=near 'x\\n2026-01-01 INFO forged'\n",
             ),
             (b"a\r\x1b[2Jb\tc\0\x7f", b"a\\x0d\\x1b[2Jb\tc\\x00\\x7f"),
+            ("a\u{9b}2Jb\u{85}c\n".as_bytes(), b"a\\u{9b}2Jb\\u{85}c\n"),
+            ("a\u{202e}b\u{2028}c\u{2066}\n".as_bytes(), b"a\\u{202e}b\\u{2028}c\\u{2066}\n"),
+            // No UTF-8 at all: shown as what cannot be read.
+            (b"a\x9b2J\n", "a\u{fffd}2J\n".as_bytes()),
             ("Zürich\n".as_bytes(), "Zürich\n".as_bytes()),
         ] {
             assert_eq!(&*one_line(event), line);

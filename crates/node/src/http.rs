@@ -22,6 +22,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
+use tokio_io_timeout::TimeoutStream;
 
 /// What handlers share.
 #[derive(Clone)]
@@ -40,7 +41,7 @@ pub(crate) async fn listen(
     tls: Option<NodeTls>,
 ) {
     let places = Arc::new(Semaphore::new(limits.connections));
-    let (idle, handshake) = (limits.http_idle, limits.handshake);
+    let (idle, handshake, transfer) = (limits.http_idle, limits.handshake, limits.transfer);
     let shared = Shared { door, introduction: Arc::new(introduction), limits };
     let routes = Router::new()
         .route("/sql", post(sql).get(sql))
@@ -70,10 +71,13 @@ pub(crate) async fn listen(
                 Ok(Err(error)) => return tracing::debug!(%error, "no TLS was agreed upon over HTTP"),
                 Err(_) => return tracing::debug!("a TLS handshake took too long"),
             };
+            // Who asks and takes nothing of the answer would else keep its place until it pleases.
+            let mut stream = TimeoutStream::new(stream);
+            stream.set_write_timeout(Some(transfer));
             let served = hyper::server::conn::http1::Builder::new()
                 .timer(TokioTimer::new())
                 .header_read_timeout(idle)
-                .serve_connection(TokioIo::new(stream), service)
+                .serve_connection(TokioIo::new(Box::pin(stream)), service)
                 .await;
             if let Err(error) = served {
                 tracing::debug!(%error, "an HTTP connection ended");

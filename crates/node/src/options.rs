@@ -58,7 +58,8 @@ pub struct Limits {
     pub statement_bytes: usize,
     /// From connecting to having said who it is (MySQL). People at a keyboard do not see it.
     pub handshake: Duration,
-    /// A whole request from its first byte, and a whole reply to a client that reads it.
+    /// A whole request from its first byte, and a whole reply to a client that reads it; over HTTP the time in which such
+    /// a client takes nothing at all.
     pub transfer: Duration,
     /// A silent HTTP connection: longer than the 90 s for which clients pool idle connections, so that none is
     /// closed in the moment it is used again.

@@ -160,6 +160,36 @@ async fn what_is_too_slow_loses_its_place() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn who_takes_nothing_of_an_answer_loses_its_place() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let node = scripted(dir.path(), |options| {
+        options.limits.connections = 1;
+        options.limits.transfer = Duration::from_secs(1);
+    })
+    .await;
+    // More than the kernel keeps of what is not taken.
+    let (statement, address) = ("WIDE 16000000", node.addresses().http);
+    let mut greedy = TcpStream::connect(address).await.expect("connects");
+    let length = statement.len();
+    let asked =
+        format!("POST /sql?mode=raw HTTP/1.1\r\nhost: x\r\ncontent-length: {length}\r\n\r\n{statement}");
+    greedy.write_all(asked.as_bytes()).await.expect("sent");
+    let mut first = [0; 12];
+    greedy.read_exact(&mut first).await.expect("read");
+    assert_eq!(&first, b"HTTP/1.1 200");
+    until("another is served in its place", || async {
+        let Ok(mut other) = TcpStream::connect(address).await else { return false };
+        let asked = b"GET /replication HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
+        let mut answer = Vec::new();
+        other.write_all(asked).await.is_ok()
+            && other.read_to_end(&mut answer).await.is_ok()
+            && answer.starts_with(b"HTTP/1.1 200")
+    })
+    .await;
+    drop(greedy);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_is_too_large_or_too_many_is_refused() {
     let dir = tempfile::tempdir().expect("a directory");
     let node = scripted(dir.path(), |options| {

@@ -96,10 +96,7 @@ impl Tools {
 
     /// For a backup that is yet to be made.
     pub(crate) fn place_for_new(&self, text: &str) -> Result<Place, Trouble> {
-        if let Some(why) = place::against(text, &self.dir) {
-            return Err(Trouble::Final(why));
-        }
-        self.place(text)
+        Place::open_for_new(text, &self.dir).map_err(Trouble::Final)
     }
 
     fn restore_dir(&self, operation: OperationId) -> PathBuf {

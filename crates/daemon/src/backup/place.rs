@@ -12,7 +12,7 @@ use object_store::path::Path as Key;
 use object_store::{Error, ObjectStore, ObjectStoreExt as _, RetryConfig};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use std::path::{Component, Path};
+use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -30,12 +30,18 @@ pub(crate) struct Place {
     root: Key,
     /// As it was named.
     shown: Arc<str>,
+    /// What the directory is once every link is followed; `None` for a bucket.
+    directory: Option<PathBuf>,
 }
 
 impl Place {
     /// An absolute path, `file:///…`, or `s3://BUCKET[/PREFIX]`. The error says what to write instead.
     pub(crate) fn open(text: &str, dir: &Path) -> Result<Self, String> {
-        let (store, root): (Arc<dyn ObjectStore>, Key) = match text.split_once("://") {
+        let in_directory = |path: &Path| {
+            let (store, found) = directory(path)?;
+            Ok::<_, String>((store, Key::default(), Some(found)))
+        };
+        let (store, root, directory): (Arc<dyn ObjectStore>, Key, _) = match text.split_once("://") {
             Some(("s3", rest)) => {
                 let (bucket, prefix) = rest.split_once('/').unwrap_or((rest, ""));
                 if bucket.is_empty() || bucket.contains(['@', ':', '?']) {
@@ -45,17 +51,29 @@ impl Place {
                             .to_owned(),
                     );
                 }
-                (Arc::new(bucket_of(bucket, dir)?), key(prefix)?)
+                (Arc::new(bucket_of(bucket, dir)?), key(prefix)?, None)
             }
-            Some(("file", path)) => (directory(Path::new(path))?, Key::default()),
+            Some(("file", path)) => in_directory(Path::new(path))?,
             Some((scheme, _)) => {
                 return Err(format!(
                     "'{scheme}://' is no store that backups can go to: give a directory or s3://BUCKET/PREFIX"
                 ));
             }
-            None => (directory(Path::new(text))?, Key::default()),
+            None => in_directory(Path::new(text))?,
         };
-        Ok(Self { store, root, shown: text.into() })
+        Ok(Self { store, root, shown: text.into(), directory })
+    }
+
+    /// For a backup that is yet to be made, by the controller that keeps its own things in `own`: whoever may order a backup
+    /// is not to write among its logs.
+    pub(crate) fn open_for_new(text: &str, own: &Path) -> Result<Self, String> {
+        against(text, own)?;
+        let place = Self::open(text, own)?;
+        // A link can have been put there since: what counts is where documents will go.
+        match &place.directory {
+            Some(directory) => outside(text, directory, own).map(|()| place),
+            None => Ok(place),
+        }
     }
 
     fn at(&self, name: &str) -> Result<Key, Trouble> {
@@ -125,26 +143,35 @@ fn key(text: &str) -> Result<Key, String> {
     Key::parse(text.trim_matches('/')).map_err(|error| format!("'{text}' cannot be a name there: {error}"))
 }
 
-/// Why a directory is none for a new backup of the controller that keeps its own things in `own`: whoever may order a backup is
-/// not to write among its logs.
-pub(super) fn against(text: &str, own: &Path) -> Option<String> {
+/// Why a directory is none for a new backup, before anything is made.
+fn against(text: &str, own: &Path) -> Result<(), String> {
     let path = match text.split_once("://") {
         Some(("file", path)) => Path::new(path),
-        Some(_) => return None,
+        Some(_) => return Ok(()),
         None => Path::new(text),
     };
     if path.components().any(|part| part == Component::ParentDir) {
-        return Some(format!("'{text}' has a '..' in it: name the directory itself"));
+        return Err(format!("'{text}' has a '..' in it: name the directory itself"));
     }
     // What is there already, by what it is and not by what links call it; the rest is made as it is named.
-    let there = path.ancestors().find_map(|part| part.canonicalize().ok())?;
-    let own = own.canonicalize().ok()?;
-    there.starts_with(&own).then(|| {
-        format!("'{text}' is in the controller's own directory {}: give one outside of it", own.display())
-    })
+    let there = path.ancestors().find_map(|part| part.canonicalize().ok());
+    there.map_or(Ok(()), |there| outside(text, &there, own))
 }
 
-fn directory(path: &Path) -> Result<Arc<dyn ObjectStore>, String> {
+/// `found`, without a link in it, is not the controller's own.
+fn outside(text: &str, found: &Path, own: &Path) -> Result<(), String> {
+    let own = own.canonicalize().map_err(|error| {
+        format!("cannot look at the controller's own directory {}: {error}", own.display())
+    })?;
+    if found.starts_with(&own) {
+        let own = own.display();
+        return Err(format!("'{text}' is in the controller's own directory {own}: give one outside of it"));
+    }
+    Ok(())
+}
+
+/// And what it is once every link is followed.
+fn directory(path: &Path) -> Result<(Arc<dyn ObjectStore>, PathBuf), String> {
     if !path.is_absolute() {
         return Err(format!(
             "'{}' is no absolute path: the directory is one of the controller's machine; give it from / on",
@@ -153,9 +180,12 @@ fn directory(path: &Path) -> Result<Arc<dyn ObjectStore>, String> {
     }
     std::fs::create_dir_all(path)
         .map_err(|error| format!("cannot make directory {}: {error}", path.display()))?;
-    let store = LocalFileSystem::new_with_prefix(path)
-        .map_err(|error| format!("cannot use directory {}: {error}", path.display()))?;
-    Ok(Arc::new(store.with_fsync(true)))
+    let unusable = |error| format!("cannot use directory {}: {error}", path.display());
+    let store = LocalFileSystem::new_with_prefix(path).map_err(unusable)?;
+    // It tells only where a file would be.
+    let mut found = store.path_to_filesystem(&Key::from("file")).map_err(unusable)?;
+    found.pop();
+    Ok((Arc::new(store.with_fsync(true)), found))
 }
 
 fn bucket_of(bucket: &str, dir: &Path) -> Result<impl ObjectStore + use<>, String> {
@@ -219,7 +249,8 @@ mod tests {
             text(&outside.join("../own/log")),
             text(&outside.join("not/../../own")),
         ] {
-            assert!(against(&bad, &own).is_some(), "{bad}");
+            assert!(against(&bad, &own).is_err(), "{bad}");
+            assert!(Place::open_for_new(&bad, &own).is_err(), "{bad}");
         }
         for good in [
             text(&outside),
@@ -227,8 +258,22 @@ mod tests {
             text(&dir.path().join("own2")),
             "s3://b/own".into(),
         ] {
-            assert_eq!(against(&good, &own), None);
+            assert_eq!(against(&good, &own), Ok(()));
         }
+    }
+
+    #[test]
+    fn a_link_that_is_put_there_after_the_look_is_seen_where_documents_would_go() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let (own, link) = (dir.path().join("own"), dir.path().join("link"));
+        std::fs::create_dir_all(own.join("log")).expect("made");
+        let text = link.join("log").display().to_string();
+        assert_eq!(against(&text, &own), Ok(()));
+        std::os::unix::fs::symlink(&own, &link).expect("made");
+        let place = Place::open(&text, &own).expect("opened");
+        let found = place.directory.expect("a directory");
+        assert_eq!(found, own.join("log").canonicalize().expect("there"));
+        assert!(outside(&text, &found, &own).is_err());
     }
 
     #[test]

@@ -156,12 +156,7 @@ impl Users {
     }
 
     fn rights(&self, user: &str) -> UserRights {
-        let rules = if user == SIDECAR {
-            UserAction::ALL.map(|action| UserRule { action, target: "*".to_owned(), allow: true }).to_vec()
-        } else {
-            self.accounts().get(user).map(|account| account.rules.clone()).unwrap_or_default()
-        };
-        UserRights { user: user.to_owned(), rules }
+        rights_in(&self.accounts(), user)
     }
 
     /// Whether the user may have this done. What cannot be read is answered by whoever reads it.
@@ -171,7 +166,7 @@ impl Users {
         if needs::needs(&statement).iter().all(|need| need.is_met_by(&rights)) {
             return Ok(());
         }
-        Err(denied(format!("Permission denied for user '{user}'")))
+        Err(not_permitted(user))
     }
 
     /// What the user sees of an answer: lists of tables have those that he may read.
@@ -197,99 +192,128 @@ impl Users {
             return Some(Ok(permissions([&rights])));
         }
         if !rights.may_to_all(UserAction::Admin) {
-            return Some(Err(denied(format!("Permission denied for user '{user}'"))));
+            return Some(Err(not_permitted(user)));
         }
-        Some(self.carry_out(order).map_err(SqlError::new))
+        Some(self.carry_out(user, order))
     }
 
-    fn carry_out(&self, order: Order) -> Result<Reply, String> {
-        let accounts = self.accounts();
-        let known = |user: &str| accounts.get(user).ok_or_else(|| format!("user '{user}' not found"));
+    /// What `by` has ordered, who was an administrator just now.
+    fn carry_out(&self, by: &str, order: Order) -> Result<Reply, SqlError> {
+        let done = Reply::Done { affected: 1 };
         match order {
             Order::ShowUsers => {
+                let accounts = self.accounts();
                 let names = accounts.keys().cloned().chain([SIDECAR.to_owned()]);
                 Ok(table(&["username"], names.map(|name| vec![name]).collect()))
             }
             Order::ShowPermissions(None) => {
-                let all: Vec<UserRights> = accounts.keys().map(|user| self.rights(user)).collect();
+                let all: Vec<UserRights> = self.accounts().keys().map(|user| self.rights(user)).collect();
                 Ok(permissions(&all))
             }
-            Order::ShowPermissions(Some(user)) if user == SIDECAR => Ok(permissions([&self.rights(&user)])),
             Order::ShowPermissions(Some(user)) => {
-                known(&user)?;
+                if user != SIDECAR && !self.accounts().contains_key(&user) {
+                    return Err(SqlError::new(unknown(&user)));
+                }
                 Ok(permissions([&self.rights(&user)]))
             }
-            Order::CreateUser { name, password } => self.create(name, &password),
-            Order::DropUser(user) => {
-                known(&user)?;
-                self.change(|accounts| drop(accounts.remove(&user)))
-            }
+            Order::CreateUser { name, password } => self.create(by, name, &password),
+            Order::DropUser(user) => self
+                .change(by, |accounts| accounts.remove(&user).map(drop).ok_or_else(|| unknown(&user)))
+                .map(|()| done),
             Order::Grant { action, target, user, allow } => {
                 let rule = UserRule { action: action_of(&action)?, target, allow };
-                let rules = &known(&user)?.rules;
-                if rules.iter().any(|held| held.action == rule.action && held.target == rule.target) {
-                    return Err(format!(
-                        "user '{user}' already has '{action}' permission on '{}'",
-                        rule.target
-                    ));
-                }
-                if rules.len() >= RULES_OF_ONE_MAX {
-                    return Err(format!("user '{user}' has {RULES_OF_ONE_MAX} rules: revoke some first"));
-                }
-                self.change(|accounts| {
-                    if let Some(held) = accounts.get_mut(&user) {
-                        held.rules.push(rule);
-                    }
-                })
+                self.change(by, |accounts| grant(accounts, &user, rule)).map(|()| done)
             }
             Order::Revoke { action, target, user } => {
                 let action = action_of(&action)?;
-                known(&user)?;
-                self.change(|accounts| {
-                    if let Some(held) = accounts.get_mut(&user) {
-                        held.rules.retain(|rule| rule.action != action || rule.target != target);
-                    }
-                })
+                let revoke = |accounts: &mut Accounts| {
+                    let held = accounts.get_mut(&user).ok_or_else(|| unknown(&user))?;
+                    held.rules.retain(|rule| rule.action != action || rule.target != target);
+                    Ok(())
+                };
+                self.change(by, revoke).map(|()| done)
             }
         }
     }
 
-    fn create(&self, name: String, password: &str) -> Result<Reply, String> {
-        let accounts = self.accounts();
+    fn create(&self, by: &str, name: String, password: &str) -> Result<Reply, SqlError> {
         if password.len() < PASSWORD_LENGTH_MIN {
-            return Err(format!("password must be at least {PASSWORD_LENGTH_MIN} characters"));
+            return Err(SqlError::new(format!("password must be at least {PASSWORD_LENGTH_MIN} characters")));
         }
-        if accounts.contains_key(&name) || name == SIDECAR {
-            return Err(format!("user '{name}' already exists"));
-        }
-        if name.len() > NAME_LENGTH_MAX || name.chars().any(char::is_control) || name.contains(':') {
-            return Err(format!(
-                "a user's name has no colon, no control character and at most {NAME_LENGTH_MAX} bytes"
-            ));
-        }
-        if accounts.len() >= USERS_MAX {
-            return Err(format!("there are {USERS_MAX} users: drop some first"));
-        }
-        let token = random_hex(32).map_err(|error| error.to_string())?;
+        let token = random_hex(32).map_err(|error| SqlError::new(error.to_string()))?;
         let account = Account {
             password_sha1: hex(&Sha1::digest(password)),
             token_sha256: hex(&Sha256::digest(&token)),
             rules: Vec::new(),
         };
         let row = vec![token, name.clone()];
-        self.change(|accounts| drop(accounts.insert(name, account)))?;
+        self.change(by, |accounts| add(accounts, name, account))?;
         Ok(table(&["token", "username"], vec![row]))
     }
 
-    /// Durable before it holds.
-    fn change(&self, change: impl FnOnce(&mut Accounts)) -> Result<Reply, String> {
+    /// Looks at the users and changes them, with nobody in between: two who come at once would both find room for one. So,
+    /// too, for who orders it, whose own rights may have ended meanwhile. Durable before it holds.
+    fn change(
+        &self,
+        by: &str,
+        change: impl FnOnce(&mut Accounts) -> Result<(), String>,
+    ) -> Result<(), SqlError> {
         let mut held = self.accounts.write().unwrap_or_else(PoisonError::into_inner);
+        if !rights_in(&held, by).may_to_all(UserAction::Admin) {
+            return Err(not_permitted(by));
+        }
         let mut accounts = held.as_ref().clone();
-        change(&mut accounts);
-        keep(&self.file, &accounts).map_err(|error| error.to_string())?;
+        change(&mut accounts).map_err(SqlError::new)?;
+        keep(&self.file, &accounts).map_err(|error| SqlError::new(error.to_string()))?;
         *held = Arc::new(accounts);
-        Ok(Reply::Done { affected: 1 })
+        Ok(())
     }
+}
+
+fn add(accounts: &mut Accounts, name: String, account: Account) -> Result<(), String> {
+    if accounts.contains_key(&name) || name == SIDECAR {
+        return Err(format!("user '{name}' already exists"));
+    }
+    if name.len() > NAME_LENGTH_MAX || name.chars().any(char::is_control) || name.contains(':') {
+        return Err(format!(
+            "a user's name has no colon, no control character and at most {NAME_LENGTH_MAX} bytes"
+        ));
+    }
+    if accounts.len() >= USERS_MAX {
+        return Err(format!("there are {USERS_MAX} users: drop some first"));
+    }
+    accounts.insert(name, account);
+    Ok(())
+}
+
+fn grant(accounts: &mut Accounts, user: &str, rule: UserRule) -> Result<(), String> {
+    let rules = &mut accounts.get_mut(user).ok_or_else(|| unknown(user))?.rules;
+    if rules.iter().any(|held| held.action == rule.action && held.target == rule.target) {
+        let (action, target) = (rule.action.as_str(), &rule.target);
+        return Err(format!("user '{user}' already has '{action}' permission on '{target}'"));
+    }
+    if rules.len() >= RULES_OF_ONE_MAX {
+        return Err(format!("user '{user}' has {RULES_OF_ONE_MAX} rules: revoke some first"));
+    }
+    rules.push(rule);
+    Ok(())
+}
+
+fn rights_in(accounts: &Accounts, user: &str) -> UserRights {
+    let rules = if user == SIDECAR {
+        UserAction::ALL.map(|action| UserRule { action, target: "*".to_owned(), allow: true }).to_vec()
+    } else {
+        accounts.get(user).map(|account| account.rules.clone()).unwrap_or_default()
+    };
+    UserRights { user: user.to_owned(), rules }
+}
+
+fn unknown(user: &str) -> String {
+    format!("user '{user}' not found")
+}
+
+fn not_permitted(user: &str) -> SqlError {
+    denied(format!("Permission denied for user '{user}'"))
 }
 
 fn keep(file: &Path, accounts: &Accounts) -> Result<(), NodeError> {
@@ -298,8 +322,8 @@ fn keep(file: &Path, accounts: &Accounts) -> Result<(), NodeError> {
     files::write_private(file, &bytes)
 }
 
-fn action_of(name: &str) -> Result<UserAction, String> {
-    order::action(name).ok_or_else(|| format!("unknown action '{name}'"))
+fn action_of(name: &str) -> Result<UserAction, SqlError> {
+    order::action(name).ok_or_else(|| SqlError::new(format!("unknown action '{name}'")))
 }
 
 /// Whether two secrets are one, in a time that does not tell how much of them is.

@@ -158,3 +158,75 @@ fn what_is_changed_is_kept_for_its_owner_alone() {
     let damaged = Users::open(dir.path(), &Login::parse("root1:another-password").expect("a login"));
     assert!(matches!(damaged, Err(NodeError::Damaged { .. })));
 }
+
+/// `count` users, the administrator among them, and as many rules of his.
+fn many(dir: &Path, count: usize) -> Users {
+    let administrator = Account::of_administrator(&Login::parse("root1:password-of-root1").expect("a login"));
+    let nobody = Account { rules: Vec::new(), ..administrator.clone() };
+    let rule = |n| UserRule { action: UserAction::Read, target: format!("t{n}"), allow: true };
+    let rules = administrator.rules.iter().cloned().chain((administrator.rules.len()..count).map(rule));
+    let first = Account { rules: rules.collect(), ..administrator.clone() };
+    let others = (1..count).map(|n| (format!("u{n}"), nobody.clone()));
+    let accounts: Accounts = others.chain([(ADMIN.to_owned(), first)]).collect();
+    keep(&dir.join("users.json"), &accounts).expect("kept");
+    users(dir)
+}
+
+#[test]
+fn there_are_at_most_a_thousand_users_and_a_thousand_rules_of_one() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let users = many(dir.path(), 999);
+    done(&users, "CREATE USER 'last' IDENTIFIED BY 'password-of-last'");
+    let error =
+        rows(&users, ADMIN, "CREATE USER 'more' IDENTIFIED BY 'password-of-more'").expect_err("too many");
+    assert!(error.contains("1000 users"), "{error}");
+    done(&users, "GRANT read ON 'last' TO 'root1'");
+    let error = rows(&users, ADMIN, "GRANT read ON 'more' TO 'root1'").expect_err("too many");
+    assert!(error.contains("1000 rules"), "{error}");
+    // Kept so, and what is taken away makes room.
+    let users = self::users(dir.path());
+    assert_eq!(users.accounts().len(), 1000);
+    done(&users, "DROP USER 'last'");
+    done(&users, "CREATE USER 'more' IDENTIFIED BY 'password-of-more'");
+    done(&users, "REVOKE read ON 'last' FROM 'root1'");
+    done(&users, "GRANT read ON 'more' TO 'root1'");
+}
+
+/// What each of eight says at once, and how many of them succeed.
+fn at_once(users: &Users, statement: impl Fn(usize) -> String + Sync) -> usize {
+    let gate = std::sync::Barrier::new(8);
+    let say = &|n| {
+        gate.wait();
+        rows(users, ADMIN, &statement(n)).is_ok()
+    };
+    std::thread::scope(|scope| {
+        let all: Vec<_> = (0..8).map(|n| scope.spawn(move || say(n))).collect();
+        all.into_iter().map(|one| usize::from(one.join().expect("no panic"))).sum()
+    })
+}
+
+#[test]
+fn of_those_who_come_at_once_one_finds_the_last_place() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let users = many(dir.path(), 999);
+    assert_eq!(at_once(&users, |n| format!("CREATE USER 'new{n}' IDENTIFIED BY 'password-of-new'")), 1);
+    assert_eq!(users.accounts().len(), 1000);
+    assert_eq!(at_once(&users, |_| "GRANT write ON 'same' TO 'root1'".to_owned()), 1);
+    let same =
+        |users: &Users| users.accounts()[ADMIN].rules.iter().filter(|rule| rule.target == "same").count();
+    assert_eq!(same(&users), 1);
+}
+
+#[test]
+fn whose_rights_ended_while_he_waited_changes_nothing() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let users = users(dir.path());
+    done(&users, "CREATE USER 'ann' IDENTIFIED BY 'password-of-ann'");
+    done(&users, "GRANT admin ON '*' TO 'ann'");
+    let order = || order::read("GRANT admin ON '*' TO 'ann'").expect("an order");
+    done(&users, "REVOKE admin ON '*' FROM 'ann'");
+    // He was an administrator when he was looked at.
+    let error = users.carry_out("ann", order()).expect_err("not any more");
+    assert_eq!(error.code, DENIED);
+    assert!(users.accounts()["ann"].rules.is_empty());
+}
