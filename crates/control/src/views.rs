@@ -11,7 +11,7 @@ use model::api::{
 };
 use model::wire::{ShardingStatement, StatementReply};
 use model::{GroupId, NodeId, TableName};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 pub(crate) type Row = Vec<Option<String>>;
 
@@ -379,6 +379,12 @@ impl Controller {
             }
         }
         counts
+    }
+
+    /// By live node: connections from other users of its machine that its sidecar did not let in since it started.
+    pub fn connections_refused(&self) -> BTreeMap<NodeId, u64> {
+        let refused = |node: &NodeId| Some((node.clone(), self.machine(node)?.connections_refused));
+        self.state.live_nodes().filter_map(refused).collect()
     }
 
     /// Live nodes whose sidecar does not answer, or is another's.

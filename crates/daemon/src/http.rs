@@ -2,24 +2,25 @@
 //!
 //! It bounds connections, header time and shutdown; what a request may do is the router's matter.
 
-use crate::crowd::Crowds;
+use crate::crowd::{Crowds, Member};
+use crate::owner::SameUser;
 use crate::shutdown::Shutdown;
 use crate::tls::ServerSide;
 use axum::Router;
+use axum::http::{StatusCode, header};
 use hyper::Request;
 use hyper::body::Incoming;
 use hyper::service::{Service as _, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 use tokio_io_timeout::TimeoutStream;
-use tokio_rustls::TlsAcceptor;
 
 /// What a listener puts up with.
 #[derive(Clone, Copy, Debug)]
@@ -31,6 +32,16 @@ pub struct ConnectionLimits {
     pub header_time_max: Duration,
 }
 
+/// Who is let in before a request of his is read.
+#[derive(Clone, Debug)]
+pub enum Entry {
+    Anyone,
+    /// Who agrees upon TLS.
+    Tls(Arc<ServerSide>),
+    /// Processes of this process's user, on this machine.
+    SameUser(SameUser),
+}
+
 /// Who is at the other end of a request's connection.
 #[derive(Clone, Copy, Debug)]
 pub struct Peer(pub SocketAddr);
@@ -39,6 +50,9 @@ pub struct Peer(pub SocketAddr);
 const HANDSHAKE_TIME_MAX: Duration = Duration::from_secs(10);
 /// One address beyond loopback has at most this part of all connections, so that one that only opens them keeps nobody out.
 const PART_OF_ONE_ADDRESS: usize = 4;
+
+/// For one who is not let in to ask, and to read why.
+const REFUSAL_TIME_MAX: Duration = Duration::from_secs(1);
 
 /// How long answers under way may still take after the signal. Ctrl-C must not wait for a held request.
 const DRAIN_TIME_MAX: Duration = Duration::from_millis(500);
@@ -55,7 +69,7 @@ fn places(wanted: usize, files: Option<u64>) -> usize {
 /// Accepts and serves until `shutdown`.
 pub async fn serve(
     listener: TcpListener,
-    tls: Option<Arc<ServerSide>>,
+    entry: Entry,
     router: Router,
     limits: ConnectionLimits,
     shutdown: Shutdown,
@@ -82,22 +96,18 @@ pub async fn serve(
         };
         match accepted {
             Ok((stream, peer, place)) => {
-                // Everybody on loopback is one address, and has all.
-                let part = if peer.ip().is_loopback() {
-                    usize::MAX
-                } else {
-                    limits.connections_max / PART_OF_ONE_ADDRESS
-                };
-                let Some(member) = crowds.admit(&peer.ip(), part) else {
+                let Some(member) = admit(&crowds, peer.ip(), limits.connections_max) else {
                     tracing::warn!(%peer, "too many connections from one address: this one is closed");
                     continue;
                 };
-                let (service, acceptor) = (router.clone(), tls.as_ref().map(|tls| tls.acceptor()));
-                let shutdown = shutdown.clone();
-                connections.spawn(async move {
-                    connection(stream, peer, acceptor, service, limits, shutdown).await;
-                    drop((place, member));
-                });
+                let caller = Caller { stream, peer, held: (place, member) };
+                connections.spawn(connection(
+                    caller,
+                    entry.clone(),
+                    router.clone(),
+                    limits,
+                    shutdown.clone(),
+                ));
             }
             Err(error) => {
                 // Out of file descriptors, or a peer that left at once: neither is a reason to stop serving.
@@ -111,33 +121,64 @@ pub async fn serve(
             .await;
 }
 
+/// A connection from there; `None` when that address has its part of all `connections_max` already.
+fn admit(crowds: &Crowds<IpAddr>, from: IpAddr, connections_max: usize) -> Option<Member<IpAddr>> {
+    // Everybody on loopback is one address, and has all.
+    let part = if from.is_loopback() { usize::MAX } else { connections_max / PART_OF_ONE_ADDRESS };
+    crowds.admit(&from, part)
+}
+
 async fn accept(
     listener: &TcpListener,
     places: &Arc<Semaphore>,
-) -> std::io::Result<(TcpStream, SocketAddr, tokio::sync::OwnedSemaphorePermit)> {
+) -> std::io::Result<(TcpStream, SocketAddr, OwnedSemaphorePermit)> {
     let place = Arc::clone(places).acquire_owned().await.map_err(std::io::Error::other)?;
     let (stream, peer) = listener.accept().await?;
     Ok((stream, peer, place))
 }
 
-async fn connection(
+/// One connection, and its place among the others.
+struct Caller {
     stream: TcpStream,
     peer: SocketAddr,
-    acceptor: Option<TlsAcceptor>,
+    held: (OwnedSemaphorePermit, Member<IpAddr>),
+}
+
+async fn connection(
+    caller: Caller,
+    entry: Entry,
     router: Router,
     limits: ConnectionLimits,
     shutdown: Shutdown,
 ) {
+    let Caller { stream, peer, held } = caller;
     // Small answers to small requests: waiting for more to send would only add 40 ms.
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "no TCP_NODELAY");
     }
-    let Some(acceptor) = acceptor else { return converse(stream, peer, router, limits, shutdown).await };
-    match tokio::time::timeout(HANDSHAKE_TIME_MAX.min(limits.header_time_max), acceptor.accept(stream)).await
-    {
-        Ok(Ok(stream)) => converse(stream, peer, router, limits, shutdown).await,
-        Ok(Err(error)) => tracing::debug!(%peer, %error, "no TLS was agreed upon"),
-        Err(_late) => tracing::debug!(%peer, "a TLS handshake took too long"),
+    match entry {
+        Entry::Anyone => converse(stream, peer, router, limits, shutdown).await,
+        Entry::Tls(side) => {
+            let handshake = side.acceptor().accept(stream);
+            match tokio::time::timeout(HANDSHAKE_TIME_MAX.min(limits.header_time_max), handshake).await {
+                Ok(Ok(stream)) => converse(stream, peer, router, limits, shutdown).await,
+                Ok(Err(error)) => tracing::debug!(%peer, %error, "no TLS was agreed upon"),
+                Err(_late) => tracing::debug!(%peer, "a TLS handshake took too long"),
+            }
+        }
+        Entry::SameUser(door) => {
+            let Ok(own) = stream.local_addr() else { return };
+            let Some(why) = door.refuses(own, peer).await else {
+                return converse(stream, peer, router, limits, shutdown).await;
+            };
+            // It keeps none of those out who are let in; with too many like it, it is closed without a word.
+            drop(held);
+            let Some(_place) = door.place_to_refuse() else { return };
+            let limits = ConnectionLimits { header_time_max: REFUSAL_TIME_MAX, ..limits };
+            let close = [(header::CONNECTION, "close")];
+            let refusal = move || async move { (StatusCode::FORBIDDEN, close, why) };
+            converse(stream, peer, Router::new().fallback(refusal), limits, shutdown).await;
+        }
     }
 }
 

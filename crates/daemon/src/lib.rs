@@ -11,6 +11,7 @@ mod crowd;
 mod files;
 pub mod gate;
 mod http;
+mod owner;
 mod redact;
 pub mod serve;
 pub mod shutdown;

@@ -108,6 +108,9 @@ pub struct Machine {
     /// How far the clock was behind the node's latest start when it started, or is now; 0 where it is right.
     #[serde(default)]
     pub clock_behind_seconds: u64,
+    /// Connections to the sidecar that came from other users of its machine and were not let in, since it started.
+    #[serde(default)]
+    pub connections_refused: u64,
 }
 
 /// What a searchd's configuration says that bears on safety (rule 14).

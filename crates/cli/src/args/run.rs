@@ -259,6 +259,9 @@ pub struct SidecarArgs {
     /// Asks nodes over TLS, its own too, and never in plain text; trusts --ca-file
     #[arg(long)]
     pub node_tls: bool,
+    /// Takes any process of this machine for searchd; otherwise those of its own user alone, which searchd starts it as
+    #[arg(long)]
+    pub any_local_user: bool,
     /// How many threads, as searchd gives it
     #[arg(long, hide = true)]
     pub threads: Option<usize>,

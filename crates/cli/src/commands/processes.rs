@@ -118,6 +118,7 @@ pub async fn sidecar(
         searchd_login: args.searchd_login,
         tls,
         node_tls: args.node_tls,
+        any_local_user: args.any_local_user,
         exit_with_parent: true,
         announced: Some(crate::log::let_go),
     };

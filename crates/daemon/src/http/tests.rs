@@ -25,7 +25,7 @@ async fn serving() -> Serving {
     let router = Router::new()
         .route("/", get(|| async { "hello" }))
         .route("/large", get(|| async { vec![b'a'; LARGER_THAN_BUFFERS] }));
-    tokio::spawn(serve(listener, None, router, limits, shutdown));
+    tokio::spawn(serve(listener, Entry::Anyone, router, limits, shutdown));
     Serving { address, _trigger: trigger }
 }
 
@@ -161,4 +161,18 @@ fn connections_leave_files_to_the_rest_of_the_process() {
     assert_eq!(places(2_500, Some(20_000)), 2_500);
     assert_eq!(places(2_500, Some(1_024)), 832);
     assert_eq!(places(2_500, Some(64)), 1);
+}
+
+#[test]
+fn an_address_beyond_loopback_has_a_quarter_of_all_connections() {
+    let crowds = Crowds::default();
+    let at = |address: &str| address.parse::<IpAddr>().expect("an address");
+    let from = |address: &str| admit(&crowds, at(address), 8);
+    let held: Vec<_> = (0..2).map(|_| from("10.0.0.1").expect("a place")).collect();
+    assert!(from("10.0.0.1").is_none());
+    // Others have their own, and this machine has all.
+    let _others: Vec<_> = ["10.0.0.2", "2001:db8::1"].map(|other| from(other).expect("a place")).into();
+    let _own: Vec<_> = (0..8).map(|_| from("127.0.0.1").expect("a place")).collect();
+    drop(held);
+    assert!(from("10.0.0.1").is_some());
 }

@@ -3,7 +3,9 @@
 use super::api::{Shared, look};
 use super::problem::ApiError;
 use super::standing::Standing;
+use model::NodeId;
 use model::api::{Alert, Dashboard};
+use std::collections::BTreeMap;
 
 /// The dashboard with what only metrics and history show.
 #[derive(Clone, Debug)]
@@ -12,6 +14,8 @@ pub(super) struct Board {
     /// Shards that are ok, degraded, broken.
     pub(super) shards: (u64, u64, u64),
     pub(super) sidecars_away: u64,
+    /// By node; since its sidecar started.
+    pub(super) connections_refused: BTreeMap<NodeId, u64>,
     pub(super) moves_held: bool,
     /// By this process.
     pub(super) transferred_bytes: u64,
@@ -32,6 +36,7 @@ impl Default for Board {
             },
             shards: (0, 0, 0),
             sidecars_away: 0,
+            connections_refused: BTreeMap::new(),
             moves_held: false,
             transferred_bytes: 0,
             epoch: 0,
@@ -48,6 +53,7 @@ impl Board {
             dashboard: controller.dashboard(unix),
             shards: controller.shards_by_rf_status(),
             sidecars_away: controller.sidecars_away(),
+            connections_refused: controller.connections_refused(),
             moves_held: state.hold.is_some(),
             transferred_bytes: controller.transferred_bytes(),
             epoch: state.epoch.0,

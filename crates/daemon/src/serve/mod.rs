@@ -305,7 +305,8 @@ impl Server {
             tokio::spawn(reload::run(reloading, self.config, self.shown, told, shutdown.clone()));
         }
         let driving = self.driver.spawn(shutdown.clone(), failed)?;
-        http::serve(self.listener, self.tls, api::router(self.shared), LIMITS, either(shutdown, stop)).await;
+        let entry = self.tls.map_or(http::Entry::Anyone, http::Entry::Tls);
+        http::serve(self.listener, entry, api::router(self.shared), LIMITS, either(shutdown, stop)).await;
         match driving.await {
             Ok(ended) => ended,
             Err(_gone) => Err(ServeError::Driver("its thread is gone".to_owned())),

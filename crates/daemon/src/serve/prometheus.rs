@@ -115,6 +115,11 @@ fn cluster(page: &mut Page, board: &Board) {
     }
     let help = "Live nodes whose sidecar does not answer: nothing can be changed on them.";
     gauge(page, "sidecars_away", help, board.sidecars_away);
+    let help = "Connections from other users of a node's machine that its sidecar did not let in.";
+    page.family("sidecar_connections_refused_total", Kind::Counter, help);
+    for (node, count) in &board.connections_refused {
+        page.sample("sidecar_connections_refused_total", &[("node", node.as_str())], count);
+    }
     gauge(page, "moves_held", "1 while an operator holds moves back.", u8::from(board.moves_held));
     page.family(
         "shards",
@@ -165,7 +170,8 @@ mod tests {
             },
             alerts: vec![alert, resolved],
         };
-        Board { dashboard, shards: (5, 1, 0), ..Board::default() }
+        let connections_refused = [(NodeId::new("h:1").expect("valid"), 4)].into();
+        Board { dashboard, shards: (5, 1, 0), connections_refused, ..Board::default() }
     }
 
     #[test]
@@ -187,6 +193,7 @@ mod tests {
         for sample in [
             "shardwright_status{status=\"critical\"} 1",
             "shardwright_status{status=\"healthy\"} 0",
+            "shardwright_sidecar_connections_refused_total{node=\"h:1\"} 4",
             "shardwright_alerts_firing{level=\"critical\",type=\"no_master\"} 1",
             "shardwright_operation_duration_average_seconds 1.5",
             "shardwright_queue_node_depth{node=\"h:1\"} 2",

@@ -66,7 +66,7 @@ async fn serving((cert, key): (PathBuf, PathBuf), router: Router, taken: Arc<Ato
     let url = format!("https://{}", listener.local_addr().expect("an address"));
     let (trigger, shutdown) = Shutdown::new();
     let limits = ConnectionLimits { connections_max: 8, header_time_max: Duration::from_secs(30) };
-    tokio::spawn(http::serve(listener, Some(Arc::new(side)), router, limits, shutdown));
+    tokio::spawn(http::serve(listener, http::Entry::Tls(Arc::new(side)), router, limits, shutdown));
     Sink { url, taken, _trigger: trigger }
 }
 

@@ -5,6 +5,7 @@
 //! not change while it runs, every minute.
 
 use super::Sidecar;
+use crate::owner::SameUser;
 use crate::shutdown::Shutdown;
 use model::{Machine, NodeSettings};
 use std::collections::BTreeMap;
@@ -110,6 +111,7 @@ async fn look(sidecar: &Arc<Sidecar>, said: Option<&Said>) -> Machine {
         query_p99_ms: query_p99_ms.unwrap_or_default(),
         shard_bytes,
         clock_behind_seconds: sidecar.clock.behind_seconds(crate::files::unix_now()),
+        connections_refused: sidecar.door.as_ref().map_or(0, SameUser::refused),
     }
 }
 

@@ -23,6 +23,7 @@ mod upstream;
 
 use crate::files::{self, FileError};
 use crate::http;
+use crate::owner::{NoWay, SameUser};
 use crate::shutdown::Shutdown;
 use crate::tls::{self, ClientTls, Pem, TlsError};
 use manticore::client::{Client, Way};
@@ -77,6 +78,8 @@ pub struct SidecarOptions {
     pub node_tls: bool,
     /// What it trusts and shows towards controllers, and with `node_tls` nodes.
     pub tls: ClientTls,
+    /// Whoever reaches the port is taken for searchd, of whatever user he is.
+    pub any_local_user: bool,
     /// Called when the line that searchd waits for is out: until then nothing else may be said.
     pub announced: Option<fn()>,
     /// Whether to end when the process that started this one does.
@@ -104,6 +107,11 @@ pub enum SidecarError {
         "--bind={0} is beyond loopback, and searchd speaks to its sidecar in plain text: bind an address of this machine"
     )]
     BeyondLoopback(IpAddr),
+    #[error(
+        "this machine does not tell whose process connects to the sidecar, so that any could pass for searchd ({0}): let it \
+         have netlink (AF_NETLINK) or /proc/net, or give --any-local-user"
+    )]
+    NoOwners(#[from] NoWay),
     #[error("there is no token in {}: copy DIR/token of the controller there (chmod 600)", .0.display())]
     EmptyToken(PathBuf),
     #[error(transparent)]
@@ -141,6 +149,8 @@ struct Sidecar {
     lanes: lanes::Lanes,
     hold: hold::Hold,
     upstream: Option<upstream::Upstream>,
+    /// `None`: any process of this machine is taken for searchd.
+    door: Option<SameUser>,
     word: Mutex<Word>,
     /// When routes were last written here, in milliseconds since `began`.
     routes_written_ms: AtomicU64,
@@ -257,6 +267,14 @@ impl Bound {
             }
             _ => None,
         };
+        let door = if options.any_local_user {
+            tracing::warn!(
+                "--any-local-user: every process of this machine can pass for searchd, and for its users"
+            );
+            None
+        } else {
+            Some(SameUser::new()?)
+        };
         files::ensure_directory(&options.dir)?;
         let address = SocketAddr::new(options.bind, 0);
         let fail = |error| SidecarError::Bind { address, error };
@@ -302,6 +320,7 @@ impl Bound {
             mysql: options.mysql,
             session_tls,
             login,
+            door,
             galera_listen: options.galera_listen,
             node,
             client,
@@ -323,7 +342,8 @@ impl Bound {
         if sidecar.upstream.is_some() {
             tasks.spawn(upstream::supervise(Arc::clone(&sidecar), shutdown.clone()));
         }
-        http::serve(listener, None, server::router(sidecar), server::LIMITS, shutdown).await;
+        let entry = sidecar.door.clone().map_or(http::Entry::Anyone, http::Entry::SameUser);
+        http::serve(listener, entry, server::router(sidecar), server::LIMITS, shutdown).await;
         // What still runs ends with its task: a command cut off is unknown to the controller, which observes.
         tasks.shutdown().await;
     }

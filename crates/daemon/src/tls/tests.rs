@@ -65,7 +65,7 @@ async fn serve(cert: &Path, key: &Path, client_ca: Option<&Path>) -> Serving {
     let router = Router::new()
         .route("/", get(|| async { "hello" }))
         .route("/sql", axum::routing::post(move || async move { rows }));
-    tokio::spawn(http::serve(listener, Some(Arc::clone(&side)), router, limits, shutdown));
+    tokio::spawn(http::serve(listener, http::Entry::Tls(Arc::clone(&side)), router, limits, shutdown));
     Serving { address, side, _trigger: trigger }
 }
 
@@ -155,7 +155,7 @@ async fn nodes_are_asked_over_tls_or_not_at_all() {
     let (_trigger, shutdown) = Shutdown::new();
     let limits = ConnectionLimits { connections_max: 8, header_time_max: SILENCE_MAX };
     let router = Router::new().fallback(|| async { "[]" });
-    tokio::spawn(http::serve(plain, None, router, limits, shutdown));
+    tokio::spawn(http::serve(plain, http::Entry::Anyone, router, limits, shutdown));
     assert!(ask(trusting(&ours.file), &node).await.is_err());
 }
 

@@ -272,6 +272,7 @@ fn asked() -> Value {
             ("disk_free_bytes", "integer?"), ("memory_available_bytes", "integer?"),
             ("replication_ports", "integer?"), ("query_p99_ms", "integer?"), ("shard_bytes", "{integer}"),
             ("settings", "~NodeSettings"), ("settings_unread", "boolean"), ("clock_behind_seconds", "integer"),
+            ("connections_refused", "integer"),
         ]),
         "NodeSettings": object(&[
             ("threads", "integer"), ("server_id", "integer?"), ("binlog", "boolean"), ("binlog_flush", "integer"), ("listen_backlog", "integer"), ("tcp_fastopen", "integer?"),

@@ -5,3 +5,4 @@ mod leaders;
 mod polls;
 mod script;
 mod statements;
+mod strangers;

@@ -86,7 +86,7 @@ impl Server {
         };
         let router = Router::new().fallback(answer).with_state(server.clone());
         let limits = ConnectionLimits { connections_max: 64, header_time_max: Duration::from_secs(30) };
-        tokio::spawn(http::serve(listener, None, router, limits, shutdown));
+        tokio::spawn(http::serve(listener, http::Entry::Anyone, router, limits, shutdown));
         server
     }
 
@@ -171,6 +171,7 @@ pub(super) fn options(dir: &Path, listen: String) -> SidecarOptions {
         upstream: None,
         upstream_flags: Vec::new(),
         upstream_runner: Vec::new(),
+        any_local_user: false,
         announced: None,
         galera_listen: None,
         searchd_token: None,
