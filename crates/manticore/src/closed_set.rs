@@ -29,6 +29,7 @@ const SHAPES: &[&str] = &[
     "ALTER CLUSTER G DROP S",
     "ALTER CLUSTER G UPDATE nodes",
     "SET CLUSTER G GLOBAL '…' = 1",
+    "SET CLUSTER G GLOBAL '…' = '…'",
     "EXIT CLUSTER G",
     "DELETE CLUSTER G",
     "LOCK TABLES R*",

@@ -1,4 +1,5 @@
-//! Going: EXIT, DELETE CLUSTER, a clean stop; and `pc.bootstrap`, which goes on without the others.
+//! Going: EXIT, DELETE CLUSTER, a clean stop; `pc.bootstrap`, which goes on without the others;
+//! and `evs.suspect_timeout`, which EXIT from two waits for in searchd.
 //!
 //! DELETE dissolves the cluster on every node that the executing one knows as a member, whatever its own state: from
 //! a returning node it takes the healthy members with it, as recorded. Only a `recovery-required` node keeps it to
@@ -196,6 +197,22 @@ impl Cluster {
         let company = self.component(host.now());
         self.start_round(host, company, Kind::Bootstrap(ticket));
         Ok(())
+    }
+
+    /// `SET CLUSTER … 'evs.suspect_timeout' = 'PT1S'`: until the node starts again. In searchd a time shorter than the one
+    /// between two signs of life costs the quorum for some seconds; here it would for ever, so it is taken as that long.
+    pub fn set_suspect_timeout(&mut self, value: &str) -> Result<(), SqlError> {
+        match super::options::duration(value).filter(|time| time.0 > 0) {
+            Some(time) => {
+                self.options.suspect_timeout =
+                    time.max(self.options.keepalive_period + self.options.check_period);
+                Ok(())
+            }
+            None => Err(SqlError::new(format!(
+                "cluster '{}', option 'evs.suspect_timeout' has the bad duration '{value}'",
+                self.desc.name
+            ))),
+        }
     }
 
     pub(super) fn bootstrap_done(&mut self, host: &mut dyn Host, ticket: Ticket) {

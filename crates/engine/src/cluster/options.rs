@@ -65,7 +65,7 @@ impl Options {
 }
 
 /// An ISO 8601 duration of hours, minutes and seconds: `PT1S`, `PT0.3S`, `PT1M30S`.
-fn duration(text: &str) -> Option<Millis> {
+pub(super) fn duration(text: &str) -> Option<Millis> {
     let mut rest = text.strip_prefix("PT")?;
     let mut millis = 0.0;
     while !rest.is_empty() {

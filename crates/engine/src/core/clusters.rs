@@ -72,7 +72,10 @@ impl Engine {
 
     fn set_cluster(&mut self, asker: Asker, name: &str, variable: &str, value: &str) {
         let on = ["1", "yes", "true", "on"].iter().any(|yes| value.eq_ignore_ascii_case(yes));
-        let result = if !variable.eq_ignore_ascii_case("pc.bootstrap") {
+        let result = if variable.eq_ignore_ascii_case("evs.suspect_timeout") {
+            self.begin(name, |cluster, _| cluster.set_suspect_timeout(value))
+                .map(|()| Reply::Done { affected: 0 })
+        } else if !variable.eq_ignore_ascii_case("pc.bootstrap") {
             Err(SqlError::new(format!("cluster '{name}', variable '{variable}' cannot be set")))
         } else if on {
             let number = self.number();

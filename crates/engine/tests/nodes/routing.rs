@@ -102,6 +102,22 @@ fn reads_outlive_a_dead_mirror_and_refused_writes_go_to_the_other() {
 }
 
 #[test]
+fn how_soon_a_member_is_taken_for_lost_can_be_set_while_it_runs() {
+    let mut nodes = replicated(3);
+    let set = |value: &str| format!("SET CLUSTER g0 GLOBAL 'evs.suspect_timeout' = '{value}'");
+    assert_eq!(
+        nodes.error(0, &set("soon")),
+        "cluster 'g0', option 'evs.suspect_timeout' has the bad duration 'soon'"
+    );
+    nodes.ok(0, &[&set("PT20S")]);
+    nodes.kill(1);
+    // Long enough for all others.
+    nodes.run(10_000);
+    assert_eq!(nodes.status(0, "g0", "status"), "primary");
+    nodes.until(20_000, "non-primary", |nodes| nodes.status(0, "g0", "status") == "non-primary");
+}
+
+#[test]
 fn a_mirror_that_comes_back_with_an_old_copy_is_not_read_while_the_other_serves() {
     let mut nodes = replicated(3);
     nodes.run(1_000);

@@ -40,6 +40,11 @@ impl Turn<'_> {
                     "only {others} other members of cluster '{group}' are in view, {floor} must stay"
                 ));
             }
+            // Of two, searchd has the one that leaves wait until it takes the other for lost, a second and more. Where
+            // nothing can be written any more it need not; without this word it only takes longer.
+            Ok(Some(cluster)) if cluster.size == 2 && cluster.tables.is_empty() && tables.is_empty() => {
+                self.say(&Statement::SuspectSoon { group: group.clone() }).await;
+            }
             Ok(_) => {}
             Err(unseen) => return unseen,
         }

@@ -286,6 +286,30 @@ async fn a_cluster_without_a_quorum_is_deleted_only_where_no_member_has_one() {
     }
 }
 
+/// In a group that still holds tables, or has others that serve, nobody is taken for lost before the time.
+#[tokio::test]
+async fn the_other_of_an_empty_group_of_two_is_not_waited_for() {
+    for (size, tables, shortened) in [("2", "", true), ("2", "system.t_s0", false), ("3", "", false)] {
+        let fields = member(&[
+            ("status", "primary"),
+            ("node_state", "synced"),
+            ("size", size),
+            ("nodes_set", "h:1,h:2"),
+            ("nodes_view", "h:1,h:2"),
+            ("indexes", tables),
+        ]);
+        let node = in_group(fields, "0").await;
+        let stage = Stage::new(&node, None).await;
+        let exit = Action::ExitCluster { group: group(), tables: Vec::new(), floor: 0 };
+        assert_eq!(execute(&stage.sidecar, &exit, soon()).await, done());
+        let mut said = vec![format!("EXIT CLUSTER {}", group())];
+        if shortened {
+            said.insert(0, format!("SET CLUSTER {} GLOBAL 'evs.suspect_timeout' = 'PT0.1S'", group()));
+        }
+        assert_eq!(node.changes(), said, "{size} {tables}");
+    }
+}
+
 #[tokio::test]
 async fn only_a_group_without_quorum_is_bootstrapped() {
     for (status, said, is_done) in [
