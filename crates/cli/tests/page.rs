@@ -94,6 +94,80 @@ async fn the_page_shows_what_is_and_gives_orders() {
     browser.until("no word", &has("#live", "no word from the controller")).await;
 }
 
+/// Puts 50 nodes and 200 tables of 500 copies each in the place of what the controller has, all else is the controller's.
+/// With each question the copies on other nodes are pending; `pressed` collects how long keys took to show, `held` for
+/// how long the page did nothing else.
+const CROWD: &str = "const asked = window.fetch.bind(window);
+    const nodes = [...Array(50).keys()].map((n) => `10.0.0.${n + 1}:9308`);
+    const names = [...Array(200).keys()].map((n) => `table_${n}`);
+    window.turn = 0;
+    window.held = [];
+    window.pressed = [];
+    new PerformanceObserver((list) => held.push(...list.getEntries().map((e) => e.duration))).observe({ type: 'longtask' });
+    new PerformanceObserver((list) => pressed.push(...list.getEntries().map((e) => e.duration)))
+        .observe({ type: 'event', durationThreshold: 16 });
+    const made = {
+        map: () => {
+            turn += 1;
+            const cell = (n) => ({ node: n, active: n % 7 === turn % 7 ? 9 : 10, pending: n % 7 === turn % 7 ? 1 : 0, inactive: 0 });
+            return { nodes, tables: names.map((name) =>
+                ({ name, shards: 500, rf: 1, rf_status: 'ok', cells: nodes.map((_, n) => cell(n)) })) };
+        },
+        nodes: (answer) => ({ ...answer, nodes: nodes.map((id) => ({ ...answer.nodes[0], id })) }),
+    };
+    window.fetch = async (url, options) => {
+        const answer = await asked(url, options);
+        const make = made[String(url).split('/api/v1/')[1]];
+        return make && answer.ok ? Response.json(make(await answer.json())) : answer;
+    };";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_hundred_tables_on_fifty_nodes_are_shown_whole() {
+    let Some(browser) = Browser::start().await else { return };
+    let dir = tempfile::tempdir().expect("a directory");
+    let dev = Dev::start(dir.path(), 2);
+    browser.before_pages(CROWD).await;
+    browser.open(&dev.file().api).await;
+    let cells = "return document.querySelectorAll('#map-body tbody td[data-is]').length === 10000";
+    browser.until("all cells", cells).await;
+    browser
+        .until("all nodes", "return document.querySelectorAll('#nodes-body tbody tr').length === 50")
+        .await;
+    let shown = "const [row] = document.querySelectorAll('#map-body tbody tr');
+        const pending = row.querySelectorAll('td[data-is=pending]').length;
+        return turn > window.before && pending >= 7 && pending <= 8";
+    println!("drawn the first time: {}", browser.run("return held.splice(0)").await);
+    for _ in 0..5 {
+        browser.run("window.before = turn; document.dispatchEvent(new Event('visibilitychange'))").await;
+        browser.until("what is so now", shown).await;
+    }
+    println!("five times all 10,000 cells anew: {}", browser.run("return held.splice(0)").await);
+
+    let first = "#map-body tr[data-table=table_0] td";
+    browser.run(&format!("document.querySelector('{first}').focus()")).await;
+    // To the last node, and ten tables down.
+    browser.write(first, &format!("\u{E010}{}", "\u{E015}".repeat(10))).await;
+    let there = "return document.activeElement.title.startsWith('table_10 on 10.0.0.50:9308:')";
+    browser.until("the cell of that table on that node", there).await;
+    println!("eleven keys: {}", browser.run("return pressed.splice(0)").await);
+
+    browser.write("#map-filter", "table_19").await;
+    let filtered = "return document.querySelectorAll('#map-body tbody tr').length === 11";
+    browser.until("what was asked for", filtered).await;
+    println!(
+        "filtered: {}; {}",
+        browser.run("return pressed.splice(0)").await,
+        browser.run("return held").await
+    );
+    for (width, height) in [(360, 740), (3840, 2160)] {
+        browser.size(width, height).await;
+        let fits = "return document.documentElement.scrollWidth <= window.innerWidth";
+        browser.until(&format!("a page that fits {width} pixels"), fits).await;
+    }
+    assert_eq!(browser.complaints().await, serde_json::json!([]));
+    dev.stop();
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_wrong_token_changes_nothing_and_is_forgotten() {
     let Some(browser) = Browser::start().await else { return };

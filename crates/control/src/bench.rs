@@ -74,6 +74,7 @@ impl Idle {
             log_id: Some(LOG_ID.to_owned()),
             epoch,
             names_version: self.state.names_version,
+            views_version: 0,
             peers: BTreeMap::new(),
             results: Vec::new(),
             running: Vec::new(),

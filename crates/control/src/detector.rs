@@ -63,6 +63,7 @@ mod tests {
                     log_id: None,
                     epoch: Epoch(1),
                     names_version: 0,
+                    views_version: 0,
                     peers: vote.map(|vote| (node(1), vote)).into_iter().collect(),
                     results: Vec::new(),
                     running: Vec::new(),

@@ -2,7 +2,7 @@
 
 use crate::backup::{Job, JobEnd};
 use model::api::Alert;
-use model::wire::{ShardingStatement, SidecarPoll, StatementReply, TableNameEntry};
+use model::wire::{ShardingStatement, SidecarPoll, StatementReply, TableNameEntry, Views};
 use model::{
     AuditMark, Command, Epoch, LogIndex, Measurement, NodeId, NodeStatus, OperationId, Reach, StepId,
     TableName, TokenOrder, UserRights,
@@ -99,6 +99,8 @@ pub struct StandingOrders {
     pub last: LogIndex,
     pub names_version: u64,
     pub names: Option<Vec<TableNameEntry>>,
+    pub views_version: u64,
+    pub views: Option<Views>,
     pub peers: Vec<NodeId>,
     /// Tables of which a shard has no live copy, and why.
     pub unserved: BTreeMap<TableName, String>,

@@ -82,7 +82,7 @@ pub use record::Record;
 use compare::Comparison;
 use flight::{Flight, Flights, StepKey};
 use gains::Gains;
-use model::wire::{SidecarPoll, TableNameEntry};
+use model::wire::{SidecarPoll, TableNameEntry, Versions};
 use model::{
     Action, Epoch, GroupId, LogIndex, Millis, NodeId, OperationId, Outcome, Reach, Settings, TableName,
 };
@@ -574,9 +574,10 @@ impl Controller {
         Ok((self.state.last, serde_json::to_vec(&self.state)?))
     }
 
-    /// What the sidecar with this name list version is told with every answer.
-    pub fn standing_orders(&self, names_version: u64) -> StandingOrders {
-        let names = (names_version != self.state.names_version).then(|| self.names());
+    /// What the sidecar that has these lists is told with every answer.
+    pub fn standing_orders(&self, has: Versions) -> StandingOrders {
+        let names = (has.names != self.state.names_version).then(|| self.names());
+        let views_version = self.observed.views_version();
         StandingOrders {
             log_id: self.config.log_id.clone(),
             epoch: self.state.epoch,
@@ -584,6 +585,8 @@ impl Controller {
             last: self.state.last,
             names_version: self.state.names_version,
             names,
+            views_version,
+            views: (has.views != views_version).then(|| self.observed.views()),
             peers: self.observed.nodes.keys().cloned().collect(),
             unserved: self.unserved.1.clone(),
             suspects: self.suspects(),

@@ -1,6 +1,6 @@
 //! What was seen of the nodes, and when. In memory only: a new controller looks again.
 
-use model::wire::SidecarPoll;
+use model::wire::{SidecarPoll, Views};
 use model::{ClusterState, ClusterStatus, GroupId, Machine, Millis, NodeId, NodeStatus, Reach, TablesStatus};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -42,12 +42,21 @@ fn calm(
         .collect()
 }
 
+/// The groups that are primary, and their `conf_id`.
+fn primary<'a>(
+    clusters: impl Iterator<Item = (&'a GroupId, &'a ClusterStatus)>,
+) -> impl Iterator<Item = (&'a GroupId, i64)> {
+    let primary = clusters.filter(|(_, cluster)| cluster.status == ClusterState::Primary);
+    primary.map(|(group, cluster)| (group, cluster.conf_id))
+}
+
 /// Everything seen.
 #[derive(Debug, Default)]
 pub struct Observed {
     pub nodes: BTreeMap<NodeId, NodeView>,
     awake_since: Millis,
     next_token: u64,
+    views_version: u64,
 }
 
 /// One node as seen.
@@ -117,15 +126,35 @@ impl NodeView {
         self.calm.get(group).is_some_and(|looks| *looks >= CALM_LOOKS)
     }
 
+    /// Under which `conf_id` groups are primary there; none when it did not answer the last look.
+    fn primary(&self) -> impl Iterator<Item = (&GroupId, i64)> {
+        let answered = self.reach.is_some_and(|(reach, _)| reach == Reach::Answered);
+        primary(self.status.iter().filter(move |_| answered).flat_map(|(_, clusters)| clusters))
+    }
+
     pub fn has_sidecar(&self, now: Millis) -> bool {
         self.sidecar.as_ref().is_some_and(|sidecar| now.since(sidecar.at) <= SIDECAR_SILENT)
     }
 }
 
 impl Observed {
-    /// Looks are numbered from here on.
+    /// Looks, and versions of the views, are numbered from here on.
     pub fn count_from(&mut self, token: u64) {
         self.next_token = token;
+        self.views_version = token;
+    }
+
+    /// Changes whenever [`Self::views`] does.
+    pub const fn views_version(&self) -> u64 {
+        self.views_version
+    }
+
+    pub fn views(&self) -> Views {
+        let views = self.nodes.iter().map(|(node, view)| {
+            let primary = view.primary().map(|(group, conf_id)| (group.clone(), conf_id));
+            (node.clone(), primary.collect::<BTreeMap<_, _>>())
+        });
+        views.filter(|(_, primary)| !primary.is_empty()).collect()
     }
 
     /// A program that stood still until now must not take its own silence for that of nodes.
@@ -155,6 +184,10 @@ impl Observed {
         };
         if view.reach.is_none_or(|(reach, _)| reach != answer.reach) {
             view.reach_since = pending.began.max(self.awake_since);
+        }
+        let now = answer.status.iter().flat_map(|status| &status.clusters);
+        if !view.primary().eq(primary(now)) {
+            self.views_version = self.views_version.wrapping_add(1).max(1);
         }
         view.reach = Some((answer.reach, pending.began));
         if let Some(NodeStatus { clusters, tables }) = answer.status {
@@ -274,6 +307,38 @@ mod tests {
         assert_eq!(observed.nodes[&node].reach_since, Millis(9_000), "nobody was there to hear it");
         observed.slept(Millis(19_000));
         assert_eq!(observed.nodes[&node].reach_since, Millis(19_000));
+    }
+
+    #[test]
+    fn views_are_of_nodes_that_answer_and_every_change_has_a_version() {
+        let node = NodeId::new("h:1").expect("valid");
+        let group = GroupId::new("g").expect("valid");
+        let mut observed = Observed::default();
+        observed.know(&node);
+        let mut now = Millis(0);
+        let mut look = |reach, clusters: &[(ClusterState, i64)]| {
+            now = now + Millis(500);
+            let Look { node, token, .. } = observed.due_looks(now, Millis(500)).remove(0);
+            let cluster = |(status, conf_id): &(ClusterState, i64)| {
+                let cluster =
+                    ClusterStatus { status: *status, conf_id: *conf_id, ..ClusterStatus::default() };
+                (group.clone(), cluster)
+            };
+            let clusters = clusters.iter().map(cluster).collect();
+            let status = (reach == Reach::Answered).then_some(NodeStatus { clusters, tables: None });
+            assert!(observed.see(PollAnswer { node, token, reach, status }));
+            (observed.views_version(), observed.views())
+        };
+        let of = |conf_id| Views::from([(node.clone(), BTreeMap::from([(group.clone(), conf_id)]))]);
+        let primary = |conf_id| [(ClusterState::Primary, conf_id)];
+        assert_eq!(look(Reach::Answered, &primary(3)), (1, of(3)));
+        assert_eq!(look(Reach::Answered, &primary(3)), (1, of(3)));
+        assert_eq!(look(Reach::Answered, &primary(4)), (2, of(4)));
+        assert_eq!(look(Reach::Silent, &[]), (3, Views::new()));
+        assert_eq!(look(Reach::Silent, &[]), (3, Views::new()));
+        assert_eq!(look(Reach::Answered, &primary(4)), (4, of(4)));
+        assert_eq!(look(Reach::Answered, &[(ClusterState::NonPrimary, 4)]), (5, Views::new()));
+        assert_eq!(look(Reach::Answered, &[]), (5, Views::new()));
     }
 
     #[test]

@@ -11,6 +11,22 @@ use crate::{
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
+/// Of each node that answers the controller: under which `conf_id` its groups are primary there.
+pub type Views = BTreeMap<NodeId, BTreeMap<GroupId, i64>>;
+
+/// Which versions of the controller's lists a sidecar has.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Versions {
+    pub names: u64,
+    pub views: u64,
+}
+
+impl SidecarPoll {
+    pub const fn versions(&self) -> Versions {
+        Versions { names: self.names_version, views: self.views_version }
+    }
+}
+
 /// From a sidecar.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SidecarPoll {
@@ -28,6 +44,9 @@ pub struct SidecarPoll {
     pub epoch: Epoch,
     /// The version of the name list it has stored durably.
     pub names_version: u64,
+    /// The version of the views it knows; 0 for none.
+    #[serde(default)]
+    pub views_version: u64,
     /// How the suspects of the last orders answer, seen from here since they are suspects.
     pub peers: BTreeMap<NodeId, Reach>,
     /// Outcomes not yet taken; repeated until a poll that carried them is answered.
@@ -53,11 +72,16 @@ pub struct SidecarOrders {
     pub names_version: u64,
     /// The whole list when the sidecar's version is older. Store durably before the next poll says so.
     pub names: Option<Vec<TableNameEntry>>,
+    #[serde(default)]
+    pub views_version: u64,
+    /// All of them when the sidecar's version is another.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub views: Option<Views>,
     /// Cluster statements (`action.group()` is some, or a directory or copies of a group) are carried out one
     /// after the other in this order; all others likewise in a lane of their own, so that a long JOIN does not
     /// keep routes from being written.
     pub commands: Vec<Order>,
-    /// Nodes to look at, one each interval in turn.
+    /// All nodes: to be looked at one each interval in turn while no controller is heard.
     pub peers: Vec<NodeId>,
     /// Nodes whose answers the controller misses: each is looked at every interval, and the polls tell how it answers.
     #[serde(default)]

@@ -7,7 +7,7 @@ use crate::bugs::{self, Bug};
 use crate::wire::Answer;
 use control::state::State;
 use control::{Config, Controller, Effect, Input, Record, RequestId};
-use model::wire::{Order, SidecarOrders, SidecarPoll, StatementReply};
+use model::wire::{Order, SidecarOrders, SidecarPoll, StatementReply, Versions};
 use model::{Command, Epoch, LogIndex, Millis, NodeId, Settings};
 use std::collections::{BTreeMap, VecDeque};
 use store::{AppendError, Log};
@@ -69,7 +69,7 @@ struct Line {
 #[derive(Debug)]
 struct Held {
     until: Millis,
-    names_version: u64,
+    has: Versions,
     caller: Caller,
 }
 
@@ -185,8 +185,8 @@ impl Leader {
         own.is_some_and(|own| others.min().is_some_and(|other| other < own))
     }
 
-    fn orders(&mut self, now: Millis, node: &NodeId, names_version: u64) -> SidecarOrders {
-        let standing = self.controller.standing_orders(names_version);
+    fn orders(&mut self, now: Millis, node: &NodeId, has: Versions) -> SidecarOrders {
+        let standing = self.controller.standing_orders(has);
         let mut commands = Vec::new();
         if self.one_queue && self.is_behind(node) {
             return orders_of(standing, commands);
@@ -213,26 +213,26 @@ impl Leader {
             .filter(|(node, held)| {
                 suspected
                     || held.until <= now
-                    || held.names_version != names_version
+                    || held.has.names != names_version
                     || self.lines.get(*node).is_some_and(|line| !line.commands.is_empty())
             })
             .map(|(node, _)| node.clone())
             .collect();
         for node in due {
             if let Some(held) = self.held.remove(&node) {
-                let orders = self.orders(now, &node, held.names_version);
+                let orders = self.orders(now, &node, held.has);
                 out.answers.push((held.caller, Answer::Orders(Box::new(orders))));
             }
         }
     }
 
     fn hold(&mut self, now: Millis, poll: &SidecarPoll, caller: Caller, out: &mut Outbox) {
-        let standing = self.controller.standing_orders(poll.names_version);
+        let standing = self.controller.standing_orders(poll.versions());
         let news = poll.epoch != standing.epoch || poll.log_id.as_ref() != Some(&standing.log_id);
         let until = if news { now } else { now + Millis(HOLD) };
-        let held = Held { until, names_version: poll.names_version, caller };
+        let held = Held { until, has: poll.versions(), caller };
         if let Some(older) = self.held.insert(poll.node.clone(), held) {
-            let mut orders = self.orders(now, &poll.node, older.names_version);
+            let mut orders = self.orders(now, &poll.node, older.has);
             orders.commands.clear();
             out.answers.push((older.caller, Answer::Orders(Box::new(orders))));
         }
@@ -254,6 +254,8 @@ fn orders_of(standing: control::StandingOrders, commands: Vec<Order>) -> Sidecar
         last: standing.last,
         names_version: standing.names_version,
         names: standing.names,
+        views_version: standing.views_version,
+        views: standing.views,
         commands,
         peers: standing.peers,
         suspects: standing.suspects,

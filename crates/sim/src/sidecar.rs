@@ -58,6 +58,7 @@ pub struct Sidecar {
     pub results: Vec<CommandResult>,
     pub running: BTreeSet<CommandId>,
     taken: (Epoch, u64),
+    views_version: u64,
     /// Since when the controller wants to know how they answer, and how each answered a look that began after that.
     pub suspects: BTreeMap<NodeId, (Millis, Option<Reach>)>,
     pub polls_under_way: u32,
@@ -88,6 +89,7 @@ impl Sidecar {
             results: Vec::new(),
             running: BTreeSet::new(),
             taken: (Epoch(0), 0),
+            views_version: 0,
             suspects: BTreeMap::new(),
             polls_under_way: 0,
             bug,
@@ -120,6 +122,7 @@ impl Sidecar {
             log_id: self.disk.log_id.clone(),
             epoch: self.disk.epoch,
             names_version: self.disk.names_version,
+            views_version: self.views_version,
             peers: self.suspects.iter().filter_map(|(node, seen)| Some((node.clone(), seen.1?))).collect(),
             results: self.results.clone(),
             running: self.running.iter().copied().collect(),
@@ -141,6 +144,7 @@ impl Sidecar {
             (node, known.unwrap_or((now, None)))
         });
         self.suspects = suspects.collect();
+        self.views_version = orders.views_version;
         if orders.names.is_some() {
             self.disk.names_version = orders.names_version;
         }

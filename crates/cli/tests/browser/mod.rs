@@ -75,10 +75,15 @@ impl Browser {
         let wanted = json!({ "capabilities": { "alwaysMatch": { "goog:chromeOptions": { "args": all } } } });
         let made = browser.post("", &wanted).await;
         browser.session = format!("{}/{}", browser.session, made["sessionId"].as_str().expect("a session"));
-        let listen =
-            json!({ "cmd": "Page.addScriptToEvaluateOnNewDocument", "params": { "source": LISTEN } });
-        browser.post("/goog/cdp/execute", &listen).await;
+        browser.before_pages(LISTEN).await;
         Some(browser)
+    }
+
+    /// Runs `script` in every page that is opened from now on, before any script of the page.
+    pub async fn before_pages(&self, script: &str) {
+        let source =
+            json!({ "cmd": "Page.addScriptToEvaluateOnNewDocument", "params": { "source": script } });
+        self.post("/goog/cdp/execute", &source).await;
     }
 
     async fn post(&self, path: &str, body: &Value) -> Value {

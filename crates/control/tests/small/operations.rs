@@ -291,6 +291,7 @@ fn an_answer_to_an_earlier_controllers_look_is_not_taken() {
             log_id: None,
             epoch: model::Epoch(0),
             names_version: 0,
+            views_version: 0,
             peers,
             results: Vec::new(),
             running: Vec::new(),

@@ -3,7 +3,7 @@
 //! Keeps and hands out; it neither decides nor talks. Times are the driver's.
 
 use control::{RequestId, StandingOrders};
-use model::wire::{Order, SidecarOrders, StatementReply};
+use model::wire::{Order, SidecarOrders, StatementReply, Versions};
 use model::{Command, Millis, NodeId};
 use std::collections::{BTreeMap, VecDeque};
 use tokio::sync::oneshot;
@@ -35,7 +35,7 @@ struct Line {
 #[derive(Debug)]
 struct Held {
     until: Millis,
-    names_version: u64,
+    has: Versions,
     reply: oneshot::Sender<Orders>,
 }
 
@@ -98,20 +98,25 @@ impl Desk {
         &mut self,
         node: NodeId,
         until: Millis,
-        names_version: u64,
+        has: Versions,
         reply: oneshot::Sender<Orders>,
-        standing: impl Fn(u64) -> StandingOrders,
+        standing: impl Fn(Versions) -> StandingOrders,
     ) {
-        let held = Held { until, names_version, reply };
+        let held = Held { until, has, reply };
         if let Some(older) = self.held.insert(node, held) {
-            let orders = self.orders(standing(older.names_version), Vec::new());
+            let orders = self.orders(standing(older.has), Vec::new());
             let _gone = older.reply.send(orders);
         }
     }
 
     /// Answers every held poll that has commands, whose names are old or whose time is over; and all of them when
     /// there is a new suspect, since a loss is proven only once others have looked.
-    pub(super) fn answer_held(&mut self, now: Millis, news: News, standing: impl Fn(u64) -> StandingOrders) {
+    pub(super) fn answer_held(
+        &mut self,
+        now: Millis,
+        news: News,
+        standing: impl Fn(Versions) -> StandingOrders,
+    ) {
         let suspected = news.suspects.iter().any(|node| !self.suspects.contains(node));
         self.suspects = news.suspects;
         let due: Vec<NodeId> = self
@@ -120,7 +125,7 @@ impl Desk {
             .filter(|(node, held)| {
                 suspected
                     || held.until <= now
-                    || held.names_version != news.names_version
+                    || held.has.names != news.names_version
                     || self.lines.get(*node).is_some_and(|line| !line.commands.is_empty())
             })
             .map(|(node, _)| node.clone())
@@ -128,7 +133,7 @@ impl Desk {
         for node in due {
             let Some(held) = self.held.remove(&node) else { continue };
             let commands = self.commands(now, &node);
-            let orders = self.orders(standing(held.names_version), commands);
+            let orders = self.orders(standing(held.has), commands);
             // A connection that is gone takes nothing with it: the next poll tells what was taken.
             let _gone = held.reply.send(orders);
         }
@@ -191,6 +196,8 @@ impl Desk {
             last: standing.last,
             names_version: standing.names_version,
             names: standing.names,
+            views_version: standing.views_version,
+            views: standing.views,
             commands,
             peers: standing.peers,
             suspects: standing.suspects,
@@ -219,7 +226,7 @@ mod tests {
         }
     }
 
-    fn standing(names_version: u64) -> StandingOrders {
+    fn standing(has: Versions) -> StandingOrders {
         let entry = TableNameEntry {
             table: model::TableName::new("t").expect("valid"),
             cluster: None,
@@ -231,11 +238,17 @@ mod tests {
             lead: "l".to_owned(),
             last: model::LogIndex(1),
             names_version: 3,
-            names: (names_version < 3).then(|| vec![entry]),
+            names: (has.names < 3).then(|| vec![entry]),
+            views_version: 0,
+            views: None,
             peers: Vec::new(),
             unserved: BTreeMap::new(),
             suspects: Vec::new(),
         }
+    }
+
+    const fn has(names: u64) -> Versions {
+        Versions { names, views: 0 }
     }
 
     fn news(suspects: &[NodeId]) -> News {
@@ -248,7 +261,7 @@ mod tests {
         desk.queue(Millis(100), node(), command(0, 500));
         desk.queue(Millis(100), node(), command(1, 50));
         let (reply, mut orders) = oneshot::channel();
-        desk.hold(node(), Millis(1_100), 3, reply, standing);
+        desk.hold(node(), Millis(1_100), has(3), reply, standing);
         desk.answer_held(Millis(300), news(&[]), standing);
         let orders = orders.try_recv().expect("answered");
         assert_eq!(orders.commands, vec![Order { number: 1, command: command(0, 300) }]);
@@ -259,14 +272,14 @@ mod tests {
     fn a_poll_is_held_until_there_is_something_or_its_time_is_over() {
         let mut desk = Desk::new(10);
         let (reply, mut orders) = oneshot::channel();
-        desk.hold(node(), Millis(1_000), 3, reply, standing);
+        desk.hold(node(), Millis(1_000), has(3), reply, standing);
         desk.answer_held(Millis(999), news(&[]), standing);
         assert!(orders.try_recv().is_err());
         assert_eq!(desk.next_due(), Some(Millis(1_000)));
         desk.answer_held(Millis(1_000), news(&[]), standing);
         assert!(orders.try_recv().expect("answered").commands.is_empty());
         let (reply, mut orders) = oneshot::channel();
-        desk.hold(node(), Millis(2_000), 2, reply, standing);
+        desk.hold(node(), Millis(2_000), has(2), reply, standing);
         desk.answer_held(Millis(1_000), news(&[]), standing);
         assert_eq!(orders.try_recv().expect("answered").names.map(|names| names.len()), Some(1));
     }
@@ -276,7 +289,7 @@ mod tests {
         let mut desk = Desk::new(10);
         let mut told = |now, suspects: &[NodeId]| {
             let (reply, mut orders) = oneshot::channel();
-            desk.hold(node(), Millis(now + 1_000), 3, reply, standing);
+            desk.hold(node(), Millis(now + 1_000), has(3), reply, standing);
             desk.answer_held(Millis(now), news(suspects), standing);
             orders.try_recv().is_ok()
         };
@@ -296,7 +309,7 @@ mod tests {
         let ask = |desk: &mut Desk, now, taken| {
             let (reply, mut orders) = oneshot::channel();
             desk.heard(&node(), "first", taken);
-            desk.hold(node(), Millis(1_000), 3, reply, standing);
+            desk.hold(node(), Millis(1_000), has(3), reply, standing);
             desk.answer_held(now, news(&[]), standing);
             orders.try_recv().map(|orders| orders.commands).ok()
         };
@@ -320,7 +333,7 @@ mod tests {
         desk.heard(&node(), "second", 0);
         desk.queue(Millis(0), node(), command(1, 500));
         let (reply, mut orders) = oneshot::channel();
-        desk.hold(node(), Millis(1_000), 3, reply, standing);
+        desk.hold(node(), Millis(1_000), has(3), reply, standing);
         desk.answer_held(Millis(0), news(&[]), standing);
         let taken = orders.try_recv().expect("answered").commands;
         assert_eq!(taken, vec![Order { number: 1, command: command(1, 500) }]);
@@ -330,10 +343,10 @@ mod tests {
     fn a_newer_poll_frees_the_older_one_without_commands() {
         let mut desk = Desk::new(10);
         let (first, mut older) = oneshot::channel();
-        desk.hold(node(), Millis(1_000), 3, first, standing);
+        desk.hold(node(), Millis(1_000), has(3), first, standing);
         desk.queue(Millis(0), node(), command(0, 500));
         let (second, mut newer) = oneshot::channel();
-        desk.hold(node(), Millis(1_000), 3, second, standing);
+        desk.hold(node(), Millis(1_000), has(3), second, standing);
         assert!(older.try_recv().expect("answered").commands.is_empty());
         desk.answer_held(Millis(0), news(&[]), standing);
         assert_eq!(newer.try_recv().expect("answered").commands.len(), 1);

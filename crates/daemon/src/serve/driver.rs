@@ -380,12 +380,13 @@ impl Driver {
         // Nothing waits for the end of a hold: whoever has news, here or there, does not keep it.
         let hold = Millis((2 * self.start.settings.node_poll_interval_ms).min(HOLD_MS_MAX));
         let controller = &self.controller;
-        let standing = |version| controller.standing_orders(version);
+        let standing = |has| controller.standing_orders(has);
         for (poll, reply) in polls {
-            let orders = standing(poll.names_version);
+            let orders = standing(poll.versions());
             let news = poll.epoch != orders.epoch || poll.log_id.as_ref() != Some(&orders.log_id);
             let until = if news { now } else { now + hold };
-            self.desk.hold(poll.node, until, poll.names_version, reply, standing);
+            let has = poll.versions();
+            self.desk.hold(poll.node, until, has, reply, standing);
         }
         // The moment of answering, which an append may have put off: commands carry what is left of their time.
         let news = News { names_version: controller.names_version(), suspects: controller.suspects() };

@@ -185,10 +185,15 @@ impl Sidecar {
         tables.iter().find_map(|table| word.unserved.get(table).cloned())
     }
 
+    /// Whether the leader was heard lately.
+    fn hears_leader(&self) -> bool {
+        let heard = self.word.lock().unwrap_or_else(PoisonError::into_inner).heard;
+        heard.is_some_and(|heard| heard.elapsed() < LEADER_SILENCE_MAX)
+    }
+
     /// Whether the list of names is what the leader has now.
     fn knows_names(&self) -> bool {
-        let heard = self.word.lock().unwrap_or_else(PoisonError::into_inner).heard;
-        self.names.current().is_some() && heard.is_some_and(|heard| heard.elapsed() < LEADER_SILENCE_MAX)
+        self.names.current().is_some() && self.hears_leader()
     }
 
     fn hold_time(&self) -> Duration {

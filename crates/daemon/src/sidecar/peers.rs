@@ -1,11 +1,13 @@
 //! How the other nodes answer, seen from here: a vantage point for the controller's proof of a loss, and the
 //! history that tells whether a group stayed primary while a statement failed.
 //!
-//! Peers are looked at in turn, one each interval, so that a node is asked no more often in a large cluster than in a
-//! small one; those whose loss is to be proven are looked at every interval.
+//! The controller looks at every node each interval and tells which groups were primary there, so that nobody else
+//! needs to ask a node that answers. Those whose loss is to be proven are looked at from here every interval; and all, one
+//! each interval in turn, while no controller is heard.
 
 use super::Sidecar;
 use crate::shutdown::Shutdown;
+use model::wire::Views;
 use model::{ClusterState, GroupId, NodeId, NodeStatus, Reach};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
@@ -18,8 +20,8 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(500);
 /// A node that answers later is silent to its clients, too. Longer than a busy small machine takes.
 const LOOK_TIME_MAX: Duration = Duration::from_millis(1_500);
 /// A group that was primary under one `conf_id` for this long and still is was so during a statement that just
-/// failed: a statement that waits out a change of view fails within moments of that change. Every new view has a
-/// `conf_id` of its own, so that rare looks miss none.
+/// failed: a statement that waits out a change of view fails within moments of that change. Every new view of a group
+/// has a `conf_id` of its own, and one that was stopped and made anew does not answer meanwhile.
 const PRIMARY_SINCE: Duration = Duration::from_secs(5);
 
 /// Between looks at a target that has no primary view: it is alone only until its group gains a new member.
@@ -37,6 +39,8 @@ pub(super) struct Peers {
 #[derive(Debug, Default)]
 struct Known {
     peers: BTreeMap<NodeId, Peer>,
+    /// Of the controller's views, while ours are these; 0 when they are not.
+    views_version: u64,
     /// The one whose turn was last.
     last: Option<NodeId>,
 }
@@ -49,12 +53,29 @@ struct Peer {
     views: BTreeMap<GroupId, View>,
 }
 
-/// A group as this peer's member saw it, and since when without a change.
-#[derive(Clone, Debug)]
+/// A group that is primary as this peer's member sees it, and since when we know of this view.
+#[derive(Clone, Copy, Debug)]
 struct View {
     conf_id: i64,
     since: Instant,
-    tables: BTreeSet<String>,
+}
+
+impl Peer {
+    /// From now on these are its views; whether that is a change.
+    fn show(&mut self, now: Instant, primary: BTreeMap<GroupId, i64>) -> bool {
+        let known = self.views.iter().map(|(group, view)| (group, view.conf_id));
+        if known.eq(primary.iter().map(|(group, conf_id)| (group, *conf_id))) {
+            return false;
+        }
+        let before = std::mem::take(&mut self.views);
+        let view = |(group, conf_id)| {
+            let kept = before.get(&group).filter(|view| view.conf_id == conf_id);
+            let view = kept.copied().unwrap_or(View { conf_id, since: now });
+            (group, view)
+        };
+        self.views = primary.into_iter().map(view).collect();
+        true
+    }
 }
 
 impl Peers {
@@ -76,6 +97,19 @@ impl Peers {
         }
     }
 
+    /// Takes in what the controller saw.
+    pub(super) fn told(&self, version: u64, mut views: Views, now: Instant) {
+        let mut known = self.known();
+        known.views_version = version;
+        for (node, peer) in &mut known.peers {
+            peer.show(now, views.remove(node).unwrap_or_default());
+        }
+    }
+
+    pub(super) fn views_version(&self) -> u64 {
+        self.known().views_version
+    }
+
     /// How each suspect answers.
     pub(super) fn seen(&self) -> BTreeMap<NodeId, Reach> {
         let known = self.known();
@@ -92,7 +126,7 @@ impl Peers {
                 known.peers.range((after, Bound::Unbounded)).next().or_else(|| known.peers.iter().next());
             known.last = next.map(|(node, _)| node.clone());
         }
-        let Known { peers, last } = &mut *known;
+        let Known { peers, last, .. } = &mut *known;
         let due =
             |node: &NodeId, peer: &Peer| peer.suspect.is_some() || (turn && last.as_ref() == Some(node));
         let due = peers.iter_mut().filter(|(node, peer)| !peer.looking && due(node, peer));
@@ -124,27 +158,23 @@ impl Peers {
         {
             self.news.notify_one();
         }
-        let mut views = BTreeMap::new();
-        for (group, cluster) in status.iter().flat_map(|status| &status.clusters) {
-            if cluster.status == ClusterState::Primary {
-                let since = match peer.views.get(group) {
-                    Some(view) if view.conf_id == cluster.conf_id => view.since,
-                    _ => now,
-                };
-                let view = View { conf_id: cluster.conf_id, since, tables: cluster.tables.clone() };
-                views.insert(group.clone(), view);
-            }
-        }
+        let clusters = status.iter().flat_map(|status| &status.clusters);
+        let primary = clusters.filter(|(_, cluster)| cluster.status == ClusterState::Primary);
         // A look without an answer breaks every history.
-        peer.views = views;
+        let views = primary.map(|(group, cluster)| (group.clone(), cluster.conf_id)).collect();
+        if peer.show(now, views) {
+            known.views_version = 0;
+        }
     }
 
-    /// The `conf_id` under which `node` has long been primary in the group of `table`.
-    fn long_primary(&self, node: &NodeId, table: &str, now: Instant) -> Option<i64> {
+    /// The groups in which `node` has long been primary, and under which `conf_id`.
+    fn long_primary(&self, node: &NodeId, now: Instant) -> BTreeMap<GroupId, i64> {
         let known = self.known();
-        let view = known.peers.get(node)?.views.values().find(|view| view.tables.contains(table))?;
-        let long = now.saturating_duration_since(view.since) >= PRIMARY_SINCE;
-        (long && view.conf_id >= 0).then_some(view.conf_id)
+        let views = known.peers.get(node).into_iter().flat_map(|peer| &peer.views);
+        let long = views.filter(|(_, view)| {
+            view.conf_id >= 0 && now.saturating_duration_since(view.since) >= PRIMARY_SINCE
+        });
+        long.map(|(group, view)| (group.clone(), view.conf_id)).collect()
     }
 }
 
@@ -155,7 +185,7 @@ pub(super) async fn run(sidecar: Arc<Sidecar>, shutdown: Shutdown) {
     loop {
         let turn = tokio::select! {
             () = shutdown.wait() => return,
-            _ = interval.tick() => true,
+            _ = interval.tick() => !sidecar.hears_leader(),
             () = sidecar.peers.suspected.notified() => false,
         };
         // Each on its own: a silent peer must not delay the news of another.
@@ -178,16 +208,16 @@ pub(super) async fn run(sidecar: Arc<Sidecar>, shutdown: Shutdown) {
 pub(super) async fn is_in_no_history(sidecar: &Sidecar, error: &str, deadline: Instant) -> bool {
     let targets = targets(error);
     let failed_at = Instant::now();
-    let before: Vec<Option<i64>> =
-        targets.iter().map(|(table, node)| sidecar.peers.long_primary(node, table, failed_at)).collect();
+    let before: Vec<BTreeMap<GroupId, i64>> =
+        targets.iter().map(|(_, node)| sidecar.peers.long_primary(node, failed_at)).collect();
     for ((table, node), before) in targets.iter().zip(before) {
         loop {
             let (_, status) = sidecar.client.poll(node, false, LOOK_TIME_MAX).await;
             let clusters = status.map(|status| status.clusters).unwrap_or_default();
-            let cluster = clusters.into_values().find(|cluster| cluster.tables.contains(table));
+            let cluster = clusters.into_iter().find(|(_, cluster)| cluster.tables.contains(table));
             match cluster {
-                Some(cluster) if cluster.status == ClusterState::Primary => {
-                    let stayed = before == Some(cluster.conf_id);
+                Some((group, cluster)) if cluster.status == ClusterState::Primary => {
+                    let stayed = before.get(&group) == Some(&cluster.conf_id);
                     let alone = cluster.size == 1 && cluster.nodes_view.iter().all(|member| member == node);
                     let proven = stayed || (alone && is_unordered(error));
                     if !proven {
@@ -227,16 +257,18 @@ mod tests {
         NodeId::new("127.0.0.1:9").expect("valid")
     }
 
+    fn group() -> GroupId {
+        GroupId::new("g").expect("valid")
+    }
+
     fn status(state: ClusterState, conf_id: i64) -> NodeStatus {
         let cluster = ClusterStatus {
             status: state,
             node_state: MemberState::Synced,
             conf_id,
-            tables: ["system.t_s0".to_owned()].into(),
             ..ClusterStatus::default()
         };
-        let group = GroupId::new("g").expect("valid");
-        NodeStatus { clusters: [(group, cluster)].into(), tables: None }
+        NodeStatus { clusters: [(group(), cluster)].into(), tables: None }
     }
 
     #[test]
@@ -249,10 +281,9 @@ mod tests {
         let look = |seconds, reach, status: Option<NodeStatus>| {
             peers.looked(&node(), (at(seconds), at(seconds)), reach, status.as_ref());
         };
-        let long = |seconds| peers.long_primary(&node(), "system.t_s0", at(seconds));
+        let long = |seconds| peers.long_primary(&node(), at(seconds)).get(&group()).copied();
         look(0, Reach::Answered, Some(status(Primary, 3)));
         assert_eq!((long(4), long(5)), (None, Some(3)));
-        assert_eq!(peers.long_primary(&node(), "system.t_s1", at(9)), None);
         look(6, Reach::Answered, Some(status(Primary, 4)));
         assert_eq!((long(6), long(11)), (None, Some(4)));
         look(12, Reach::Silent, None);
@@ -263,6 +294,34 @@ mod tests {
         assert_eq!(peers.seen(), [(node(), Reach::Answered)].into());
         peers.watch(Vec::new(), &[], at(30));
         assert!(peers.seen().is_empty());
+    }
+
+    #[test]
+    fn what_the_controller_saw_makes_a_history() {
+        let peers = Peers::default();
+        let began = Instant::now();
+        peers.watch(vec![node()], &[], began);
+        let at = |seconds| began + Duration::from_secs(seconds);
+        let tell = |seconds, version, conf_id| {
+            let views = Views::from([(node(), BTreeMap::from([(group(), conf_id)]))]);
+            peers.told(version, views, at(seconds));
+        };
+        let long = |seconds| peers.long_primary(&node(), at(seconds)).get(&group()).copied();
+        tell(0, 7, 3);
+        // Told again because of another node, or by another controller.
+        tell(3, 8, 3);
+        assert_eq!((long(4), long(5), peers.views_version()), (None, Some(3), 8));
+        tell(6, 9, 4);
+        assert_eq!((long(10), long(11)), (None, Some(4)));
+        peers.told(10, Views::new(), at(12));
+        assert_eq!((long(12), peers.views_version()), (None, 10), "it did not answer the controller");
+        tell(13, 11, 4);
+        assert_eq!((long(17), long(18)), (None, Some(4)));
+        // A look of our own that shows the same leaves it; one that shows something else needs all of it again.
+        peers.looked(&node(), (at(19), at(19)), Reach::Answered, Some(&status(ClusterState::Primary, 4)));
+        assert_eq!((long(19), peers.views_version()), (Some(4), 11));
+        peers.looked(&node(), (at(20), at(20)), Reach::Silent, None);
+        assert_eq!((long(30), peers.views_version()), (None, 0));
     }
 
     fn nodes(ports: std::ops::Range<u16>) -> Vec<NodeId> {

@@ -145,6 +145,7 @@ async fn ask(sidecar: Arc<Sidecar>) -> Asked {
         run: sidecar.run.clone(),
         taken: sidecar.ledger.taken(epoch),
         names_version: sidecar.names.version(log_id.as_deref()),
+        views_version: sidecar.peers.views_version(),
         log_id,
         epoch,
         peers: sidecar.peers.seen(),
@@ -187,7 +188,11 @@ async fn take(sidecar: &Arc<Sidecar>, orders: SidecarOrders, asked: Instant) -> 
         }
     }
     sidecar.heard(asked, orders.hold_statements_seconds, orders.unserved);
-    sidecar.peers.watch(orders.peers, &orders.suspects, Instant::now());
+    let now = Instant::now();
+    sidecar.peers.watch(orders.peers, &orders.suspects, now);
+    if let Some(views) = orders.views {
+        sidecar.peers.told(orders.views_version, views, now);
+    }
     // Without tables a first list never comes, since its version is the one we have: then it is empty.
     let names = match orders.names {
         None if orders.names_version == 0 && !sidecar.names.is_of(&orders.log_id) => Some(Vec::new()),

@@ -8,7 +8,7 @@ pub use nodes::{Fault, Nodes};
 
 use control::backup::{Done, Job, JobEnd};
 use control::{Config, Controller, Effect, Input, PollAnswer, Record, RequestId};
-use model::wire::{ShardingStatement, SidecarPoll, StatementReply};
+use model::wire::{ShardingStatement, SidecarPoll, StatementReply, Versions};
 use model::{
     Command, CommandResult, Epoch, LogIndex, Machine, Millis, NodeId, Reach, Schema, Settings, StepId,
     TableName, TableSpec, UserRights,
@@ -320,6 +320,7 @@ impl World {
             log_id: sidecar.log_id.clone(),
             epoch: sidecar.epoch,
             names_version: sidecar.names_version,
+            views_version: 0,
             peers,
             results: sidecar.results.clone(),
             running: Vec::new(),
@@ -329,7 +330,7 @@ impl World {
 
     fn take_orders(&mut self, id: &NodeId) {
         let Some(sidecar) = self.sidecars.get_mut(id) else { return };
-        let orders = self.controller.standing_orders(sidecar.names_version);
+        let orders = self.controller.standing_orders(Versions { names: sidecar.names_version, views: 0 });
         sidecar.results.clear();
         sidecar.epoch = sidecar.epoch.max(orders.epoch);
         sidecar.log_id = Some(orders.log_id);

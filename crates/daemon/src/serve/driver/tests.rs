@@ -57,6 +57,7 @@ fn poll() -> (Message, oneshot::Receiver<super::super::desk::Orders>) {
         log_id: None,
         epoch: Epoch(0),
         names_version: 0,
+        views_version: 0,
         peers: BTreeMap::new(),
         results: Vec::new(),
         running: Vec::new(),

@@ -265,7 +265,7 @@ fn asked() -> Value {
         ]),
         "SidecarPoll": object(&[
             ("node", "string"), ("uuid", "string"), ("run", "string"), ("taken", "integer"), ("log_id", "string?"), ("epoch", "integer"),
-            ("names_version", "integer"), ("peers", "{string}"), ("results", "[CommandResult]"),
+            ("names_version", "integer"), ("views_version", "~integer"), ("peers", "{string}"), ("results", "[CommandResult]"),
             ("running", "~[CommandId]"), ("machine", "~Machine?"),
         ]),
         "Machine": object(&[
@@ -279,7 +279,7 @@ fn asked() -> Value {
         ]),
         "SidecarOrders": object(&[
             ("log_id", "string"), ("epoch", "integer"), ("lead", "string"), ("last", "integer"), ("names_version", "integer"),
-            ("names", "~[TableNameEntry]?"), ("commands", "[Order]"), ("peers", "[string]"),
+            ("names", "~[TableNameEntry]?"), ("views_version", "~integer"), ("views", "~{{integer}}"), ("commands", "[Order]"), ("peers", "[string]"),
             ("suspects", "[string]"), ("hold_statements_seconds", "integer"), ("unserved", "~{string}"),
         ]),
         "Order": object(&[("number", "integer"), ("command", "Command")]),

@@ -292,6 +292,7 @@ fn what_sidecars_exchange_is_as_described() {
         log_id: None,
         epoch: Epoch(1),
         names_version: 0,
+        views_version: 0,
         peers: [(node.clone(), Reach::Silent)].into(),
         results: vec![done, refused],
         running: vec![id],
@@ -310,6 +311,8 @@ fn what_sidecars_exchange_is_as_described() {
         last: model::LogIndex(1),
         names_version: 1,
         names: Some(vec![TableNameEntry { table: table.clone(), cluster: None, generation: 1 }]),
+        views_version: 1,
+        views: Some([(node.clone(), [(GroupId::new("g").expect("valid"), 2)].into())].into()),
         commands: vec![Order {
             number: 1,
             command: Command { id, epoch: Epoch(1), remaining_ms: 1, action },

@@ -8,7 +8,7 @@ use model::{
     Action, Command, CommandId, Epoch, GroupId, LogIndex, NodeId, OperationId, Outcome, Reach, StepId,
     TableName,
 };
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -20,6 +20,8 @@ fn orders() -> SidecarOrders {
         last: LogIndex(1),
         names_version: 0,
         names: None,
+        views_version: 0,
+        views: None,
         commands: Vec::new(),
         peers: Vec::new(),
         suspects: Vec::new(),
@@ -233,6 +235,33 @@ async fn suspects_are_looked_at_and_reported() {
         polls.lock().expect("unpoisoned").last().is_some_and(|poll| poll.peers == expected)
     })
     .await;
+}
+
+/// Watching costs a node the controller's look alone, as long as there is a controller.
+#[tokio::test(flavor = "multi_thread")]
+async fn others_are_looked_at_only_while_no_controller_is_heard() {
+    let looks = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&looks);
+    let other = Server::start(move |_, _| {
+        counted.fetch_add(1, Ordering::SeqCst);
+        rows(&["Counter", "Value"], &[])
+    })
+    .await;
+    let peers = vec![NodeId::new(other.address.to_string()).expect("valid")];
+    let leads = Arc::new(AtomicBool::new(true));
+    let answers = Arc::clone(&leads);
+    let (server, _) = controller(move |_, _| {
+        let status = if answers.load(Ordering::SeqCst) { 200 } else { 503 };
+        (status, SidecarOrders { peers: peers.clone(), ..orders() })
+    })
+    .await;
+    let node = Server::start(|_, _| ok()).await;
+    let mut stage = Stage::new(&node, Some(&server)).await;
+    let (_, _trigger) = stage.run();
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert_eq!(looks.load(Ordering::SeqCst), 0);
+    leads.store(false, Ordering::SeqCst);
+    until("the other is looked at", || looks.load(Ordering::SeqCst) > 0).await;
 }
 
 /// What the node says of its settings, with what the machine lets it.
