@@ -136,12 +136,12 @@ async fn two_hundred_tables_on_fifty_nodes_are_shown_whole() {
     let shown = "const [row] = document.querySelectorAll('#map-body tbody tr');
         const pending = row.querySelectorAll('td[data-is=pending]').length;
         return turn > window.before && pending >= 7 && pending <= 8";
-    println!("drawn the first time: {}", browser.run("return held.splice(0)").await);
+    println!("ms held when drawn the first time: {}", browser.run("return held.splice(0)").await);
     for _ in 0..5 {
         browser.run("window.before = turn; document.dispatchEvent(new Event('visibilitychange'))").await;
         browser.until("what is so now", shown).await;
     }
-    println!("five times all 10,000 cells anew: {}", browser.run("return held.splice(0)").await);
+    println!("ms held by five times 10,000 cells: {}", browser.run("return held.splice(0)").await);
 
     let first = "#map-body tr[data-table=table_0] td";
     browser.run(&format!("document.querySelector('{first}').focus()")).await;
@@ -149,7 +149,6 @@ async fn two_hundred_tables_on_fifty_nodes_are_shown_whole() {
     browser.write(first, &format!("\u{E010}{}", "\u{E015}".repeat(10))).await;
     let there = "return document.activeElement.title.startsWith('table_10 on 10.0.0.50:9308:')";
     browser.until("the cell of that table on that node", there).await;
-    println!("eleven keys: {}", browser.run("return pressed.splice(0)").await);
 
     browser.write("#map-filter", "table_19").await;
     let filtered = "return document.querySelectorAll('#map-body tbody tr').length === 11";
