@@ -24,7 +24,7 @@ impl Controller {
                 let Some(why) = self.cannot_be_emptied(group, step) else { return false };
                 self.step_skipped(key, &why);
             }
-            Action::ExitCluster { group, .. } | Action::DeleteCluster { group }
+            Action::ExitCluster { group, .. } | Action::DeleteCluster { group, .. }
                 if is_emptied(operation, group) =>
             {
                 self.step_skipped(key, "the group is empty: it is dissolved when the table is gone");
@@ -91,7 +91,7 @@ fn ends(operation: &Operation, group: &GroupId) -> bool {
     operation
         .steps
         .iter()
-        .any(|step| matches!(step.work.action(), Some(Action::DeleteCluster { group: g }) if g == group))
+        .any(|step| matches!(step.work.action(), Some(Action::DeleteCluster { group: g, .. }) if g == group))
 }
 
 /// Whether the operation has taken all tables out of the group that it ends.

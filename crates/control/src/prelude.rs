@@ -15,8 +15,11 @@ impl Controller {
             // Its undo: nothing routes to it, and what it has is to be plain again.
             Action::RemoveTables { .. } if self.is_ended_by(operation, &group) && !cluster.is_synced() => {
                 match cluster.status {
+                    ClusterState::NonPrimary if self.goes_whole(operation, &group) => {
+                        Action::DeleteCluster { group, whole: true }
+                    }
                     ClusterState::NonPrimary if cluster.is_whole_survivor() => Action::Bootstrap { group },
-                    ClusterState::RecoveryRequired => Action::DeleteCluster { group },
+                    ClusterState::RecoveryRequired => Action::DeleteCluster { group, whole: false },
                     _ => action,
                 }
             }
@@ -33,12 +36,18 @@ impl Controller {
             Action::ExitCluster { .. } | Action::DeleteCluster { .. }
                 if self.is_ended_by(operation, &group) || self.leaves_alone(operation, node, &group) =>
             {
-                // Whose copy becomes the group is not decided here: with a quorum the others would take this one over.
+                // Whose copy becomes the group is not decided here: with a quorum the others would take this one over. And
+                // one that is given up would take writes with it, which nobody else has.
+                let whole = self.goes_whole(operation, &group);
                 match cluster.status {
-                    ClusterState::NonPrimary if operation.recovers() => Action::DeleteCluster { group },
+                    ClusterState::NonPrimary if whole || operation.recovers() => {
+                        Action::DeleteCluster { group, whole }
+                    }
                     ClusterState::NonPrimary if cluster.is_whole_survivor() => Action::Bootstrap { group },
-                    ClusterState::RecoveryRequired => Action::DeleteCluster { group },
-                    ClusterState::Primary if cluster.size <= 1 => Action::DeleteCluster { group },
+                    ClusterState::RecoveryRequired => Action::DeleteCluster { group, whole: false },
+                    ClusterState::Primary if cluster.size <= 1 => {
+                        Action::DeleteCluster { group, whole: false }
+                    }
                     _ => action,
                 }
             }
@@ -58,6 +67,12 @@ impl Controller {
     fn leaves_alone(&self, operation: &Operation, node: &NodeId, group: &GroupId) -> bool {
         matches!(operation.kind, Kind::Cleanup { .. })
             && rules::is_adrift(&self.state, &self.observed, node, group)
+    }
+
+    /// Whether all members, also those that are away, are to lose the group's cluster: it is taken back, so that nobody's
+    /// only copy is in it.
+    fn goes_whole(&self, operation: &Operation, group: &GroupId) -> bool {
+        operation.status == Status::Unwinding && self.is_ended_by(operation, group)
     }
 
     /// Whether the operation takes the whole cluster away: the undo of its creation, the drop of its only table, the

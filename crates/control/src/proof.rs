@@ -66,10 +66,12 @@ pub fn of(state: &State, observed: &Observed, node: &NodeId, action: &Action, si
             Some(cluster) if cluster.status == ClusterState::Primary => Proof::Done,
             _ => Proof::NotSo(format!("{node} does not show cluster {group} as primary")),
         },
-        Action::ExitCluster { group, .. } | Action::DeleteCluster { group } => match clusters.get(group) {
-            None => Proof::Done,
-            Some(_) => Proof::NotSo(format!("{node} still shows cluster {group}")),
-        },
+        Action::ExitCluster { group, .. } | Action::DeleteCluster { group, .. } => {
+            match clusters.get(group) {
+                None => Proof::Done,
+                Some(_) => Proof::NotSo(format!("{node} still shows cluster {group}")),
+            }
+        }
         Action::AddTables { group, tables } => {
             members_show(state, observed, node, group, tables, true, since)
         }

@@ -59,7 +59,7 @@ pub fn check(case: &Case<'_>, action: &Action) -> Gate {
             held(case).unwrap_or_else(|| all_members_in_view(case, group))
         }
         Action::ExitCluster { group, .. } => may_exit(case, group),
-        Action::DeleteCluster { group } => may_delete(case, group),
+        Action::DeleteCluster { group, whole } => may_delete(case, group, *whole),
         Action::EndStock { cluster: Some(cluster) } => user_cluster_is_whole(case, cluster),
         Action::DropTables { tables } => not_routed(case, tables),
         Action::DropCopies { copies } => not_routed(case, &copies.keys().cloned().collect::<Vec<_>>()),
@@ -363,8 +363,8 @@ fn is_adrift_now(case: &Case<'_>, group: &GroupId) -> Gate {
     }
 }
 
-/// Rule 7: DELETE CLUSTER dissolves the cluster of all whom the node reaches.
-fn may_delete(case: &Case<'_>, group: &GroupId) -> Gate {
+/// Rule 7: DELETE CLUSTER dissolves the cluster of all whom the node reaches, which is right for one that goes `whole`.
+fn may_delete(case: &Case<'_>, group: &GroupId, whole: bool) -> Gate {
     let Some(view) = case.observed.view(case.node) else { return Gate::Look(vec![case.node.clone()]) };
     let cluster = match view.cluster_since(group, case.since) {
         None => return Gate::Look(vec![case.node.clone()]),
@@ -372,6 +372,9 @@ fn may_delete(case: &Case<'_>, group: &GroupId) -> Gate {
         Some(Some(cluster)) => cluster,
     };
     if cluster.status == ClusterState::RecoveryRequired {
+        return Gate::Go;
+    }
+    if whole && cluster.status == ClusterState::NonPrimary {
         return Gate::Go;
     }
     if case.operation.recovers() && cluster.status == ClusterState::NonPrimary {

@@ -194,7 +194,7 @@ fn described(action: &Action) -> String {
         | Action::RemoveDirectory { group }
         | Action::CreateCluster { group }
         | Action::ExitCluster { group, .. }
-        | Action::DeleteCluster { group } => format!("{class} {group}"),
+        | Action::DeleteCluster { group, .. } => format!("{class} {group}"),
         Action::CreateTables { tables, .. } | Action::DropTables { tables } => {
             format!("{class} {}", tables.join(", "))
         }

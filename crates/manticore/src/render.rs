@@ -87,7 +87,7 @@ pub fn render(action: &Action, context: &RenderContext) -> Result<Vec<Statement>
         Action::UpdateNodes { group } => vec![Statement::UpdateNodes { group: group.clone() }],
         Action::Bootstrap { group } => vec![Statement::Bootstrap { group: group.clone() }],
         Action::ExitCluster { group, .. } => vec![Statement::ExitCluster { group: group.clone() }],
-        Action::DeleteCluster { group } => vec![Statement::DeleteCluster { group: group.clone() }],
+        Action::DeleteCluster { group, .. } => vec![Statement::DeleteCluster { group: group.clone() }],
         Action::SetRoutes { routes } => set_routes(routes, context)?,
         Action::DropRoutes { tables } => {
             tables.iter().map(|table| Statement::DropRoute { table: table.clone() }).collect()
@@ -259,7 +259,7 @@ evs.install_timeout=PT2S;evs.keepalive_period=PT0.3S;evs.inactive_check_period=P
             (Action::UpdateNodes { group: g() }, vec!["ALTER CLUSTER ab000000000000000000000000000000 UPDATE nodes".into()]),
             (Action::Bootstrap { group: g() }, vec!["SET CLUSTER ab000000000000000000000000000000 GLOBAL 'pc.bootstrap' = 1".into()]),
             (Action::ExitCluster { group: g(), tables, floor: 1 }, vec!["EXIT CLUSTER ab000000000000000000000000000000".into()]),
-            (Action::DeleteCluster { group: g() }, vec!["DELETE CLUSTER ab000000000000000000000000000000".into()]),
+            (Action::DeleteCluster { group: g(), whole: false }, vec!["DELETE CLUSTER ab000000000000000000000000000000".into()]),
             (
                 route(true, vec![vec![node(1)], vec![node(3)]]),
                 vec![

@@ -67,9 +67,12 @@ pub enum Action {
         #[serde(default)]
         floor: u32,
     },
-    /// `DELETE CLUSTER`: only by a group's last member or on a `recovery-required` node.
+    /// `DELETE CLUSTER`: only by a group's last member, on a `recovery-required` node, or where nobody has a quorum.
     DeleteCluster {
         group: GroupId,
+        /// The group is to go everywhere: a member without a quorum need not ask who has one.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        whole: bool,
     },
     /// Drops plain copies that left a group: each under `LOCK TABLES … READ`, and only while its content is still
     /// what it was when it left.
@@ -152,7 +155,7 @@ impl Action {
             | Self::UpdateNodes { group }
             | Self::Bootstrap { group }
             | Self::ExitCluster { group, .. }
-            | Self::DeleteCluster { group } => Some(group),
+            | Self::DeleteCluster { group, .. } => Some(group),
             Self::EndStock { cluster } => cluster.as_ref(),
             _ => None,
         }

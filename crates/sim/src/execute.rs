@@ -51,7 +51,7 @@ impl Turn<'_> {
         match action {
             Action::MakeDirectory { group } => self.directory(group, true).await,
             Action::RemoveDirectory { .. } if self.bug == Some(Bug::LeakedDirectory) => done(),
-            Action::DeleteCluster { group } if self.bug == Some(Bug::LeakedCluster) => {
+            Action::DeleteCluster { group, .. } if self.bug == Some(Bug::LeakedCluster) => {
                 self.sidecar.borrow_mut().hidden.insert(group.clone());
                 done()
             }
@@ -73,7 +73,7 @@ impl Turn<'_> {
             Action::UpdateNodes { group } => self.say(&format!("ALTER CLUSTER {group} UPDATE nodes")).await,
             Action::Bootstrap { group } => self.bootstrap(group).await,
             Action::ExitCluster { group, tables, floor } => self.exit(group, tables, *floor).await,
-            Action::DeleteCluster { group } => self.delete(group).await,
+            Action::DeleteCluster { group, whole } => self.delete(group, *whole).await,
             Action::DropCopies { copies } => self.drop_copies(copies).await,
             Action::SetRoutes { routes } => {
                 for spec in routes {
@@ -335,14 +335,15 @@ impl Turn<'_> {
         }
     }
 
-    async fn delete(&self, group: &GroupId) -> Outcome {
+    async fn delete(&self, group: &GroupId, whole: bool) -> Outcome {
         match self.cluster(group).await {
             Err(unseen) => unseen,
             Ok(None) => done(),
             Ok(Some(cluster)) => {
                 let last =
                     cluster.status == ClusterState::Primary && self.is_alone(&cluster) && cluster.is_synced();
-                if cluster.status == ClusterState::RecoveryRequired || last {
+                let without_quorum = whole && cluster.status == ClusterState::NonPrimary;
+                if cluster.status == ClusterState::RecoveryRequired || last || without_quorum {
                     self.say(&format!("DELETE CLUSTER {group}")).await
                 } else if cluster.status == ClusterState::NonPrimary {
                     match self.has_a_quorum(group, &cluster).await {

@@ -51,7 +51,7 @@ pub fn snapshot(
     let left = steps.command(to, exit, &[joined], None);
     if !known.is_clustered() {
         // Its shard is plain again at once, and not only when the copy was read.
-        let delete = Action::DeleteCluster { group: group.clone() };
+        let delete = Action::DeleteCluster { group: group.clone(), whole: false };
         let deleted = steps.command(donor, delete, &[left], None);
         steps.command(donor, Action::RemoveDirectory { group: group.clone() }, &[deleted], None);
     }

@@ -80,7 +80,7 @@ fn new_group(
     }
     let directory = make_directory(steps, maker, group, &[]);
     let create_cluster = Action::CreateCluster { group: group.clone() };
-    let delete_cluster = Action::DeleteCluster { group: group.clone() };
+    let delete_cluster = Action::DeleteCluster { group: group.clone(), whole: false };
     let clustered = steps.command(maker, create_cluster, &[directory], Some(delete_cluster));
     let add = Action::AddTables { group: group.clone(), tables: tables.to_vec() };
     // Taking the cluster away leaves the tables as plain ones: no undo of its own.

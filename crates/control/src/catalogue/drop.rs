@@ -68,7 +68,7 @@ fn dissolve(steps: &mut Steps, id: &GroupId, group: &Group, tables: &[String], r
     for (index, node) in members.iter().enumerate() {
         let last = index + 1 == members.len();
         let leave = if last {
-            Action::DeleteCluster { group: id.clone() }
+            Action::DeleteCluster { group: id.clone(), whole: false }
         } else {
             Action::ExitCluster { group: id.clone(), tables: tables.to_vec(), floor: 0 }
         };

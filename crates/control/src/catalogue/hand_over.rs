@@ -113,7 +113,7 @@ fn under_lock(state: &State, steps: &mut Steps, new: &NewGroup, order: &HandOver
 fn make_cluster(steps: &mut Steps, maker: &NodeId, group: &GroupId) -> StepId {
     let directory = make_directory(steps, maker, group, &[]);
     let create = Action::CreateCluster { group: group.clone() };
-    let delete = Action::DeleteCluster { group: group.clone() };
+    let delete = Action::DeleteCluster { group: group.clone(), whole: false };
     steps.command(maker, create, &[directory], Some(delete))
 }
 
@@ -210,7 +210,7 @@ fn dissolve(steps: &mut Steps, id: &GroupId, group: &Group, after: &[StepId]) {
     let mut before = after.to_vec();
     for (index, node) in group.members.keys().enumerate() {
         let leave = if index + 1 == group.members.len() {
-            Action::DeleteCluster { group: id.clone() }
+            Action::DeleteCluster { group: id.clone(), whole: false }
         } else {
             Action::ExitCluster { group: id.clone(), tables: Vec::new(), floor: 0 }
         };

@@ -34,7 +34,12 @@ pub fn move_group(
         shed_steps(state, &mut steps, (group, known), from, &[verified]);
         if !known.is_clustered() {
             let before = steps.ends();
-            let left = steps.command(to, Action::DeleteCluster { group: group.clone() }, &before, None);
+            let left = steps.command(
+                to,
+                Action::DeleteCluster { group: group.clone(), whole: false },
+                &before,
+                None,
+            );
             steps.command(to, Action::RemoveDirectory { group: group.clone() }, &[left], None);
         }
     } else {
@@ -68,7 +73,7 @@ pub(super) fn temporary_cluster(
 ) -> StepId {
     let directory = make_directory(steps, source, group, &[]);
     let create = Action::CreateCluster { group: group.clone() };
-    let delete = Action::DeleteCluster { group: group.clone() };
+    let delete = Action::DeleteCluster { group: group.clone(), whole: false };
     let made = steps.command(source, create, &[directory], Some(delete));
     let add = Action::AddTables { group: group.clone(), tables: tables.to_vec() };
     // Taking the cluster away leaves the tables as plain ones: no undo of its own.

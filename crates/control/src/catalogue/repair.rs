@@ -86,7 +86,7 @@ pub fn cleanup(
                     Way::Exit => {
                         Some(Action::ExitCluster { group: group.clone(), tables: tables.clone(), floor: 0 })
                     }
-                    Way::Delete => Some(Action::DeleteCluster { group: group.clone() }),
+                    Way::Delete => Some(Action::DeleteCluster { group: group.clone(), whole: false }),
                 };
                 let mut before =
                     leave.map(|leave| vec![steps.command(node, leave, &routed, None)]).unwrap_or(routed);

@@ -347,7 +347,7 @@ fn a_group_without_a_quorum_is_let_go_of_only_while_nobody_goes_on_with_it() {
         let (node, since, tried) = (&node(1), Millis(since), false);
         let (state, observed, operation) = (&state, &observed, &operation);
         let flights = &Flights::default();
-        may_delete(&Case { state, observed, flights, operation, node, since, tried }, &group())
+        may_delete(&Case { state, observed, flights, operation, node, since, tried }, &group(), false)
     };
     let waits = |gate: &Gate, why: &str| matches!(gate, Gate::Wait(text) if text.contains(why));
     for kind in [let_go, remake] {

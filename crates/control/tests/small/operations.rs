@@ -3,7 +3,7 @@
 use super::world::{Fault, Refused, World, node, table};
 use control::operation::{Kind, Operation, Status, StepStatus, Work};
 use model::wire::{RebalanceOrder, ShardingStatement, StatementReply};
-use model::{Action, NodeId, OperationId, Outcome, StepId};
+use model::{Action, ClusterState, NodeId, OperationId, Outcome, StepId};
 use std::collections::BTreeMap;
 
 #[test]
@@ -401,6 +401,43 @@ fn a_gain_that_is_nothing_without_its_donor_is_taken_back_when_that_dies() {
     }
 }
 
+/// With a quorum it would take writes that nobody else has, and that go with it.
+#[test]
+fn a_copy_that_is_taken_back_is_given_no_quorum_for_it() {
+    let mut world = World::with_table(8, 2, 1, 1);
+    world.refused = Some(Refused { kind: "move", step: StepId(5), undo: false, times: 1 });
+    world.lost = true;
+    let holder = world.state().groups.values().next().expect("a group").serving().next().cloned();
+    let from = holder.expect("a member");
+    let to = (1..=2).map(node).find(|node| *node != from).expect("another");
+    let (name, shard, split) = (table("t"), 0, false);
+    world.told(ShardingStatement::MoveShard { name, shard, from: from.clone(), to: to.clone(), split });
+    let join = |world: &World| {
+        let moves = |operation: &&Operation| matches!(operation.kind, Kind::Move { .. });
+        let operation = world.state().active().find(moves)?;
+        let step = operation.step(StepId(5)).filter(|step| step.status == StepStatus::Started)?;
+        Some((operation.id, step.work.action()?.clone()))
+    };
+    world.until("the JOIN", |world| join(world).is_some());
+    let (id, action) = join(&world).expect("under way");
+    let group = action.group().expect("of a group").clone();
+    world.nodes.run(&to, &action, Fault::None);
+    world.kill(&from);
+    world.restart_sidecar(&to);
+    let quorum = |world: &World| {
+        let status = world.nodes.status(&to, false).expect("it answers");
+        status.clusters.get(&group).map(|cluster| cluster.status == ClusterState::Primary)
+    };
+    assert_eq!(quorum(&world), Some(false));
+    world.until("its end", |world| {
+        assert_ne!(quorum(world), Some(true));
+        !world.state().operations.contains_key(&id)
+    });
+    assert_eq!(quorum(&world), None);
+    world.start(&from);
+    world.settle();
+}
+
 /// The cluster for which a failover wants a quorum is dissolved before it got one.
 #[test]
 fn a_temporary_cluster_that_is_gone_is_waited_for_by_no_failover() {
@@ -427,7 +464,8 @@ fn a_temporary_cluster_that_is_gone_is_waited_for_by_no_failover() {
         steps.any(|step| matches!(&step.work, Work::Regain { group } if *group == id))
     });
     world.kill(&from);
-    let dissolved = world.nodes.run(&to, &Action::DeleteCluster { group: id.clone() }, Fault::None);
+    let dissolved =
+        world.nodes.run(&to, &Action::DeleteCluster { group: id.clone(), whole: false }, Fault::None);
     assert!(matches!(dissolved, Some(Outcome::Done { .. })), "{dissolved:?}");
     world.settle();
     assert_eq!(world.state().groups[&id].members.keys().collect::<Vec<_>>(), [&to]);

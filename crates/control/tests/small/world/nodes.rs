@@ -441,7 +441,7 @@ impl Nodes {
                     }
                 }
             }
-            Action::DeleteCluster { group } => {
+            Action::DeleteCluster { group, .. } => {
                 if self.node(id).closed.remove(group) {
                     self.node(id).member_of.remove(group);
                     return Ok(contents);

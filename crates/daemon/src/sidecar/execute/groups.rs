@@ -47,13 +47,14 @@ impl Turn<'_> {
         }
     }
 
-    pub(super) async fn delete(&self, action: &Action, group: &GroupId) -> Outcome {
+    pub(super) async fn delete(&self, action: &Action, group: &GroupId, whole: bool) -> Outcome {
         match self.cluster(group).await {
             Err(unseen) => unseen,
             Ok(None) => done(),
             // It dissolves the cluster on whomever this node knows, on healthy members, too.
             Ok(Some(cluster)) => match cluster.status {
                 ClusterState::RecoveryRequired => self.one_by_one(action).await,
+                ClusterState::NonPrimary if whole => self.one_by_one(action).await,
                 ClusterState::NonPrimary => match self.has_a_quorum(group, &cluster).await {
                     None => self.one_by_one(action).await,
                     Some(why) => refused(format!("not begun: {why}")),

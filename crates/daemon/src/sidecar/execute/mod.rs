@@ -37,7 +37,7 @@ pub(super) async fn execute(sidecar: &Sidecar, action: &Action, deadline: Instan
         Action::RemoveTables { group, tables } => turn.remove_tables(group, tables).await,
         Action::Bootstrap { group } => turn.bootstrap(action, group).await,
         Action::ExitCluster { group, tables, floor } => turn.exit(action, group, tables, *floor).await,
-        Action::DeleteCluster { group } => turn.delete(action, group).await,
+        Action::DeleteCluster { group, whole } => turn.delete(action, group, *whole).await,
         Action::DropCopies { copies } => turn.drop_copies(copies).await,
         Action::SetRoutes { routes } => turn.set_routes(routes).await,
         Action::DropRoutes { tables } => turn.drop_routes(tables).await,

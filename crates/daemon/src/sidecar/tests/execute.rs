@@ -256,7 +256,8 @@ async fn a_cluster_is_deleted_only_where_nobody_else_loses_it() {
     ] {
         let node = in_group(member(&[("status", status), ("node_state", state), ("size", size)]), "0").await;
         let stage = Stage::new(&node, None).await;
-        let outcome = execute(&stage.sidecar, &Action::DeleteCluster { group: group() }, soon()).await;
+        let outcome =
+            execute(&stage.sidecar, &Action::DeleteCluster { group: group(), whole: false }, soon()).await;
         assert_eq!(outcome == done(), allowed, "{status} {state} {size}: {outcome:?}");
         assert_eq!(node.changes().len(), usize::from(allowed));
     }
@@ -281,8 +282,12 @@ async fn a_cluster_without_a_quorum_is_deleted_only_where_no_member_has_one() {
         fields.push(("nodes_set", peer.clone()));
         let node = in_group(fields, "0").await;
         let stage = Stage::new(&node, None).await;
-        let outcome = execute(&stage.sidecar, &Action::DeleteCluster { group: group() }, soon()).await;
+        let outcome =
+            execute(&stage.sidecar, &Action::DeleteCluster { group: group(), whole: false }, soon()).await;
         assert_eq!((outcome == done(), node.changes().len()), (allowed, usize::from(allowed)), "{outcome:?}");
+        // One that is to go everywhere asks nobody.
+        let whole = Action::DeleteCluster { group: group(), whole: true };
+        assert_eq!(execute(&stage.sidecar, &whole, soon()).await, done());
     }
 }
 
