@@ -21,6 +21,7 @@ use crate::http::Peer;
 use axum::body::to_bytes;
 use axum::extract::{FromRequest, MatchedPath, Query, Request, State};
 use axum::http::HeaderMap;
+use axum::http::request::Parts;
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, delete, get, post};
@@ -165,15 +166,12 @@ async fn admit(State(shared): State<Shared>, request: Request, next: Next) -> Re
         return ApiError::new(Kind::Invalid, detail, "ask by the address that the controller listens on")
             .into_response();
     }
-    let shown = shared.access.shown(request.headers(), unix_now());
-    let matched = request.extensions().get::<MatchedPath>().map(MatchedPath::as_str);
-    let need = rights::of(request.method(), matched);
-    let caller = caller(&shared, &request, &shown);
-    if let Err(error) = shared.access.allows(&shown, need) {
-        let what = format!("{} {}", request.method(), request.uri().path());
-        audits::denied(&shared, &caller, what.clone()).await;
-        return error.told(&what).into_response();
-    }
+    let (parts, body) = request.into_parts();
+    let caller = match allowed(&shared, &parts).await {
+        Ok(caller) => caller,
+        Err(denied) => return denied.into_response(),
+    };
+    let request = Request::from_parts(parts, body);
     let Some(_member) = shared.crowds.admit(&caller.name, places(&caller)) else {
         let detail = format!("too many requests of '{}' are under way", caller.name);
         return ApiError::busy(&detail).into_response();
@@ -187,6 +185,20 @@ async fn admit(State(shared): State<Shared>, request: Request, next: Next) -> Re
     }
 }
 
+/// Who asks, if the token that is shown opens this now.
+async fn allowed(shared: &Shared, parts: &Parts) -> Result<Caller, ApiError> {
+    let shown = shared.access.shown(&parts.headers, unix_now());
+    let matched = parts.extensions.get::<MatchedPath>().map(MatchedPath::as_str);
+    let need = rights::of(&parts.method, matched);
+    let caller = caller(shared, parts, &shown);
+    if let Err(error) = shared.access.allows(&shown, need) {
+        let what = format!("{} {}", parts.method, parts.uri.path());
+        audits::denied(shared, &caller, what.clone()).await;
+        return Err(error.told(&what));
+    }
+    Ok(caller)
+}
+
 /// How many requests of the same token may be under way. Sidecars share theirs, or the local one.
 fn places(caller: &Caller) -> usize {
     match caller.role {
@@ -197,10 +209,10 @@ fn places(caller: &Caller) -> usize {
 }
 
 /// Who asks, as far as the connection and the token tell.
-fn caller(shared: &Shared, request: &Request, shown: &auth::Shown) -> Caller {
-    let peer = request.extensions().get::<Peer>().map(|Peer(peer)| peer.to_string());
+fn caller(shared: &Shared, parts: &Parts, shown: &auth::Shown) -> Caller {
+    let peer = parts.extensions.get::<Peer>().map(|Peer(peer)| peer.to_string());
     let mut from = peer.unwrap_or_default();
-    if let Some(client) = forward::forwarded_for(request.headers(), &shared.access, unix_now()) {
+    if let Some(client) = forward::forwarded_for(&parts.headers, &shared.access, unix_now()) {
         from = format!("{from} for {client}");
     }
     let (name, role) = shown.who();
@@ -255,15 +267,17 @@ async fn ready(State(shared): State<Shared>) -> Result<&'static str, ApiError> {
     look(&shared, |_, _, _| ()).await.map(|()| "ready\n")
 }
 
-/// A JSON body, bounded in size and time, with an error that names the fault.
+/// A JSON body, bounded in size and time, with an error that names the fault. What opened the request must still do so
+/// once it is there: else who holds its end back would be heard after the end of his token.
 #[derive(Debug)]
 pub(super) struct JsonBody<T>(pub(super) T);
 
-impl<T: DeserializeOwned, S: Sync> FromRequest<S> for JsonBody<T> {
+impl<T: DeserializeOwned> FromRequest<Shared> for JsonBody<T> {
     type Rejection = ApiError;
 
-    async fn from_request(request: Request, _: &S) -> Result<Self, ApiError> {
-        let body = tokio::time::timeout(BODY_TIME_MAX, to_bytes(request.into_body(), BODY_BYTES_MAX)).await;
+    async fn from_request(request: Request, shared: &Shared) -> Result<Self, ApiError> {
+        let (parts, body) = request.into_parts();
+        let body = tokio::time::timeout(BODY_TIME_MAX, to_bytes(body, BODY_BYTES_MAX)).await;
         let bytes = match body {
             Ok(Ok(bytes)) => bytes,
             Ok(Err(error)) if is_too_long(&error) => {
@@ -279,6 +293,7 @@ impl<T: DeserializeOwned, S: Sync> FromRequest<S> for JsonBody<T> {
                 return Err(ApiError::new(Kind::Timeout, detail, "send it again"));
             }
         };
+        allowed(shared, &parts).await?;
         serde_json::from_slice(&bytes).map(Self).map_err(|error| {
             let detail = format!("the body is not what this path takes: {error}");
             ApiError::new(Kind::Invalid, detail, "see /api/v1/openapi.json")

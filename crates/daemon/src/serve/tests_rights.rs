@@ -7,6 +7,8 @@ use model::Role;
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 
 const MANUAL: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/security.md");
 
@@ -114,6 +116,35 @@ async fn a_token_ends_when_it_is_revoked_and_is_kept_as_a_hash() {
         let found = bytes.windows(token.len()).any(|part| part == token.as_bytes());
         assert!(!found, "{} has the token", file.display());
     }
+    serving.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_whose_end_comes_after_its_tokens_is_not_heard() {
+    let serving = serve().await;
+    let token = make(&serving, "ci", Role::ClusterAdmin).await;
+    let body = json!({ "name": "back-door", "role": "cluster_admin" }).to_string();
+    let address = serving.base.trim_start_matches("http://").trim_end_matches('/');
+    let mut stream = TcpStream::connect(address).await.expect("connected");
+    let head = format!(
+        "POST /api/v1/tokens HTTP/1.1\r\nhost: {address}\r\nauthorization: Bearer {token}\r\ncontent-type: application/json\r\n\
+         expect: 100-continue\r\nconnection: close\r\ncontent-length: {}\r\n\r\n",
+        body.len()
+    );
+    stream.write_all(head.as_bytes()).await.expect("sent");
+    // It is let in, and its body is waited for.
+    let mut word = [0; 25];
+    stream.read_exact(&mut word).await.expect("read");
+    assert_eq!(&word, b"HTTP/1.1 100 Continue\r\n\r\n");
+    let revoke = serving.request(Method::DELETE, "/api/v1/tokens/ci").bearer_auth(serving.token());
+    assert_eq!(revoke.send().await.expect("answers").status(), StatusCode::NO_CONTENT);
+    stream.write_all(body.as_bytes()).await.expect("sent");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.expect("read");
+    assert!(answer.starts_with("HTTP/1.1 401 "), "{answer}");
+    let list = serving.request(Method::GET, "/api/v1/tokens").bearer_auth(serving.token());
+    let list: Value = list.send().await.expect("answers").json().await.expect("JSON");
+    assert_eq!(list["tokens"], json!([]));
     serving.end().await;
 }
 
