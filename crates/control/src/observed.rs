@@ -73,6 +73,8 @@ pub struct NodeView {
     calm: BTreeMap<GroupId, u32>,
     /// Began when; from the last answered look at tables.
     pub tables: Option<(Millis, TablesStatus)>,
+    /// When a look at tables last began, answered or not.
+    tables_asked: Millis,
     /// What the sidecar last said of the machine, and when.
     pub machine: Option<(Millis, Machine)>,
     pending: Option<PendingLook>,
@@ -247,13 +249,18 @@ impl Observed {
             let tables = match &view.tables {
                 _ if wanted => true,
                 None => true,
+                // One that does not answer must not take the turn of others each time.
                 Some((began, _)) => {
-                    let stale = now.since(*began) >= TABLES_INTERVAL && stale_left > 0;
+                    let asked = view.tables_asked.max(*began);
+                    let stale = now.since(asked) >= TABLES_INTERVAL && stale_left > 0;
                     stale_left -= u64::from(stale);
                     stale
                 }
             };
             view.pending = Some(PendingLook { token: self.next_token, began: now, tables });
+            if tables {
+                view.tables_asked = now;
+            }
             view.wanted = None;
             view.next_look = now + interval;
             looks.push(Look { node: node.clone(), token: self.next_token, tables });
@@ -365,6 +372,30 @@ mod tests {
             }
             let late = seen.values().filter(|at| now.since(**at) > Millis(10_000)).count();
             assert_eq!((seen.len(), late), (20, 0), "turn {turn}");
+        }
+    }
+
+    #[test]
+    fn a_node_that_does_not_answer_takes_no_look_at_tables_from_the_next() {
+        let mut observed = Observed::default();
+        let nodes: Vec<NodeId> =
+            (1..=4).map(|n| NodeId::new(format!("127.0.0.1:{n}")).expect("valid")).collect();
+        for node in &nodes {
+            observed.know(node);
+        }
+        for turn in 0..100 {
+            let now = Millis(turn * 500);
+            for Look { node, token, tables } in observed.due_looks(now, Millis(500)) {
+                let answers = turn < 20 || node != nodes[2];
+                let status =
+                    NodeStatus { tables: tables.then(TablesStatus::default), ..NodeStatus::default() };
+                let reach = if answers { Reach::Answered } else { Reach::Refused };
+                observed.see(PollAnswer { node, token, reach, status: answers.then_some(status) });
+            }
+            for node in [&nodes[0], &nodes[1], &nodes[3]] {
+                let (began, _) = observed.nodes[node].tables.as_ref().expect("seen");
+                assert!(now.since(*began) < Millis(8_000), "turn {turn}: {node} was looked at {began:?}");
+            }
         }
     }
 }
