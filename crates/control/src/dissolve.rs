@@ -1,17 +1,75 @@
 //! The end of a group whose last table is dropped. EXIT takes a second and more on real nodes, and goes one after the other;
 //! a table leaves its group in milliseconds. So the table goes first, and its client has its answer then; the empty
-//! group is left over on its members, and cleaned up there.
+//! group is left over on its members, and cleaned up there. Not at once: a table that is made in the next moments takes it up
+//! as it is, where making groups anew would take it ten times as long.
 
 use crate::Controller;
 use crate::operation::{Kind, Operation, Step, StepStatus};
 use crate::record::Record;
-use crate::state::{Group, Member};
-use model::{Action, ClusterState, ClusterStatus, GroupId, NodeId, StepId};
+use crate::state::{Group, Leftover, Member};
+use model::{Action, ClusterState, ClusterStatus, GroupId, Millis, NodeId, StepId};
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Tries to take the tables out of a group that ends, before its members leave with the tables in it.
 const ATTEMPTS_TO_EMPTY: u32 = 3;
 
+/// How long an emptied group is kept for a table that may be made next.
+const IDLE_FOR: Millis = Millis(5_000);
+
 impl Controller {
+    /// Groups that a drop has emptied and that nobody has begun to end, whole on every node that they are left over on.
+    pub(crate) fn idle_groups(&self) -> BTreeMap<GroupId, BTreeSet<NodeId>> {
+        let mut idle: BTreeMap<GroupId, BTreeSet<NodeId>> = BTreeMap::new();
+        for (node, left) in &self.state.leftovers {
+            for left in left {
+                if let Leftover::Group { group, tables } = left
+                    && tables.is_empty()
+                    && group.is_ours()
+                {
+                    idle.entry(group.clone()).or_default().insert(node.clone());
+                }
+            }
+        }
+        idle.retain(|group, members| self.is_idle(group, members));
+        idle
+    }
+
+    fn is_idle(&self, group: &GroupId, members: &BTreeSet<NodeId>) -> bool {
+        let whole = |node: &NodeId| {
+            self.observed.cluster(node, group).is_some_and(|shown| {
+                shown.status == ClusterState::Primary
+                    && shown.is_synced()
+                    && shown.tables.is_empty()
+                    && shown.nodes_view == *members
+                    && shown.nodes_set.is_subset(members)
+            })
+        };
+        let places: BTreeSet<&NodeId> = self.state.placing_nodes().collect();
+        let is_ended = self.state.active().flat_map(|operation| &operation.steps).any(|step| {
+            !step.status.lets_go_on() && step.work.action().and_then(Action::group) == Some(group)
+        });
+        members.len() > 1
+            && !self.state.groups.contains_key(group)
+            && !is_ended
+            && members.iter().all(|node| places.contains(node) && self.sidecar_is_ours(node) && whole(node))
+    }
+
+    /// The idle groups that are not to be ended yet. None while a table waits for what they hold.
+    pub(crate) fn kept_groups(&mut self) -> BTreeSet<GroupId> {
+        let idle = self.idle_groups();
+        self.idle_since.retain(|group, _| idle.contains_key(group));
+        let wanted = self.is_room_awaited();
+        let mut kept = BTreeSet::new();
+        for group in idle.into_keys() {
+            let until = *self.idle_since.entry(group.clone()).or_insert(self.now) + IDLE_FOR;
+            if !wanted && self.now < until {
+                self.pace.wake_at(until);
+                kept.insert(group);
+            }
+        }
+        kept
+    }
+
     /// Passes a step over that a drop does not need: what ends a group once the tables have left it, or the tables' leaving
     /// where the group is not whole. Whether it did.
     pub(crate) fn ends_otherwise(&mut self, operation: &Operation, id: StepId, step: &Step) -> bool {

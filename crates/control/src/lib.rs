@@ -185,6 +185,8 @@ pub struct Controller {
     failures_planned_with: u64,
     /// Since when a serving copy's replication is seen to have stopped.
     closed_since: BTreeMap<(GroupId, NodeId), Millis>,
+    /// Since when each group is idle ([`dissolve`]).
+    idle_since: BTreeMap<GroupId, Millis>,
     /// How each group is seen, and since when.
     standings: BTreeMap<GroupId, (Standing, Millis)>,
     choices: BTreeMap<GroupId, Choice>,
@@ -264,6 +266,7 @@ impl Controller {
             plan_not_before: Millis::ZERO,
             failures_planned_with: 0,
             closed_since: BTreeMap::new(),
+            idle_since: BTreeMap::new(),
             standings: BTreeMap::new(),
             choices: BTreeMap::new(),
             user_cluster_broken_since: None,

@@ -100,13 +100,24 @@ impl Controller {
     fn waits_for_room(&self, statement: &ShardingStatement) -> bool {
         let ShardingStatement::CreateTable { spec, .. } = statement else { return false };
         let wanted = self.config.settings.replication_groups_per_node;
+        let mut idle = self.idle_groups();
+        idle.retain(|_, members| members.len() == spec.rf as usize);
         spec.rf > 1
             && self.state.placing_nodes().any(|node| {
-                let shown = |group: &GroupId| self.observed.cluster(node, group).is_some();
+                let going = |group: &GroupId| {
+                    self.observed.cluster(node, group).is_some() && !idle.contains_key(group)
+                };
                 let left = self.state.leftovers.get(node).into_iter().flatten();
-                let going = left.filter(|left| matches!(left, Leftover::Group { group, .. } if shown(group)));
-                going.count() > 0 && self.free_clusters(node) < wanted
+                let going = left.filter(|left| matches!(left, Leftover::Group { group, .. } if going(group)));
+                let usable = idle.values().filter(|members| members.contains(node)).count();
+                let room = self.free_clusters(node).saturating_add(usable as u32);
+                going.count() > 0 && room < wanted
             })
+    }
+
+    /// Whether a table that was put off waits for ports.
+    pub(crate) fn is_room_awaited(&self) -> bool {
+        self.put_off.values().any(|put_off| self.waits_for_room(&put_off.statement))
     }
 
     fn is_unseen(&self, node: &NodeId) -> bool {

@@ -323,14 +323,15 @@ impl Controller {
     fn clean_up(&mut self) {
         let nodes: Vec<NodeId> =
             self.state.leftovers.keys().filter(|node| self.state.is_live(node)).cloned().collect();
+        let kept = self.kept_groups();
         for node in nodes {
             let busy = self.is_busy(|kind| matches!(kind, Kind::Cleanup { node: n } if *n == node));
             if busy || self.cleanings.is_paused(&node, self.now) {
                 continue;
             }
             let id = self.state.next_operation;
-            if let Some(operation) = catalogue::cleanup(&self.state, &self.observed, id, &node, self.unix_now)
-            {
+            let seen = (&self.observed, &kept);
+            if let Some(operation) = catalogue::cleanup(&self.state, seen, id, &node, self.unix_now) {
                 self.record(Record::OperationAdded { operation: Box::new(operation) });
             }
         }

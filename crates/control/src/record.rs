@@ -3,7 +3,7 @@
 //! Stored as JSON, one record each, so that a person can read a log and a newer version can add fields.
 
 use crate::backup::Backup;
-use crate::operation::Operation;
+use crate::operation::{NewGroup, Operation};
 use crate::state::{Halt, Hold};
 use model::api::{Alert, Silence};
 use model::{
@@ -21,10 +21,11 @@ use std::collections::BTreeMap;
 /// | 3 | backups, snapshots for them, restores |
 /// | 4 | tokens, marks of audit logs |
 /// | 5 | imports |
+/// | 6 | emptied groups that a new table takes up |
 ///
 /// A newer program reads what an older one wrote: fields that are new have defaults that mean what the older one meant. The
 /// other way round is refused. A change that no default can express gets a case in [`crate::state::State::apply`].
-pub const FORMAT: u32 = 5;
+pub const FORMAT: u32 = 6;
 
 /// One fact. `unix` is seconds, only shown and never decided upon.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -162,6 +163,10 @@ pub enum Record {
         group: Option<GroupId>,
         tables: Vec<String>,
         routes: Vec<TableName>,
+    },
+    /// Groups that a drop has emptied, whole still, are not left over any more: a new table goes into them.
+    GroupsTakenUp {
+        groups: Vec<NewGroup>,
     },
     /// Both sides show that the member is out of the group's primary view, while its node lives: its copy falls behind,
     /// and is routed again only when it was verified like one that came back.

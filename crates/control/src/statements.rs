@@ -307,18 +307,20 @@ impl Controller {
         if spec.rf == 1 {
             return Ok(self.assign_single(spec));
         }
+        let mut idle = self.idle_groups();
+        idle.retain(|_, members| members.len() == spec.rf as usize);
         let sites: Vec<groups::Site> = self
             .state
             .placing_nodes()
             .map(|node| {
                 let count =
                     self.state.groups.values().filter(|group| group.members.contains_key(node)).count()
-                        as u32;
+                        + idle.values().filter(|members| members.contains(node)).count();
                 groups::Site {
                     id: node.to_string(),
                     zone: None,
                     capacity: 1.0,
-                    groups: count,
+                    groups: count as u32,
                     free_ports: self.free_clusters(node),
                 }
             })
@@ -333,6 +335,11 @@ impl Controller {
                 members: group.members.keys().map(ToString::to_string).collect(),
                 shards: group.shards.len() as u32,
             })
+            .chain(idle.iter().map(|(id, members)| groups::Group {
+                id: id.to_string(),
+                members: members.iter().map(ToString::to_string).collect(),
+                shards: 0,
+            }))
             .collect();
         let request = groups::Request {
             shards: spec.shards,
@@ -356,6 +363,15 @@ impl Controller {
         // A group that got no shard would be a cluster for nothing.
         let used: BTreeSet<&GroupId> = homes.iter().collect();
         new_groups.retain(|group| used.contains(&group.id));
+        idle.retain(|id, _| used.contains(id));
+        if !idle.is_empty() {
+            let whole = |(id, members): (_, BTreeSet<NodeId>)| NewGroup {
+                id,
+                rf: spec.rf,
+                members: members.into_iter().collect(),
+            };
+            self.record(Record::GroupsTakenUp { groups: idle.into_iter().map(whole).collect() });
+        }
         Ok((new_groups, homes))
     }
 

@@ -58,10 +58,11 @@ pub fn returned(
 }
 
 /// Takes what `node` still holds of ours away. `None` when nothing can be done yet: the node is still on its way
-/// back into a group that lives, or shows a state in which a command could hurt others.
+/// back into a group that lives, or shows a state in which a command could hurt others. `kept` are groups that are not to
+/// be ended yet.
 pub fn cleanup(
     state: &State,
-    observed: &Observed,
+    (observed, kept): (&Observed, &BTreeSet<GroupId>),
     id: OperationId,
     node: &NodeId,
     unix: u64,
@@ -71,6 +72,7 @@ pub fn cleanup(
         match left {
             // The node is being removed, or will be: see `finish_removals`.
             Leftover::Group { group, .. } if state.cluster.as_ref() == Some(group) => {}
+            Leftover::Group { group, .. } if kept.contains(group) => {}
             Leftover::Group { group, tables } => {
                 let Some(way) = way_out(state, observed, node, group, tables) else { continue };
                 // A node that was away routes by what it has stored: what it still sends here would be acknowledged

@@ -59,6 +59,7 @@ impl State {
             Record::LeftBehind { node, group, tables, routes } => {
                 self.leave_behind(node, group.as_ref(), tables, routes);
             }
+            Record::GroupsTakenUp { groups } => self.take_up(groups)?,
             Record::GroupRf { group, rf } => match self.groups.get_mut(group) {
                 Some(group) if group.is_clustered() && *rf > 1 => group.rf = *rf,
                 _ => return illegal(format!("group {group} cannot get rf {rf} by itself")),

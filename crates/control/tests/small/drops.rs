@@ -140,10 +140,7 @@ fn a_drop_ends_whoever_dies_meanwhile() {
     }
 }
 
-/// Else it would get fewer groups than there is room for in a moment, for good.
-#[test]
-fn a_table_made_at_once_waits_for_the_ports_of_the_groups_before() {
-    let mut world = World::warmed_up(15, 3);
+fn leave_few_ports(world: &mut World) {
     let wanted = Settings::default().replication_groups_per_node;
     for machine in world.machines.values_mut() {
         // The user's cluster and the groups, and one cluster more.
@@ -152,14 +149,84 @@ fn a_table_made_at_once_waits_for_the_ports_of_the_groups_before() {
     for _ in 0..3 {
         world.step();
     }
+}
+
+/// The groups before cannot take it, for its copies are more: else it would get fewer groups than there is room for in a
+/// moment, for good.
+#[test]
+fn a_table_made_at_once_waits_for_the_ports_of_the_groups_before() {
+    let mut world = World::warmed_up(15, 3);
+    leave_few_ports(&mut world);
     world.made("t", 24, 2);
     world.settle();
-    let before = groups(&world).len();
+    let before = groups(&world);
+    let drop = world.drop("t");
+    assert_eq!(world.answer_to(drop), StatementReply::Ok);
+    world.made("u", 24, 3);
+    let wanted = Settings::default().replication_groups_per_node as usize;
+    assert_eq!(groups(&world).len(), wanted, "each node has as many as it should");
+    assert!(groups(&world).is_disjoint(&before));
+    world.settle();
+}
+
+/// Nothing is to be joined, and no port is waited for.
+#[test]
+fn a_table_made_at_once_goes_into_the_groups_that_a_drop_has_emptied() {
+    let mut world = World::warmed_up(19, 3);
+    leave_few_ports(&mut world);
+    world.made("t", 24, 2);
+    world.settle();
+    let before = groups(&world);
     let drop = world.drop("t");
     assert_eq!(world.answer_to(drop), StatementReply::Ok);
     world.made("u", 24, 2);
-    assert_eq!(groups(&world).len(), before);
+    assert_eq!(groups(&world), before);
+    let joins = |action: &Action| matches!(action, Action::JoinCluster { .. } | Action::CreateCluster { .. });
+    let made = world.state().finished.back().expect("the creation");
+    assert!(!made.steps.iter().filter_map(|step| step.work.action()).any(joins));
+    for _ in 0..40 {
+        world.write("u");
+        world.step();
+    }
     world.settle();
+}
+
+/// It could take no table, and it ends as it would have.
+#[test]
+fn an_emptied_group_that_is_not_whole_is_not_used_again() {
+    let mut world = World::warmed_up(20, 3);
+    world.made("t", 24, 2);
+    world.settle();
+    let broken = groups(&world).pop_first().expect("one");
+    let drop = world.drop("t");
+    assert_eq!(world.answer_to(drop), StatementReply::Ok);
+    world.nodes.break_quorum(&broken);
+    for _ in 0..20 {
+        world.step();
+    }
+    world.made("u", 24, 2);
+    assert!(!groups(&world).contains(&broken));
+    world.settle();
+}
+
+/// Groups that were taken up and whose table is not made after all are left over again.
+#[test]
+fn a_creation_that_is_taken_back_leaves_no_emptied_group_behind() {
+    let mut world = World::warmed_up(21, 3);
+    world.made("t", 24, 2);
+    world.settle();
+    let before = groups(&world);
+    let drop = world.drop("t");
+    assert_eq!(world.answer_to(drop), StatementReply::Ok);
+    let request = world.create("u", 24, 2);
+    world.until("its steps", |world| world.state().operations.values().any(|it| it.name() == "create"));
+    assert_eq!(groups(&world), before);
+    world.kill(&node(2));
+    assert!(matches!(world.answer_to(request), StatementReply::Error { .. }));
+    world.start(&node(2));
+    world.settle();
+    assert!(groups(&world).is_empty());
+    assert!(nodes().iter().all(|node| world.nodes.clusters(node).len() == 1), "only the user's is left");
 }
 
 /// The group stays, for another table's sake: its tables are taken out by another member.

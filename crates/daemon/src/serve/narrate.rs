@@ -56,6 +56,9 @@ pub(super) fn narrate(state: &State, record: &Record) {
             let group = group.as_ref().map(ToString::to_string);
             tracing::info!(%node, group, tables = tables.len(), "may still hold what is not its any more");
         }
+        Record::GroupsTakenUp { groups } => {
+            tracing::info!(groups = groups.len(), "emptied groups are used again");
+        }
         Record::GroupRf { group, rf } => tracing::info!(%group, rf, "all tables of the group want this rf"),
         Record::MemberCutOff { group, node } => {
             tracing::warn!(%group, %node, "a group goes on without this member, whose node answers: not routed");

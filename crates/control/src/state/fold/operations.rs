@@ -50,13 +50,7 @@ impl State {
 
     /// Tables that are there already, with all their copies.
     fn adopt(&mut self, tables: &[(TableSpec, Vec<GroupId>)], groups: &[NewGroup]) -> Folded {
-        self.begin_groups(groups)?;
-        for new in groups {
-            if let Some(group) = self.groups.get_mut(&new.id) {
-                group.members.values_mut().for_each(|member| *member = Member::Serving);
-                group.newest = new.members.iter().cloned().collect();
-            }
-        }
+        self.begin_whole(groups)?;
         for (spec, homes) in tables {
             for (number, home) in homes.iter().enumerate() {
                 let Some(group) = self.groups.get_mut(home) else {
@@ -78,6 +72,30 @@ impl State {
             self.generations.insert(spec.name.clone(), generation);
         }
         self.names_version += 1;
+        Ok(())
+    }
+
+    /// Emptied groups are groups again.
+    pub(super) fn take_up(&mut self, groups: &[NewGroup]) -> Folded {
+        self.begin_whole(groups)?;
+        for (new, node) in groups.iter().flat_map(|new| new.members.iter().map(move |node| (new, node))) {
+            self.retain_leftovers(
+                node,
+                |left| !matches!(left, Leftover::Group { group, .. } if *group == new.id),
+            );
+        }
+        Ok(())
+    }
+
+    /// Groups that are there already, with all their members.
+    fn begin_whole(&mut self, groups: &[NewGroup]) -> Folded {
+        self.begin_groups(groups)?;
+        for new in groups {
+            if let Some(group) = self.groups.get_mut(&new.id) {
+                group.members.values_mut().for_each(|member| *member = Member::Serving);
+                group.newest = new.members.iter().cloned().collect();
+            }
+        }
         Ok(())
     }
 
@@ -254,7 +272,11 @@ impl State {
                     table.status = TableStatus::Active;
                 }
             }
-            (Kind::CreateTable { spec, .. }, _) => self.forget_table(&spec.name),
+            (Kind::CreateTable { spec, new_groups, .. }, _) => {
+                let (table, made) = (spec.name.clone(), new_groups.clone());
+                self.leave_emptied_groups(&table, &made);
+                self.forget_table(&table);
+            }
             (Kind::HandOver { new_groups, source, .. }, _) => {
                 for group in new_groups.iter().map(|new| &new.id).chain(source) {
                     if self.groups.get(group).is_some_and(|known| known.shards.is_empty()) {
@@ -325,6 +347,24 @@ impl State {
             held == 0 || !group.shards.is_empty()
         });
         self.move_failures.retain(|group, _| self.groups.contains_key(group));
+    }
+
+    /// A creation was taken back, and what it `made` with it. The groups that were there before and hold nothing else are
+    /// there still, and go.
+    fn leave_emptied_groups(&mut self, name: &TableName, made: &[NewGroup]) {
+        let only_its =
+            |group: &Group| !group.shards.is_empty() && group.shards.iter().all(|shard| shard.table == *name);
+        let emptied: Vec<(GroupId, NodeId)> = self
+            .groups
+            .iter()
+            .filter(|(id, group)| {
+                group.is_clustered() && only_its(group) && made.iter().all(|new| new.id != **id)
+            })
+            .flat_map(|(id, group)| group.members.keys().map(|node| (id.clone(), node.clone())))
+            .collect();
+        for (group, node) in emptied {
+            self.leave_behind(&node, Some(&group), &[], &[]);
+        }
     }
 
     fn withhold(&mut self, table: &TableName, withheld: bool) -> Folded {
