@@ -26,6 +26,8 @@ pub struct Flight {
 #[derive(Debug, Default)]
 pub struct Flights {
     pub open: BTreeMap<StepKey, Flight>,
+    /// Routes that nobody waits for any more, and that their node may still begin to write.
+    abandoned: Vec<Flight>,
     /// When a step may be tried again, after a failed try.
     retry_at: BTreeMap<StepKey, Millis>,
     /// Since when a step could have started: looks for its preconditions must begin after this.
@@ -64,28 +66,47 @@ impl Flights {
 
     pub fn end_step(&mut self, key: StepKey) {
         self.waits.remove(&key);
-        self.open.remove(&key);
+        if let Some(flight) = self.open.remove(&key) {
+            self.abandon(flight);
+        }
         self.retry_at.remove(&key);
         self.ready_since.remove(&key);
     }
 
     pub fn end_operation(&mut self, id: OperationId) {
         self.waits.retain(|(operation, _), _| *operation != id);
-        self.open.retain(|(operation, _), _| *operation != id);
+        let over: Vec<StepKey> =
+            self.open.keys().filter(|(operation, _)| *operation == id).copied().collect();
+        for flight in over.iter().filter_map(|key| self.open.remove(key)).collect::<Vec<_>>() {
+            self.abandon(flight);
+        }
         self.retry_at.retain(|(operation, _), _| *operation != id);
         self.ready_since.retain(|(operation, _), _| *operation != id);
     }
 
-    /// The next moment at which something here changes by time alone.
-    pub fn next_wake(&self, now: Millis) -> Option<Millis> {
-        let deadlines = self.open.values().filter(|flight| flight.outcome.is_none()).map(|f| f.deadline);
-        deadlines.chain(self.retry_at.values().copied()).filter(|at| *at > now).min()
+    /// Its node has its time left, whatever has become of the step.
+    pub fn abandon(&mut self, flight: Flight) {
+        if flight.outcome.is_none() && matches!(flight.action, Action::SetRoutes { .. }) {
+            self.abandoned.push(flight);
+        }
     }
 
-    /// The routes that are being written on this node, and are not seen there yet; `None` where an earlier leader ordered it
+    /// Those whose time is over are not begun any more, nor those of a sidecar that has ended.
+    pub fn forget_abandoned(&mut self, now: Millis, ended: Option<&NodeId>) {
+        self.abandoned.retain(|flight| flight.deadline > now && Some(&flight.node) != ended);
+    }
+
+    /// The next moment at which something here changes by time alone.
+    pub fn next_wake(&self, now: Millis) -> Option<Millis> {
+        let of_abandoned = self.abandoned.iter().map(|flight| flight.deadline);
+        let deadlines = self.open.values().filter(|flight| flight.outcome.is_none()).map(|f| f.deadline);
+        deadlines.chain(of_abandoned).chain(self.retry_at.values().copied()).filter(|at| *at > now).min()
+    }
+
+    /// The routes that are being written on this node and are not seen there yet, or may still be; `None` where an earlier leader ordered it
     /// and nobody knows which.
     pub fn routes_under_way(&self, node: &NodeId) -> impl Iterator<Item = Option<Routes>> {
-        let there = self.open.values().filter(move |flight| flight.node == *node);
+        let there = self.open.values().chain(&self.abandoned).filter(move |flight| flight.node == *node);
         there.filter_map(|flight| match &flight.action {
             Action::SetRoutes { .. } if flight.inherited => Some(None),
             Action::SetRoutes { routes } => {

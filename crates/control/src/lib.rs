@@ -327,6 +327,7 @@ impl Controller {
         self.now = now;
         self.unix_now = unix_now;
         self.out = Effects { expected: self.state.last, ..Effects::default() };
+        self.flights.forget_abandoned(now, None);
         if !self.leads {
             self.take_lead();
         }
@@ -437,6 +438,20 @@ impl Controller {
             }
         }
         self.flights.open.extend(inherited);
+        // What an earlier leader gave them, and nobody waits for, is not in the log.
+        let lost: Vec<NodeId> = self.lost_since.keys().cloned().collect();
+        for node in lost {
+            self.flights.abandon(Flight {
+                node,
+                attempt: 0,
+                action: Action::SetRoutes { routes: Vec::new() },
+                undo: false,
+                sent: self.now,
+                deadline: self.now + saga::DEADLINE,
+                outcome: None,
+                inherited: true,
+            });
+        }
     }
 
     /// Records a fact: folds it in and hands it to the driver.
@@ -488,6 +503,7 @@ impl Controller {
             }
         }
         if restarted {
+            self.flights.forget_abandoned(self.now, Some(&poll.node));
             for flight in self.flights.open.values_mut() {
                 if flight.node == poll.node && flight.outcome.is_none() {
                     let message = format!("the sidecar of {} was restarted meanwhile", poll.node);

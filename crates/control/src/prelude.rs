@@ -4,7 +4,8 @@
 use crate::Controller;
 use crate::operation::{Kind, Operation, Status};
 use crate::rules;
-use model::{Action, ClusterState, GroupId, NodeId};
+use crate::state::Leftover;
+use model::{Action, ClusterState, ClusterStatus, GroupId, NodeId, Reach};
 
 impl Controller {
     /// The command that brings `node` nearer to `action`: mostly the action itself.
@@ -39,8 +40,10 @@ impl Controller {
                 // Whose copy becomes the group is not decided here: with a quorum the others would take this one over. And
                 // one that is given up would take writes with it, which nobody else has.
                 let whole = self.goes_whole(operation, &group);
+                let given_up =
+                    self.is_given_up(operation, node, &group) && self.others_can_be_asked(node, cluster);
                 match cluster.status {
-                    ClusterState::NonPrimary if whole || operation.recovers() => {
+                    ClusterState::NonPrimary if whole || given_up || operation.recovers() => {
                         Action::DeleteCluster { group, whole }
                     }
                     ClusterState::NonPrimary if cluster.is_whole_survivor() => Action::Bootstrap { group },
@@ -73,6 +76,28 @@ impl Controller {
     /// only copy is in it.
     fn goes_whole(&self, operation: &Operation, group: &GroupId) -> bool {
         operation.status == Status::Unwinding && self.is_ended_by(operation, group)
+    }
+
+    /// Whether the node's copy of a shard that others have goes with the cluster, at the end of a snapshot or since it is left over.
+    fn is_given_up(&self, operation: &Operation, node: &NodeId, group: &GroupId) -> bool {
+        let drops = |left: &Leftover| matches!(left, Leftover::Group { group: g, tables } if g == group && !tables.is_empty());
+        match &operation.kind {
+            Kind::Snapshot { to, .. } => to == node,
+            Kind::Cleanup { .. } => {
+                self.state.groups.get(group).is_some_and(|known| !known.shards.is_empty())
+                    && self.state.leftovers.get(node).is_some_and(|left| left.iter().any(drops))
+            }
+            _ => false,
+        }
+    }
+
+    /// Whether each member that the node knows tells, or is proven not to run, so that the node's sidecar can see that none of
+    /// them has a quorum.
+    fn others_can_be_asked(&self, node: &NodeId, cluster: &ClusterStatus) -> bool {
+        cluster.nodes_set.union(&cluster.nodes_view).filter(|other| *other != node).all(|other| {
+            let reach = self.observed.view(other).and_then(|view| view.reach).map(|(reach, _)| reach);
+            self.answers(other) || reach == Some(Reach::Refused)
+        })
     }
 
     /// Whether the operation takes the whole cluster away: the undo of its creation, the drop of its only table, the

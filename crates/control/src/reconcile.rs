@@ -276,16 +276,15 @@ impl Controller {
         let mut closed = Vec::new();
         // One without shards is being filled or dissolved.
         let at_rest = |(id, group): &(&GroupId, &crate::state::Group)| self.is_at_rest(id, group);
-        // A move can wait for a copy that does not come any more; that it goes on without one is its own matter.
-        let spared = |id: &GroupId, node: &NodeId| match self.state.group_operation(id).map(|it| &it.kind) {
-            None | Some(Kind::Shed { .. }) => false,
-            Some(Kind::Move { to, .. }) => to == node,
-            Some(_) => true,
+        // A move can wait for a copy that does not come any more, its own new one included, and keeps the old one then.
+        let spared = |id: &GroupId| {
+            let of = self.state.group_operation(id).map(|it| &it.kind);
+            !matches!(of, None | Some(Kind::Shed { .. } | Kind::Move { .. }))
         };
         for (id, group) in self.state.groups.iter().filter(at_rest) {
             // One that is being shed, too: it could not EXIT.
             let held = group.serving().chain(group.in_state(Member::Leaving));
-            for node in held.filter(|node| self.state.is_live(node) && !spared(id, node)) {
+            for node in held.filter(|node| self.state.is_live(node) && !spared(id)) {
                 // One on its way back that has the group's quorum is whole, too.
                 let another = group
                     .serving()
@@ -351,8 +350,8 @@ impl Controller {
             .flatten()
             .collect();
         let mut news = Vec::new();
-        let leaves =
-            |node: &NodeId| self.is_busy(|kind| matches!(kind, Kind::RemoveNode { node: n } if n == node));
+        // While its removal waits for its turn, others wait for its routes.
+        let leaves = |node: &NodeId| self.is_leaving(node);
         for node in self.state.live_nodes().filter(|node| !leaves(node)) {
             if let Some((began, _)) = self.observed.view(node).and_then(|view| view.tables.as_ref()) {
                 let compared = (self.state.last, *began);

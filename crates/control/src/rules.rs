@@ -5,8 +5,8 @@
 use crate::flight::Flights;
 use crate::observed::Observed;
 use crate::operation::{Kind, Operation, Status};
-use crate::state::{Group, Member, State};
-use model::{Action, ClusterState, ClusterStatus, GroupId, Millis, NodeId, Reach, Routes};
+use crate::state::{Group, Leftover, Member, State};
+use model::{Action, ClusterState, GroupId, Millis, NodeId, Reach, Routes};
 use std::collections::BTreeSet;
 
 /// The answer.
@@ -40,6 +40,15 @@ pub fn check(case: &Case<'_>, action: &Action) -> Gate {
     let recovers = matches!(case.operation.kind, Kind::LetGo { .. } | Kind::Remake { .. });
     if recovers && let Some(group) = action.group() {
         let gate = not_routed_at_all(case, group);
+        if gate != Gate::Go {
+            return gate;
+        }
+    }
+    // However the copy that is to go leaves its cluster, what stands against its EXIT stands against that.
+    if let Action::Bootstrap { group } | Action::DeleteCluster { group, .. } = action
+        && is_source(case)
+    {
+        let gate = may_exit(case, group);
         if gate != Gate::Go {
             return gate;
         }
@@ -207,6 +216,12 @@ fn may_exit(case: &Case<'_>, group: &GroupId) -> Gate {
     if case.tried && view.is_some_and(|view| view.cluster_since(group, case.since) == Some(None)) {
         return Gate::Go;
     }
+    if let Kind::RemoveNode { node } = &case.operation.kind
+        && let Some(left) = case.state.leftovers.get(node)
+        && left.iter().any(|left| !matches!(left, Leftover::Group { group: g, .. } if g == group))
+    {
+        return Gate::Wait(format!("{node} is to be cleaned first: nobody would know it afterwards"));
+    }
     let floor = match &case.operation.kind {
         Kind::Move { floor, from: Some(from), .. } if from == case.node => *floor,
         Kind::Shed { floor, .. } => *floor,
@@ -227,6 +242,14 @@ fn may_exit(case: &Case<'_>, group: &GroupId) -> Gate {
         }
     }
     Gate::Go
+}
+
+/// Whether the node holds the copy that the operation takes away, and nothing of it is taken back.
+fn is_source(case: &Case<'_>) -> bool {
+    let (Kind::Move { from: Some(from), .. } | Kind::Shed { from, .. }) = &case.operation.kind else {
+        return false;
+    };
+    from == case.node && case.operation.status == Status::Running
 }
 
 /// Rule 4: a node that is lost and not proven gone may come back at any moment and route as it did; what it then sends to a
@@ -252,7 +275,12 @@ fn named_by_the_absent(case: &Case<'_>, group: &GroupId) -> Option<Gate> {
         let view = case.observed.view(node);
         let reach = view.and_then(|view| view.reach).map(|(reach, _)| reach);
         let routes = view.and_then(|view| view.tables.as_ref()).map(|(_, tables)| &tables.routes);
-        if reach == Some(Reach::Refused) || routes.is_some_and(|routes| !names(routes)) {
+        if reach == Some(Reach::Refused) {
+            return None;
+        }
+        // Its sidecar may be there, and do what it was told before.
+        let given = case.flights.routes_under_way(node).any(|given| given.is_none_or(|given| names(&given)));
+        if !given && routes.is_some_and(|routes| !names(routes)) {
             return None;
         }
         Some(Gate::Wait(format!(
@@ -309,45 +337,7 @@ fn routers(case: &Case<'_>, names: impl Fn(&Routes) -> Option<String>) -> Gate {
     if unseen.is_empty() { Gate::Go } else { Gate::Look(unseen) }
 }
 
-/// Whether what `node` has left of `group` is a side of its own: it was cut off, all the members it knows have left
-/// meanwhile, and no member knows it any more. It finds nobody and nobody finds it, so it can neither come back nor EXIT; what
-/// is done to its cluster reaches nobody else.
-pub fn is_adrift(state: &State, observed: &Observed, node: &NodeId, group: &GroupId) -> bool {
-    let ended = observed.cluster(node, group).is_some_and(|own| own.is_synced() && own.size <= 1);
-    let member = state.groups.get(group).is_some_and(|known| known.members.contains_key(node));
-    !member
-        && (ended || is_without_quorum(observed, node, group))
-        && finds_nobody(state, observed, node, group)
-}
-
-/// The same of a node that is a member by the log, and will not come back by itself.
-pub fn is_member_adrift(state: &State, observed: &Observed, node: &NodeId, group: &GroupId) -> bool {
-    is_without_quorum(observed, node, group) && finds_nobody(state, observed, node, group)
-}
-
-fn is_without_quorum(observed: &Observed, node: &NodeId, group: &GroupId) -> bool {
-    let own = observed.cluster(node, group);
-    own.is_some_and(|own| own.status == ClusterState::NonPrimary && own.is_whole_survivor())
-}
-
-fn finds_nobody(state: &State, observed: &Observed, node: &NodeId, group: &GroupId) -> bool {
-    let (Some(known), Some(own)) = (state.groups.get(group), observed.cluster(node, group)) else {
-        return false;
-    };
-    let shown = |other: &NodeId| observed.cluster(other, group);
-    let whole = |other: &NodeId| state.is_live(other) && shown(other).is_some_and(ClusterStatus::is_synced);
-    let goes_on = known.serving().any(|other| other != node && whole(other));
-    // One that is no member any more and has not been seen since it went: what it showed last says nothing.
-    let gone = |other: &NodeId| !known.members.contains_key(other) && !state.is_live(other);
-    let mut partners = own.nodes_set.union(&own.nodes_view).filter(|other| *other != node && !gone(other));
-    let mut others = observed.nodes.iter().filter(|(other, _)| *other != node && !gone(other));
-    known.is_clustered()
-        && goes_on
-        && partners.all(|other| !known.members.contains_key(other) && shown(other).is_none())
-        && others.all(|(_, view)| view.cluster(group).is_none_or(|theirs| !theirs.nodes_view.contains(node)))
-}
-
-/// The same by looks that are new enough to act on.
+/// Whether the node's side of the group is adrift, by looks that are new enough to act on.
 fn is_adrift_now(case: &Case<'_>, group: &GroupId) -> Gate {
     let seen = |node: &&NodeId| {
         case.observed.view(node).is_some_and(|v| v.cluster_since(group, case.since).is_some())
@@ -407,17 +397,7 @@ fn nobody_is_primary(case: &Case<'_>, group: &GroupId) -> Gate {
     if let Some(lost) = holders.iter().find(|node| !chosen && !case.state.is_live(node)) {
         return Gate::Wait(format!("{lost}, whose copy may be the newest, is away"));
     }
-    let mut unseen = Vec::new();
-    for node in case.state.live_nodes() {
-        match case.observed.view(node).and_then(|view| view.cluster_since(group, case.since)) {
-            None => unseen.push(node.clone()),
-            Some(Some(shown)) if shown.status == ClusterState::Primary => {
-                return Gate::Wait(format!("{group} is primary on {node}"));
-            }
-            Some(_) => {}
-        }
-    }
-    if unseen.is_empty() { Gate::Go } else { Gate::Look(unseen) }
+    is_primary_nowhere(case, group, |_| true)
 }
 
 fn drops_all_of(case: &Case<'_>, group: &GroupId) -> bool {
@@ -429,8 +409,23 @@ fn drops_all_of(case: &Case<'_>, group: &GroupId) -> bool {
     known.shards.iter().all(|shard| shard.table == *dropped)
 }
 
-/// Rule 6 at the moment of sending. An operation that ends the cluster asks nobody: no data is in it any more. One that
-/// takes a member away that the group has forgotten makes sure that the two cannot meet.
+/// Whether no live node out of these shows the group with a quorum, by looks that are new enough to act on.
+fn is_primary_nowhere(case: &Case<'_>, group: &GroupId, of: impl Fn(&NodeId) -> bool) -> Gate {
+    let mut unseen = Vec::new();
+    for node in case.state.live_nodes().filter(|node| of(node)) {
+        match case.observed.view(node).and_then(|view| view.cluster_since(group, case.since)) {
+            None => unseen.push(node.clone()),
+            Some(Some(shown)) if shown.status == ClusterState::Primary => {
+                return Gate::Wait(format!("{group} is primary on {node}"));
+            }
+            Some(_) => {}
+        }
+    }
+    if unseen.is_empty() { Gate::Go } else { Gate::Look(unseen) }
+}
+
+/// Rule 6 at the moment of sending. An operation that ends the cluster asks who is the most advanced of nobody: no data is
+/// in it any more. One that takes a member away that the group has forgotten makes sure that the two cannot meet.
 fn may_bootstrap(case: &Case<'_>, group: &GroupId) -> Gate {
     let found = match &case.operation.kind {
         Kind::Failover { .. } => survivor(case.state, case.observed, group, case.since),
@@ -440,7 +435,8 @@ fn may_bootstrap(case: &Case<'_>, group: &GroupId) -> Gate {
         Kind::UserCluster { .. } if case.operation.gives_quorum() => {
             user_survivor(case.state, case.observed, group, case.since)
         }
-        _ => return Gate::Go,
+        // It would be a second quorum beside theirs, whom it finds again.
+        _ => return is_primary_nowhere(case, group, |node| node != case.node),
     };
     match found {
         Ok(node) if node == *case.node => Gate::Go,
@@ -449,8 +445,10 @@ fn may_bootstrap(case: &Case<'_>, group: &GroupId) -> Gate {
     }
 }
 
+mod adrift;
 mod survivor;
 #[cfg(test)]
 mod tests;
 
+pub use adrift::{is_adrift, is_member_adrift};
 pub use survivor::{survivor, user_survivor};

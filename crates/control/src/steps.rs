@@ -6,7 +6,7 @@ use crate::record::Record;
 use crate::route::{self, Desired};
 use crate::rules::{self, Case, Gate};
 use crate::state::{Member, TableStatus};
-use model::{Action, Millis, NodeId, StepId, TableName};
+use model::{Action, ClusterState, Millis, NodeId, StepId, TableName};
 use std::collections::BTreeMap;
 
 impl Controller {
@@ -151,7 +151,8 @@ impl Controller {
     fn is_not_done(&self, operation: &Operation, id: StepId, step: &Step) -> bool {
         let still_in = || {
             let group = step.work.action().and_then(Action::group)?;
-            Some(self.observed.cluster(step.node.as_ref()?, group)?.is_synced())
+            let node = step.node.as_ref()?;
+            Some(self.observed.cluster(node, group)?.is_synced() || self.has_all_of_the_lost(group, node))
         };
         match step.status {
             StepStatus::Pending => true,
@@ -161,6 +162,25 @@ impl Controller {
             }
             _ => false,
         }
+    }
+
+    /// Whether the copy of a member without quorum has whatever those took that serve and are lost: nobody was told to go on
+    /// alone, and each was last seen in one quorum with it, or in none.
+    fn has_all_of_the_lost(&self, group: &model::GroupId, node: &NodeId) -> bool {
+        let (Some(known), Some(own)) = (self.state.groups.get(group), self.observed.cluster(node, group))
+        else {
+            return false;
+        };
+        let with_it = |shown: &model::ClusterStatus| match shown.status {
+            ClusterState::Primary => shown.nodes_view.contains(node),
+            status => status == ClusterState::NonPrimary,
+        };
+        own.status == ClusterState::NonPrimary
+            && own.is_whole_survivor()
+            && known.told.is_none()
+            && known.serving().all(|other| {
+                !self.state.is_live(other) && self.observed.cluster(other, group).is_some_and(with_it)
+            })
     }
 
     /// The old copy stays where it is, and is routed again.
@@ -195,12 +215,7 @@ impl Controller {
         since: Millis,
     ) {
         let Some(node) = &step.node else { return };
-        // It has dropped its routes, and when it has left nobody drops one that it is given now.
-        let leaves = |other: &Operation| {
-            other.status == Status::Running
-                && matches!(&other.kind, Kind::RemoveNode { node: leaving } if leaving == node)
-        };
-        if self.state.active().any(leaves) {
+        if self.is_leaving(node) {
             return self.step_skipped((operation.id, id), "the node is being removed");
         }
         let Some(seen) = self.observed.view(node).and_then(|view| view.tables_since(since)) else {
@@ -216,6 +231,8 @@ impl Controller {
             }
             let there = seen.routes.get(table.as_str());
             match route::desired(&self.state, table) {
+                // A route without it is about to be wanted.
+                Desired::Routed(_) if self.is_about_to_lose_a_copy(table) => return,
                 Desired::Routed(spec) => {
                     if there.is_none_or(|there| !route::same(there, &spec.route)) {
                         write.push(spec);
@@ -233,6 +250,20 @@ impl Controller {
             return self.step_done((operation.id, id), BTreeMap::new());
         };
         self.send_checked(operation, id, step, action, false, since);
+    }
+
+    /// Whether a copy of the table is seen to be closed and will be retired within moments.
+    fn is_about_to_lose_a_copy(&self, table: &TableName) -> bool {
+        let homes = self.state.tables.get(table).map(|known| &known.homes);
+        homes.is_some_and(|homes| self.closed_since.keys().any(|(group, _)| homes.contains(group)))
+    }
+
+    /// Whether its removal is under way: it has dropped its routes, and when it has left nobody drops one that it is given now.
+    pub(crate) fn is_leaving(&self, node: &NodeId) -> bool {
+        self.state.active().any(|other| {
+            other.status == Status::Running
+                && matches!(&other.kind, Kind::RemoveNode { node: leaving } if leaving == node)
+        })
     }
 
     /// Makes a group that lost members writable: nothing to do where it stayed primary, else `pc.bootstrap` on the

@@ -112,8 +112,15 @@ fn shed_steps(
     let withdraw = Work::Withdraw { group: group.clone(), node: from.clone() };
     let withdrawn = steps.push(Some(from), withdraw, after, None);
     let routed = route_everywhere(state, steps, &names, &[withdrawn]);
+    // Rule 4: what a router took up by its old route can still be on its way to the copy.
+    let routers: Vec<NodeId> = state.live_nodes().cloned().collect();
+    let quiet: Vec<StepId> = routers
+        .iter()
+        .zip(&routed)
+        .map(|(node, routed)| steps.command(node, Action::AwaitQuiet { lock: false }, &[*routed], None))
+        .collect();
     let exit = Action::ExitCluster { group: group.clone(), tables: known.tables(), floor: known.floor() };
-    let left = steps.command(from, exit, &routed, None);
+    let left = steps.command(from, exit, &quiet, None);
     let dropped = steps.push(Some(from), Work::DropExited { exit: left, tables: Vec::new() }, &[left], None);
     steps.command(from, Action::RemoveDirectory { group: group.clone() }, &[dropped], None);
 }

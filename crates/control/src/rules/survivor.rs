@@ -3,7 +3,7 @@
 use super::Gate;
 use crate::observed::Observed;
 use crate::state::{Group, State};
-use model::{ClusterState, ClusterStatus, GroupId, Millis, NodeId};
+use model::{ClusterState, ClusterStatus, GroupId, Millis, NodeId, Reach};
 use std::collections::BTreeSet;
 
 /// Who may be bootstrapped. `Err` says what is missing. Members that serve were synced and routed; one that was
@@ -123,10 +123,15 @@ pub fn user_survivor(
     }
     let mut fit = Vec::new();
     for node in &members {
-        if !state.nodes.contains_key(node) {
+        let known = state.nodes.contains_key(node);
+        // One that joined a moment before the quorum was lost was never made known; what it shows counts all the same.
+        let answers = |node| {
+            observed.view(node).and_then(|view| view.reach).is_some_and(|(reach, _)| reach == Reach::Answered)
+        };
+        if !known && !answers(node) {
             return Err(Gate::Wait(format!("{node} belongs to {cluster} and is not known: it may be alive")));
         }
-        if !state.is_live(node) {
+        if known && !state.is_live(node) {
             continue;
         }
         let shown = match observed.view(node).map(|view| view.cluster_since(cluster, since)) {
@@ -140,7 +145,7 @@ pub fn user_survivor(
         if shown.status != ClusterState::NonPrimary {
             return Err(Gate::Wait(format!("{node} shows {cluster} {:?}", shown.status)));
         }
-        if !shown.is_whole_survivor() {
+        if !known || !shown.is_whole_survivor() {
             continue;
         }
         if !observed.view(node).is_some_and(|view| view.is_calm(cluster)) {

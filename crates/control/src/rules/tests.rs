@@ -67,7 +67,8 @@ fn seen(members: u16, looks: &[Looks<'_>]) -> (State, Observed) {
         for look in observed.due_looks(now, Millis(500)) {
             let (_, shown) = looks.iter().find(|(n, _)| node(*n) == look.node).expect("a known node");
             let cluster = shown[round.min(shown.len() - 1)].clone();
-            let status = NodeStatus { clusters: [(group(), cluster)].into(), tables: None };
+            let tables = Some(model::TablesStatus::default());
+            let status = NodeStatus { clusters: [(group(), cluster)].into(), tables };
             let (node, token) = (look.node, look.token);
             observed.see(PollAnswer { node, token, reach: Reach::Answered, status: Some(status) });
         }
@@ -363,7 +364,7 @@ fn a_group_without_a_quorum_is_let_go_of_only_while_nobody_goes_on_with_it() {
 
 /// Rule 4: what stands against the EXIT of node 1, which no node routes to by the looks, while node 2 is given routes to
 /// `written`, or what an earlier leader ordered.
-fn exit_with_routes_under_way(written: Option<Vec<NodeId>>) -> Gate {
+fn exit_with_routes_under_way(written: Option<Vec<NodeId>>, then: impl FnOnce(&mut Flights)) -> Gate {
     let (mut state, _) = seen(2, &[(1, &[orphan(5, 2)]), (2, &[orphan(5, 2)])]);
     let table = model::TableName::new("t").expect("valid");
     let shard = crate::state::Shard { table: table.clone(), number: 0 };
@@ -393,6 +394,7 @@ fn exit_with_routes_under_way(written: Option<Vec<NodeId>>) -> Gate {
     };
     let mut flights = Flights::default();
     flights.open.insert((model::OperationId(2), model::StepId(0)), flight);
+    then(&mut flights);
     let (flights, node, since, tried) = (&flights, &node(1), Millis(0), false);
     let case =
         Case { state: &state, observed: &observed, flights, operation: &operation, node, since, tried };
@@ -403,8 +405,87 @@ fn exit_with_routes_under_way(written: Option<Vec<NodeId>>) -> Gate {
 fn a_route_that_is_being_written_counts_before_it_is_seen() {
     for (written, goes) in [(Some(vec![node(2)]), true), (Some(vec![node(1), node(2)]), false), (None, false)]
     {
-        let gate = exit_with_routes_under_way(written.clone());
+        let gate = exit_with_routes_under_way(written.clone(), |_| {});
         let waits = matches!(&gate, Gate::Wait(why) if why == "h:2 may still be given a route to h:1");
         assert_eq!((gate == Gate::Go, waits), (goes, !goes), "{written:?}: {gate:?}");
+    }
+}
+
+/// A sidecar that stood still has its time left although nobody waits for it any more.
+#[test]
+fn a_route_that_nobody_waits_for_counts_until_its_time_is_over() {
+    let given = || Some(vec![node(1), node(2)]);
+    for abandoned_at in [19_999, 20_000] {
+        let gate = exit_with_routes_under_way(given(), |flights| {
+            flights.end_operation(model::OperationId(2));
+            flights.forget_abandoned(Millis(abandoned_at), None);
+        });
+        assert_eq!(gate == Gate::Go, abandoned_at == 20_000, "{gate:?}");
+    }
+    let ended = exit_with_routes_under_way(given(), |flights| {
+        flights.end_step((model::OperationId(2), model::StepId(0)));
+        flights.forget_abandoned(Millis(1), Some(&node(2)));
+    });
+    assert_eq!(ended, Gate::Go, "its sidecar is gone");
+}
+
+/// Two members that were restarted know each other and node 4, which has left meanwhile; node 3 goes on with the group.
+#[test]
+fn restarted_members_that_find_only_each_other_are_adrift() {
+    let named = |nodes: &[u16]| -> BTreeSet<NodeId> { nodes.iter().copied().map(node).collect() };
+    let joining = |set: &[u16]| ClusterStatus {
+        node_state: MemberState::Joining,
+        nodes_set: named(set),
+        nodes_view: named(&[4]),
+        ..orphan(-1, 1)
+    };
+    let primary = |set: &[u16]| ClusterStatus {
+        status: ClusterState::Primary,
+        nodes_set: named(set),
+        nodes_view: named(&[3]),
+        ..orphan(9, 1)
+    };
+    let adrift = |two: ClusterStatus, three: ClusterStatus| {
+        let (state, observed) = seen(3, &[(1, &[joining(&[1, 2, 4])]), (2, &[two]), (3, &[three])]);
+        is_member_adrift(&state, &observed, &node(1), &group())
+    };
+    assert!(adrift(joining(&[1, 2, 4]), primary(&[3])));
+    assert!(!adrift(joining(&[1, 2, 3]), primary(&[3])), "the other one knows who goes on");
+    assert!(!adrift(joining(&[1, 2, 4]), primary(&[2, 3])), "who goes on knows the other one");
+    assert!(!adrift(ClusterStatus { status: ClusterState::Primary, ..joining(&[2]) }, primary(&[3])));
+}
+
+/// It joined a moment before the quorum was lost, and the log does not know it.
+#[test]
+fn a_member_that_is_not_known_yet_counts_by_what_it_shows() {
+    let twice = [orphan(5, 3), orphan(5, 3)];
+    let unknown = |third: ClusterStatus| {
+        let (mut state, observed) = seen(3, &[(1, &twice), (2, &twice), (3, &[third.clone(), third])]);
+        state.nodes.remove(&node(3));
+        user_survivor(&state, &observed, &group(), Millis(0))
+    };
+    assert_eq!(unknown(orphan(9, 3)), Ok(node(1)), "it is not told itself");
+    let goes_on = ClusterStatus { status: ClusterState::Primary, ..orphan(9, 3) };
+    assert!(matches!(unknown(goes_on), Err(Gate::Wait(why)) if why.contains("Primary")));
+}
+
+/// Whatever ends its cluster there: an EXIT, or the quorum and the DELETE in its stead.
+#[test]
+fn the_old_copy_of_a_move_goes_in_no_way_while_too_few_others_are_whole() {
+    let alone = ClusterStatus { nodes_view: [node(1)].into(), ..orphan(5, 1) };
+    let whole = ClusterStatus { status: ClusterState::Primary, ..orphan(5, 2) };
+    for (other, goes) in [(orphan(5, 2), false), (whole, true)] {
+        let (mut state, observed) = seen(2, &[(1, std::slice::from_ref(&alone)), (2, &[other])]);
+        state.groups.get_mut(&group()).expect("there").rf = 1;
+        let (to, from) = (node(2), Some(node(1)));
+        let kind = Kind::Move { group: group(), to, from, floor: 1, reason: String::new(), pin: false };
+        let mut operation = Operation::new(model::OperationId(1), kind, Vec::new(), 0);
+        operation.status = Status::Running;
+        let (flights, node, since, tried) = (&Flights::default(), &node(1), Millis(0), false);
+        let (state, observed, operation) = (&state, &observed, &operation);
+        let case = Case { state, observed, flights, operation, node, since, tried };
+        let gate = check(&case, &Action::DeleteCluster { group: group(), whole: false });
+        let too_few = matches!(&gate, Gate::Wait(why) if why.contains("fewer than"));
+        assert_eq!(too_few, !goes, "{gate:?}");
     }
 }

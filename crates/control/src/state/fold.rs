@@ -4,7 +4,7 @@
 use super::{Leftover, Member, Node, Rebalance, State, TableStatus};
 use crate::operation::{Kind, Operation, Status, Step, StepStatus, Work};
 use crate::record::Record;
-use model::{GroupId, LogIndex, NodeId, OperationId, StepId};
+use model::{Action, GroupId, LogIndex, NodeId, OperationId, StepId};
 
 mod operations;
 
@@ -144,8 +144,12 @@ impl State {
                 };
                 step.attempts = *attempt;
                 step.node = Some(node.clone());
-                if let Work::Regain { group } = step.work.clone() {
-                    self.tell(&group, Some(node));
+                match step.work.clone() {
+                    Work::Regain { group } => self.tell(&group, Some(node)),
+                    Work::Command { action: Action::JoinCluster { group, .. } } if !undo => {
+                        self.place_again(node, &group);
+                    }
+                    _ => {}
                 }
             }
             Record::StepDone { operation, step, contents } => {

@@ -1,7 +1,7 @@
 use super::*;
 use crate::operation::{Kind, Operation, Status, Step, StepStatus, Steps, Work};
 use crate::record::Record;
-use model::{Action, StepId};
+use model::{Action, Epoch, StepId};
 
 fn node(n: u16) -> NodeId {
     NodeId::new(format!("h:{n}")).expect("valid")
@@ -71,4 +71,38 @@ fn a_move_that_ends_keeps_the_new_copy_also_of_a_node_that_was_away() {
     for to in [Member::Serving, Member::Returning, Member::Lost] {
         assert_eq!(members_after_move(to), [(node(2), to)]);
     }
+}
+
+/// What is noted of a node that joins a group, with what was noted of another group's and of other tables before.
+#[test]
+fn what_a_node_is_given_again_is_not_left_over() {
+    let group = GroupId::new("g").expect("valid");
+    let table = TableName::new("t").expect("valid");
+    let mut known = Group::new(1, [(node(1), Member::Serving)].into());
+    known.shards.insert(Shard { table, number: 0 });
+    let mut steps = Steps::default();
+    steps.command(&node(2), Action::JoinCluster { group: group.clone(), at: node(1) }, &[], None);
+    let id = OperationId(1);
+    let mut operation = Operation::new(id, move_of(&group, node(1), node(2)), steps.0, 0);
+    operation.status = Status::Running;
+    let tables = |name: &str| Leftover::Tables { tables: vec![name.to_owned()] };
+    let of_group = Leftover::Group { group: group.clone(), tables: vec!["system.t_s0".to_owned()] };
+    let left = [tables("system.t_s0"), tables("system.u_s0"), of_group];
+    let mut state = State {
+        groups: [(group, known)].into(),
+        operations: [(id, operation)].into(),
+        leftovers: [(node(2), left.into())].into(),
+        ..State::default()
+    };
+    let record = Record::StepStarted {
+        operation: id,
+        step: StepId(0),
+        node: node(2),
+        attempt: 1,
+        epoch: Epoch(0),
+        deadline_ms: 1,
+        undo: false,
+    };
+    state.apply(&record).expect("follows");
+    assert_eq!(state.leftovers[&node(2)], [tables("system.u_s0")].into());
 }

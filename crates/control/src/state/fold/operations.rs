@@ -177,6 +177,13 @@ impl State {
         self.retain_leftovers(node, |left| !matches!(left, Leftover::Group { group: g, .. } if g == group));
     }
 
+    /// The node joins the group, and had nothing of its tables any more: what it has of them from now on is not left over.
+    pub(super) fn place_again(&mut self, node: &NodeId, group: &GroupId) {
+        let Some(tables) = self.groups.get(group).map(Group::tables) else { return };
+        self.forget_tables(node, &tables);
+        self.retain_leftovers(node, |left| !matches!(left, Leftover::Group { group: g, .. } if g == group));
+    }
+
     fn forget_tables(&mut self, node: &NodeId, gone: &[String]) {
         self.retain_leftovers(node, |left| match left {
             Leftover::Tables { tables } => !tables.iter().all(|table| gone.contains(table)),

@@ -1,0 +1,98 @@
+//! Sides of a group that nobody will find again.
+
+use crate::observed::Observed;
+use crate::state::State;
+use model::{ClusterState, ClusterStatus, GroupId, MemberState, NodeId};
+use std::collections::BTreeSet;
+
+/// Whether what `node` has left of `group` is a side of its own: it was cut off, all the members it knows have left
+/// meanwhile, and no member knows it any more. It finds nobody and nobody finds it, so it can neither come back nor EXIT; what
+/// is done to its cluster reaches nobody else.
+pub fn is_adrift(state: &State, observed: &Observed, node: &NodeId, group: &GroupId) -> bool {
+    let ended = observed.cluster(node, group).is_some_and(|own| own.is_synced() && own.size <= 1);
+    let member = state.groups.get(group).is_some_and(|known| known.members.contains_key(node));
+    !member
+        && (ended || is_without_quorum(observed, node, group))
+        && finds_nobody(state, observed, node, group)
+}
+
+/// The same of a node that is a member by the log, and will not come back by itself.
+pub fn is_member_adrift(state: &State, observed: &Observed, node: &NodeId, group: &GroupId) -> bool {
+    is_without_quorum(observed, node, group) && finds_nobody(state, observed, node, group)
+}
+
+/// One that was restarted and looks for the members that it knew has none, too.
+fn is_without_quorum(observed: &Observed, node: &NodeId, group: &GroupId) -> bool {
+    let own = observed.cluster(node, group);
+    own.is_some_and(|own| {
+        own.status == ClusterState::NonPrimary
+            && (own.is_whole_survivor() || own.node_state == MemberState::Joining)
+    })
+}
+
+fn finds_nobody(state: &State, observed: &Observed, node: &NodeId, group: &GroupId) -> bool {
+    let (Some(known), Some(own)) = (state.groups.get(group), observed.cluster(node, group)) else {
+        return false;
+    };
+    let shown = |other: &NodeId| observed.cluster(other, group);
+    let whole = |other: &NodeId| state.is_live(other) && shown(other).is_some_and(ClusterStatus::is_synced);
+    let goes_on = known.serving().any(|other| other != node && whole(other));
+    // One that is no member any more and has not been seen since it went: what it showed last says nothing.
+    let gone = |other: &NodeId| !known.members.contains_key(other) && !state.is_live(other);
+    let Some(island) = island(node, own, |other| {
+        if gone(other) || (!known.members.contains_key(other) && shown(other).is_none()) {
+            return Shore::Nobody;
+        }
+        shown(other)
+            .filter(|theirs| state.is_live(other) && theirs.status == ClusterState::NonPrimary)
+            .map_or(Shore::Somebody, Shore::Alike)
+    }) else {
+        return false;
+    };
+    // A list of members that is out of date finds nobody who waits in it alone; others may still be called by it.
+    let by_list = island.len() > 1 || !own.is_whole_survivor();
+    let names = |theirs: &ClusterStatus, other: &NodeId| {
+        theirs.nodes_view.contains(other) || by_list && theirs.nodes_set.contains(other)
+    };
+    let mut others = observed.nodes.iter().filter(|(other, _)| !island.contains(*other) && !gone(other));
+    known.is_clustered()
+        && goes_on
+        && others.all(|(_, view)| {
+            view.cluster(group).is_none_or(|theirs| !island.iter().any(|other| names(theirs, other)))
+        })
+}
+
+/// Who stands behind a name in a member's lists.
+enum Shore<'a> {
+    /// It has left the group, or is gone.
+    Nobody,
+    /// Another one without a quorum.
+    Alike(&'a ClusterStatus),
+    Somebody,
+}
+
+/// All members without a quorum that `node` reaches by what it and they know; `None` when one of them knows somebody else.
+fn island<'a>(
+    node: &NodeId,
+    own: &'a ClusterStatus,
+    who: impl Fn(&NodeId) -> Shore<'a>,
+) -> Option<BTreeSet<NodeId>> {
+    let mut island = BTreeSet::from([node.clone()]);
+    let mut ahead = vec![own];
+    while let Some(shown) = ahead.pop() {
+        for other in shown.nodes_set.union(&shown.nodes_view) {
+            if island.contains(other) {
+                continue;
+            }
+            match who(other) {
+                Shore::Nobody => {}
+                Shore::Somebody => return None,
+                Shore::Alike(theirs) => {
+                    island.insert(other.clone());
+                    ahead.push(theirs);
+                }
+            }
+        }
+    }
+    Some(island)
+}
