@@ -91,13 +91,15 @@ pub enum Fault {
     FullDisk,
     ClockJump,
     LateLooks,
+    /// Statements stand still between the node that routes them and the one that has the shard.
+    StalledStatements,
 }
 
 impl Fault {
     /// So many of the last ones befall machines and clocks.
-    pub const OF_MACHINES: usize = 5;
+    pub const OF_MACHINES: usize = 6;
 
-    pub const ALL: [Self; 34] = [
+    pub const ALL: [Self; 35] = [
         Self::NodeCrash,
         Self::NodeLongGone,
         Self::NodeGone,
@@ -132,6 +134,7 @@ impl Fault {
         Self::FullDisk,
         Self::ClockJump,
         Self::LateLooks,
+        Self::StalledStatements,
     ];
 
     pub const fn name(self) -> &'static str {
@@ -171,6 +174,7 @@ impl Fault {
             Self::FullDisk => "full disk",
             Self::ClockJump => "clock jump",
             Self::LateLooks => "late looks",
+            Self::StalledStatements => "stalled statements",
         }
     }
 }
@@ -227,6 +231,7 @@ pub fn happen(world: &mut World, turn: Turn) {
             world.net.duplicates = 0;
             world.net.slow.clear();
             world.net.late_looks = 0;
+            world.net.stalls = 0;
             world.controller_crashes = 0;
         }
     }
@@ -429,9 +434,12 @@ fn happens(world: &mut World, fault: Fault) -> bool {
             }
             later(world, 10_000, Turn::Calm);
         }
-        Fault::LeaderFreeze | Fault::SlowDisk | Fault::FullDisk | Fault::ClockJump | Fault::LateLooks => {
-            return machines::strike(world, fault);
-        }
+        Fault::LeaderFreeze
+        | Fault::SlowDisk
+        | Fault::FullDisk
+        | Fault::ClockJump
+        | Fault::LateLooks
+        | Fault::StalledStatements => return machines::strike(world, fault),
         Fault::RouteDroppedByHand
         | Fault::NodeAdded
         | Fault::TableCreated

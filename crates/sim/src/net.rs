@@ -3,6 +3,9 @@
 use crate::chance::Chance;
 use std::collections::{BTreeMap, BTreeSet};
 
+/// A lost packet is sent again after 200 ms, and after twice as long with each loss more.
+const STALL_MAX: u64 = 2_500;
+
 /// Somewhere a message can come from or go to. Clients sit beside the node they ask and are never cut off from it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Place {
@@ -27,6 +30,9 @@ pub struct Network {
     pub slow: BTreeMap<Place, u64>,
     /// What nodes show of themselves comes up to so much later.
     pub late_looks: u64,
+    /// In a thousand statements that a node sends on to another, so many stand still on their way, as on a connection that
+    /// lost a packet.
+    pub stalls: u64,
     /// Messages keep their order between two places.
     last: BTreeMap<(Place, Place), u64>,
 }
@@ -41,6 +47,7 @@ impl Network {
             duplicates: 0,
             slow: BTreeMap::new(),
             late_looks: 0,
+            stalls: 0,
             last: BTreeMap::new(),
         }
     }
@@ -60,6 +67,12 @@ impl Network {
 
     pub fn hears(&self, from: Place, to: Place) -> bool {
         !self.cut.contains(&(from, to))
+    }
+
+    /// How much later than other messages a statement that one node sends on to another arrives: each has a connection of its
+    /// own.
+    pub fn stall(&self, chance: &mut Chance) -> u64 {
+        if self.stalls > 0 && chance.hits(self.stalls) { chance.between(200, STALL_MAX) } else { 0 }
     }
 
     /// When a message sent now arrives.

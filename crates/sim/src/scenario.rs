@@ -25,6 +25,8 @@ pub enum Scenario {
     Losses,
     /// Disks that are slow or full, clocks that jump, looks that come late, leaders that stand still.
     Machines,
+    /// Statements stand still on their way while copies move.
+    Moves,
     /// Somebody dies at every boundary of one operation; with a number only at that one.
     Sweep(Victim, Operation, Option<u64>),
     /// All sweeps, one after the other.
@@ -76,6 +78,7 @@ impl std::str::FromStr for Scenario {
             Self::Changes,
             Self::Losses,
             Self::Machines,
+            Self::Moves,
             Self::Sweeps,
             Self::Meetings,
         ];
@@ -95,6 +98,7 @@ impl Scenario {
             Self::Changes => "changes".to_owned(),
             Self::Losses => "losses".to_owned(),
             Self::Machines => "machines".to_owned(),
+            Self::Moves => "moves".to_owned(),
             Self::Sweeps => "sweeps".to_owned(),
             Self::Meetings => "meetings".to_owned(),
             Self::Meet(fault, met) => format!("meet-{}@{}", fault.slug(), met.slug()),
@@ -125,6 +129,17 @@ impl Scenario {
                 F::NodeAdded,
                 F::ShardMoved,
                 F::RfChanged,
+            ],
+            Self::Moves => vec![
+                F::StalledStatements,
+                F::StalledStatements,
+                F::ShardMoved,
+                F::ShardMoved,
+                F::ShardMoved,
+                F::NodeAdded,
+                F::NodeDrained,
+                F::RfChanged,
+                F::NodeCrash,
             ],
             Self::Crashes => {
                 vec![F::NodeCrash, F::NodeLongGone, F::SidecarCrash, F::ControllerCrash, F::LostReplies]
@@ -238,6 +253,7 @@ mod tests {
             "changes",
             "losses",
             "machines",
+            "moves",
             "sweeps",
             "sweep-create",
             "sweep-drop@7",

@@ -4,7 +4,7 @@
 use crate::bugs::Bug;
 use crate::execute;
 use crate::wire::{Answer, Ask, Finish, Wire};
-use model::wire::{SidecarOrders, SidecarPoll};
+use model::wire::{Order, SidecarOrders, SidecarPoll};
 use model::{
     Action, Command, CommandId, CommandResult, Epoch, GroupId, Millis, NodeId, Outcome, Reach, Route,
     TableName,
@@ -71,6 +71,8 @@ pub struct Sidecar {
     pub hidden: BTreeSet<GroupId>,
     /// Tables that a bug adds to their group later than it says.
     pub late: BTreeMap<GroupId, BTreeSet<String>>,
+    /// What was taken from a deposed leader.
+    stale: BTreeSet<CommandId>,
 }
 
 /// A sidecar that scripts share with the world.
@@ -97,6 +99,7 @@ impl Sidecar {
             written: BTreeSet::new(),
             hidden: BTreeSet::new(),
             late: BTreeMap::new(),
+            stale: BTreeSet::new(),
         }
     }
 
@@ -135,6 +138,9 @@ impl Sidecar {
         let other_log = self.disk.log_id.as_ref().is_some_and(|log| *log != orders.log_id);
         let deposed = orders.epoch < self.disk.epoch;
         if other_log || deposed {
+            if !other_log && self.bug == Some(Bug::StaleLeader) {
+                self.take_stale(orders.commands, asked);
+            }
             return false;
         }
         self.disk.log_id = Some(orders.log_id);
@@ -155,20 +161,32 @@ impl Sidecar {
             let news = self.taken.0 == orders.epoch && self.taken.1 < order.number;
             if news {
                 self.taken.1 = self.taken.1.max(order.number);
-                self.running.insert(order.command.id);
-                let lane =
-                    if of_clusters(&order.command.action) { &mut self.clusters } else { &mut self.tables };
-                lane.queue.push_back(Item { command: order.command, asked });
+                self.queue(order.command, asked);
             }
         }
         true
+    }
+
+    /// A bug: whoever gives a command is obeyed, once.
+    fn take_stale(&mut self, orders: Vec<Order>, asked: Millis) {
+        for Order { command, .. } in orders {
+            if self.stale.insert(command.id) {
+                self.queue(command, asked);
+            }
+        }
+    }
+
+    fn queue(&mut self, command: Command, asked: Millis) {
+        self.running.insert(command.id);
+        let lane = if of_clusters(&command.action) { &mut self.clusters } else { &mut self.tables };
+        lane.queue.push_back(Item { command, asked });
     }
 
     /// Whether `command` may begin now.
     pub fn check(&self, item: &Item, now: Millis) -> Result<Millis, Outcome> {
         let Item { command, asked } = item;
         let refused = |message: &str| Outcome::Refused { message: message.to_owned() };
-        if command.epoch < self.disk.epoch {
+        if command.epoch < self.disk.epoch && self.bug != Some(Bug::StaleLeader) {
             return Err(refused("its leader is deposed"));
         }
         let deadline = *asked + Millis(command.remaining_ms);

@@ -125,8 +125,7 @@ fn text(report: &Report, scenario: Scenario) -> String {
 fn list_bugs(output: Output) -> Result<(), CommandError> {
     let bugs = Bug::ALL
         .map(|bug| json!({ "name": bug.name(), "scenario": bug.scenario().name(), "what": bug.what() }));
-    let stopped = Bug::STOPPED.map(|(name, why)| json!({ "name": name, "why": why }));
-    output::print(output, &json!({ "bugs": bugs, "stopped": stopped }), |_| {
+    output::print(output, &json!({ "bugs": bugs }), |_| {
         let found = Bug::ALL.map(|bug| {
             let scenario = match bug.scenario() {
                 Scenario::All => String::new(),
@@ -135,12 +134,7 @@ fn list_bugs(output: Output) -> Result<(), CommandError> {
             let not_yet = if Bug::NOT_FOUND.contains(&bug) { " (no run has found it yet)" } else { "" };
             format!("{:28}{}{scenario}{not_yet}", bug.name(), bug.what())
         });
-        let stopped = Bug::STOPPED.map(|(name, why)| format!("{name:28}{why}"));
-        format!(
-            "{}\n\nNo switch, because another rule stops them, too:\n{}",
-            found.join("\n"),
-            stopped.join("\n")
-        )
+        found.join("\n")
     })
 }
 

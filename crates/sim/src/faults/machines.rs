@@ -39,6 +39,10 @@ pub fn strike(world: &mut World, fault: Fault) -> bool {
             world.net.late_looks = world.chance.between(100, 4_000);
             later(world, 15_000, Turn::Calm);
         }
+        Fault::StalledStatements => {
+            world.net.stalls = world.chance.between(100, 500);
+            later(world, 30_000, Turn::Calm);
+        }
         _ => return false,
     }
     true

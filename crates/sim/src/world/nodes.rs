@@ -96,7 +96,10 @@ impl World {
     fn transmit(&mut self, from: usize, to: &NodeId, message: PeerMessage) {
         let Some(to) = self.find(to) else { return };
         let (here, there) = (Place::Node(from), Place::Node(to));
-        let arrival = self.net.arrival(self.now, here, there, &mut self.chance);
+        let mut arrival = self.net.arrival(self.now, here, there, &mut self.chance);
+        if matches!(message, PeerMessage::Work { .. }) {
+            arrival += self.net.stall(&mut self.chance);
+        }
         if !self.net.hears(here, there) {
             if self.machines[from].broken_to.insert(to) {
                 self.push(self.now + BREAK_SHOWS, Event::PeerLost { at: from, peer: to, refused: false });
