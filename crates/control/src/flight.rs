@@ -96,6 +96,11 @@ impl Flights {
         self.abandoned.retain(|flight| flight.deadline > now && Some(&flight.node) != ended);
     }
 
+    /// Those of an earlier leader: the node's sidecar has seen ours and runs nothing, so that none of them is begun any more.
+    pub fn forget_inherited(&mut self, node: &NodeId) {
+        self.abandoned.retain(|flight| !flight.inherited || flight.node != *node);
+    }
+
     /// The next moment at which something here changes by time alone.
     pub fn next_wake(&self, now: Millis) -> Option<Millis> {
         let of_abandoned = self.abandoned.iter().map(|flight| flight.deadline);

@@ -501,6 +501,9 @@ impl Controller {
                     flight.outcome = Some((Outcome::Unknown { message }, self.now));
                 }
             }
+            if poll.running.is_empty() {
+                self.flights.forget_inherited(&poll.node);
+            }
         }
         if restarted {
             self.flights.forget_abandoned(self.now, Some(&poll.node));

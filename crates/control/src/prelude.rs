@@ -33,6 +33,15 @@ impl Controller {
                 }
                 action
             }
+            // It was alone with its old side of the group, and has found the others since; or another one is cleaned of it, too,
+            // and each would wait for the other to be gone.
+            Action::DeleteCluster { .. }
+                if matches!(operation.kind, Kind::Cleanup { .. })
+                    && cluster.is_synced()
+                    && cluster.size > 1 =>
+            {
+                Action::ExitCluster { group, tables: Vec::new(), floor: 0 }
+            }
             // Nobody's data is in the group any more, so any member may be the one that ends it.
             Action::ExitCluster { .. } | Action::DeleteCluster { .. }
                 if self.is_ended_by(operation, &group) || self.leaves_alone(operation, node, &group) =>
@@ -53,14 +62,6 @@ impl Controller {
                     }
                     _ => action,
                 }
-            }
-            // It was alone with its old side of the group, and has found the others since.
-            Action::DeleteCluster { .. }
-                if matches!(operation.kind, Kind::Cleanup { .. })
-                    && cluster.is_synced()
-                    && cluster.size > 1 =>
-            {
-                Action::ExitCluster { group, tables: Vec::new(), floor: 0 }
             }
             other => other,
         }

@@ -427,6 +427,17 @@ fn a_route_that_nobody_waits_for_counts_until_its_time_is_over() {
         flights.forget_abandoned(Millis(1), Some(&node(2)));
     });
     assert_eq!(ended, Gate::Go, "its sidecar is gone");
+    for (of, goes) in [(node(1), false), (node(2), true)] {
+        let gate = exit_with_routes_under_way(None, |flights| {
+            flights.end_operation(model::OperationId(2));
+            flights.forget_inherited(&of);
+        });
+        assert_eq!(
+            gate == Gate::Go,
+            goes,
+            "an earlier leader's, and the sidecar of {of} runs nothing: {gate:?}"
+        );
+    }
 }
 
 /// Two members that were restarted know each other and node 4, which has left meanwhile; node 3 goes on with the group.

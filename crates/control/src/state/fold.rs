@@ -147,7 +147,7 @@ impl State {
                 match step.work.clone() {
                     Work::Regain { group } => self.tell(&group, Some(node)),
                     Work::Command { action: Action::JoinCluster { group, .. } } if !undo => {
-                        self.place_again(node, &group);
+                        self.place_again(*operation, node, &group);
                     }
                     _ => {}
                 }

@@ -178,8 +178,15 @@ impl State {
     }
 
     /// The node joins the group, and had nothing of its tables any more: what it has of them from now on is not left over.
-    pub(super) fn place_again(&mut self, node: &NodeId, group: &GroupId) {
-        let Some(tables) = self.groups.get(group).map(Group::tables) else { return };
+    /// Those that are handed over into the group are not yet known to be in it.
+    pub(super) fn place_again(&mut self, operation: OperationId, node: &NodeId, group: &GroupId) {
+        let Some(mut tables) = self.groups.get(group).map(Group::tables) else { return };
+        let kind = self.operations.get(&operation).map(|operation| &operation.kind);
+        if let Some(Kind::HandOver { table, shards, new_groups, .. }) = kind {
+            let into = |at: usize| new_groups.get(at).or(new_groups.first()).map(|new| &new.id);
+            let handed = shards.iter().enumerate().filter(|(at, _)| into(*at) == Some(group));
+            tables.extend(handed.map(|(_, number)| table.shard_table(*number)));
+        }
         self.forget_tables(node, &tables);
         self.retain_leftovers(node, |left| !matches!(left, Leftover::Group { group: g, .. } if g == group));
     }
