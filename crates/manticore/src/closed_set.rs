@@ -28,8 +28,8 @@ const SHAPES: &[&str] = &[
     "ALTER CLUSTER G ADD S*",
     "ALTER CLUSTER G DROP S",
     "ALTER CLUSTER G UPDATE nodes",
-    "SET CLUSTER G GLOBAL '…' = 1",
-    "SET CLUSTER G GLOBAL '…' = '…'",
+    "SET CLUSTER G GLOBAL 'pc.bootstrap' = 1",
+    "SET CLUSTER G GLOBAL 'evs.suspect_timeout' = 'PT0.1S'",
     "EXIT CLUSTER G",
     "DELETE CLUSTER G",
     "LOCK TABLES R*",
@@ -80,6 +80,7 @@ fn matches(shape: &str, mut tokens: &[Token<'_>]) -> bool {
             "D" => declaration(tokens),
             "V" => documents(tokens),
             "'…'" => string(tokens),
+            one if one.starts_with('\'') => this_string(tokens, one.trim_matches('\'')),
             "N" => number(tokens),
             "1" => tokens
                 .split_first()
@@ -116,6 +117,11 @@ fn number<'t, 'a>(tokens: &'t [Token<'a>]) -> Rest<'t, 'a> {
 
 fn string<'t, 'a>(tokens: &'t [Token<'a>]) -> Rest<'t, 'a> {
     tokens.split_first().filter(|(first, _)| matches!(first.kind, TokenKind::Text(_))).map(|(_, rest)| rest)
+}
+
+fn this_string<'t, 'a>(tokens: &'t [Token<'a>], expected: &str) -> Rest<'t, 'a> {
+    let is_it = |first: &Token<'_>| matches!(&first.kind, TokenKind::Text(text) if text == expected);
+    tokens.split_first().filter(|(first, _)| is_it(first)).map(|(_, rest)| rest)
 }
 
 fn backticked<'t, 'a>(tokens: &'t [Token<'a>]) -> Rest<'t, 'a> {
@@ -227,6 +233,9 @@ mod tests {
             "SELECT * FROM system.sharding_state",
             "ALTER CLUSTER c DROP sharding_table",
             "DELETE CLUSTER c; DELETE CLUSTER d",
+            "SET CLUSTER c GLOBAL 'wsrep_on' = 1",
+            "SET CLUSTER c GLOBAL 'pc.bootstrap' = 'PT0.1S'",
+            "SET CLUSTER c GLOBAL 'evs.suspect_timeout' = 'PT9H'",
             "DELETE CLUSTER `c`",
             "SELECT * FROM @@system.tables",
             "CREATE TABLE system.t_s0 (a int) type='rt' OPTION x",
