@@ -21,6 +21,16 @@ fn groups(world: &World) -> BTreeSet<GroupId> {
     world.state().groups.keys().cloned().collect()
 }
 
+/// The groups of a table that was just made and dropped.
+fn emptied(world: &mut World) -> BTreeSet<GroupId> {
+    world.made("t", 24, 2);
+    world.settle();
+    let before = groups(world);
+    let drop = world.drop("t");
+    assert_eq!(world.answer_to(drop), StatementReply::Ok);
+    before
+}
+
 /// What was done by the drop itself.
 fn done(world: &World) -> Vec<Action> {
     let drops = world.state().finished.iter().filter(|it| matches!(it.kind, Kind::DropTable { .. }));
@@ -157,11 +167,7 @@ fn leave_few_ports(world: &mut World) {
 fn a_table_made_at_once_waits_for_the_ports_of_the_groups_before() {
     let mut world = World::warmed_up(15, 3);
     leave_few_ports(&mut world);
-    world.made("t", 24, 2);
-    world.settle();
-    let before = groups(&world);
-    let drop = world.drop("t");
-    assert_eq!(world.answer_to(drop), StatementReply::Ok);
+    let before = emptied(&mut world);
     world.made("u", 24, 3);
     let wanted = Settings::default().replication_groups_per_node as usize;
     assert_eq!(groups(&world).len(), wanted, "each node has as many as it should");
@@ -174,11 +180,7 @@ fn a_table_made_at_once_waits_for_the_ports_of_the_groups_before() {
 fn a_table_made_at_once_goes_into_the_groups_that_a_drop_has_emptied() {
     let mut world = World::warmed_up(19, 3);
     leave_few_ports(&mut world);
-    world.made("t", 24, 2);
-    world.settle();
-    let before = groups(&world);
-    let drop = world.drop("t");
-    assert_eq!(world.answer_to(drop), StatementReply::Ok);
+    let before = emptied(&mut world);
     world.made("u", 24, 2);
     assert_eq!(groups(&world), before);
     let joins = |action: &Action| matches!(action, Action::JoinCluster { .. } | Action::CreateCluster { .. });
@@ -195,11 +197,7 @@ fn a_table_made_at_once_goes_into_the_groups_that_a_drop_has_emptied() {
 #[test]
 fn an_emptied_group_that_is_not_whole_is_not_used_again() {
     let mut world = World::warmed_up(20, 3);
-    world.made("t", 24, 2);
-    world.settle();
-    let broken = groups(&world).pop_first().expect("one");
-    let drop = world.drop("t");
-    assert_eq!(world.answer_to(drop), StatementReply::Ok);
+    let broken = emptied(&mut world).pop_first().expect("one");
     world.nodes.break_quorum(&broken);
     for _ in 0..20 {
         world.step();
@@ -213,11 +211,7 @@ fn an_emptied_group_that_is_not_whole_is_not_used_again() {
 #[test]
 fn a_creation_that_is_taken_back_leaves_no_emptied_group_behind() {
     let mut world = World::warmed_up(21, 3);
-    world.made("t", 24, 2);
-    world.settle();
-    let before = groups(&world);
-    let drop = world.drop("t");
-    assert_eq!(world.answer_to(drop), StatementReply::Ok);
+    let before = emptied(&mut world);
     let request = world.create("u", 24, 2);
     world.until("its steps", |world| world.state().operations.values().any(|it| it.name() == "create"));
     assert_eq!(groups(&world), before);
