@@ -422,14 +422,15 @@ impl Controller {
                     _ => None,
                 };
                 if let (Some(action), Some(node)) = (action, step.node.clone()) {
+                    // No earlier leader gave the like of it more time, nor later than now.
+                    let deadline = self.now + self.deadline_of(operation.id, &action);
                     let flight = Flight {
                         node,
                         attempt: step.attempts,
                         action,
                         undo,
-                        // Longer than any deadline that can have been given.
                         sent: self.now,
-                        deadline: self.now + saga::DEADLINE_JOIN,
+                        deadline,
                         outcome: None,
                         inherited: true,
                     };

@@ -18,7 +18,7 @@ const ATTEMPTS_MAX: u32 = 5;
 pub const ATTEMPTS_STUCK: u32 = 6;
 /// How long a command may act. JOIN copies data; the others answer in seconds even on a busy node.
 pub const DEADLINE: Millis = Millis(20_000);
-pub const DEADLINE_JOIN: Millis = Millis(300_000);
+const DEADLINE_JOIN: Millis = Millis(300_000);
 /// Routes are written in the same lane, so a node that is not quiet is asked again rather than waited for.
 const DEADLINE_QUIET: Millis = Millis(2_000);
 /// Rounds of progress in one tick: each round follows from the one before, and the longest chain is short.
@@ -269,7 +269,7 @@ impl Controller {
         self.out.effects.push(Effect::Command { node, command });
     }
 
-    fn deadline_of(&self, operation: OperationId, action: &Action) -> Millis {
+    pub(crate) fn deadline_of(&self, operation: OperationId, action: &Action) -> Millis {
         let held = self.state.operations.get(&operation).is_some_and(Operation::may_hold);
         match action {
             Action::AwaitQuiet { .. } => DEADLINE_QUIET,
