@@ -1,6 +1,6 @@
 //! Rules of safety that no other test here is about: see docs/safety.md.
 
-use super::world::{Refused, World, node, table};
+use super::world::{Fault, Refused, World, node, table};
 use control::operation::{Operation, StepStatus, Work};
 use model::wire::{ShardingStatement, StatementReply};
 use model::{Action, Millis, StepId};
@@ -108,5 +108,34 @@ fn one_copy_leaves_its_group_at_a_time() {
         world.state().groups.values().all(|group| group.members.len() == 2)
     });
     assert_eq!(exits.len(), groups);
+    world.settle();
+}
+
+/// A node that was being given a route dies with its controller. When it is back its sidecar has seen the new leader and
+/// runs nothing: nobody waits for what it was given before.
+#[test]
+fn a_route_of_an_earlier_leader_holds_nothing_up_once_its_sidecar_is_back() {
+    let mut world = World::with_table(22, 3, 4, 2);
+    world.refused = Some(Refused { kind: "reroute", step: StepId(0), undo: false, times: 1 });
+    world.lost = true;
+    let by_hand = Action::DropRoutes { tables: vec![table("t")] };
+    world.nodes.run(&node(1), &by_hand, Fault::None);
+    world.until("a route", |world| world.is_under_way(&node(1), "CREATE TABLE"));
+    world.kill(&node(1));
+    world.restart_controller();
+    world.until("its loss", |world| world.state().nodes[&node(1)].lost);
+    world.start(&node(1));
+    world.until("its return", |world| !world.state().nodes[&node(1)].lost);
+    let (id, group) = world.state().groups.iter().next().expect("a group");
+    let (id, from) = (id.clone(), group.serving().next().expect("a member").clone());
+    let to = (1..=3).map(node).find(|node| !group.members.contains_key(node)).expect("another node");
+    let shard = group.shards.iter().next().expect("a shard").number;
+    let (name, split, left) = (table("t"), false, from.clone());
+    world.told(ShardingStatement::MoveShard { name, shard, from, to, split });
+    world.until("the move", |world| {
+        let waits = world.controller.show(&ShardingStatement::ShowQueue);
+        assert!(!format!("{waits:?}").contains("may still be given a route"), "{waits:?}");
+        !world.state().groups[&id].members.contains_key(&left)
+    });
     world.settle();
 }
