@@ -66,12 +66,6 @@ fn a_drop_ends_both_sides_of_a_group() {
     assert_eq!(violations(Scenario::All, 2_346_702..=2_346_702), Vec::<String>::new());
 }
 
-/// What an undone hand-over had left was still to be dropped when the next one brought it there again.
-#[test]
-fn what_a_hand_over_brings_again_is_not_left_over() {
-    assert_eq!(violations(Scenario::All, 714..=714), Vec::<String>::new());
-}
-
 /// A drop left the emptied group to be cleaned off both its members, and each waited for the other to be gone.
 #[test]
 fn of_two_members_that_are_left_over_one_goes_first() {

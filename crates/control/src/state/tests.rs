@@ -1,5 +1,5 @@
 use super::*;
-use crate::operation::{Kind, Operation, Status, Step, StepStatus, Steps, Work};
+use crate::operation::{Kind, NewGroup, Operation, Status, Step, StepStatus, Steps, Work};
 use crate::record::Record;
 use model::{Action, Epoch, StepId};
 
@@ -94,7 +94,7 @@ fn what_a_node_is_given_again_is_not_left_over() {
         leftovers: [(node(2), left.into())].into(),
         ..State::default()
     };
-    let record = Record::StepStarted {
+    let started = Record::StepStarted {
         operation: id,
         step: StepId(0),
         node: node(2),
@@ -103,6 +103,15 @@ fn what_a_node_is_given_again_is_not_left_over() {
         deadline_ms: 1,
         undo: false,
     };
-    state.apply(&record).expect("follows");
-    assert_eq!(state.leftovers[&node(2)], [tables("system.u_s0")].into());
+    // The same where the table is yet to be handed over into the group.
+    let mut handed = state.clone();
+    let known = handed.groups.values_mut().next().expect("one");
+    let shard = known.shards.pop_first().expect("one");
+    let new = NewGroup { id: GroupId::new("g").expect("valid"), rf: 2, members: vec![node(1), node(2)] };
+    handed.operations.values_mut().next().expect("one").kind =
+        Kind::HandOver { table: shard.table, shards: vec![0], rf: 2, source: None, new_groups: vec![new] };
+    for mut state in [state, handed] {
+        state.apply(&started).expect("follows");
+        assert_eq!(state.leftovers[&node(2)], [tables("system.u_s0")].into());
+    }
 }
