@@ -6,6 +6,7 @@ use crate::operation::{Kind, Operation, Status, Work};
 use crate::orders::node_state;
 use crate::record::Record;
 use crate::recovery::Retry;
+use crate::rules;
 use crate::state::{Leftover, Member, State};
 use model::{GroupId, Millis, NodeId, OperationId};
 use planner::{Node, NodeState, Options, Plan, Problem, Unit};
@@ -69,9 +70,14 @@ impl Controller {
         known.is_some_and(|known| known.serving().count() < known.rf as usize)
     }
 
+    /// Whether it is back with copies that are not its any more, and that stay until there are others.
+    fn holds_spares(&self, node: &NodeId) -> bool {
+        self.state.is_live(node) && rules::holds_spares(&self.state, &self.observed, node)
+    }
+
     /// A node that has no copy and to which none can be brought now: others may take what it should have.
     fn is_out_of_use(&self, node: &NodeId) -> bool {
-        self.gains.is_paused(node, self.now)
+        (self.gains.is_paused(node, self.now) || self.holds_spares(node))
             && !self.state.groups.values().any(|group| group.members.contains_key(node))
     }
 
@@ -90,7 +96,12 @@ impl Controller {
             matches!(
                 operation.kind,
                 Kind::Reroute { .. } | Kind::ChangeRf { .. } | Kind::Backup { .. } | Kind::Restore { .. }
-            ) || matches!(operation.kind, Kind::HandOver { .. }) && operation.status == Status::Queued
+            ) || operation.status == Status::Queued
+                && match &operation.kind {
+                    Kind::HandOver { .. } => true,
+                    Kind::RemoveNode { node } => self.holds_spares(node),
+                    _ => false,
+                }
         });
         let seen = self.state.live_nodes().all(|node| {
             self.sidecar_is_ours(node)
@@ -100,7 +111,8 @@ impl Controller {
                     .and_then(|view| view.reach)
                     .is_some_and(|(reach, _)| reach == model::Reach::Answered)
         });
-        let clean = !self.state.leftovers.keys().any(|node| self.state.is_live(node));
+        let mut left = self.state.leftovers.keys().filter(|node| self.state.is_live(node));
+        let clean = left.all(|node| rules::holds_only_spares(&self.state, &self.observed, node));
         let whole = self.state.groups.values().all(|group| {
             group.members.values().all(|member| matches!(member, Member::Serving | Member::Lost))
         });
@@ -361,7 +373,7 @@ impl Controller {
             Kind::RemoveNode { node } => self.state.active().all(|other| match other.kind {
                 Kind::ChangeRf { .. } | Kind::Backup { .. } | Kind::Restore { .. } => true,
                 Kind::Failover { .. } => !self.state.is_live(node),
-                _ => other.id == operation.id,
+                _ => other.id == operation.id && !self.holds_spares(node),
             }),
             _ => true,
         }

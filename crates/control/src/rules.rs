@@ -196,9 +196,16 @@ fn nobody_else_in_view(case: &Case<'_>, group: &GroupId) -> Gate {
     };
     let stranger =
         view.nodes_view.iter().find(|node| *node != case.node && !known.members.contains_key(*node));
-    stranger.map_or(Gate::Go, |node| {
-        Gate::Wait(format!("{node}, which is no member of {group} any more, has not left it yet"))
-    })
+    match stranger {
+        None => Gate::Go,
+        // It leaves when there are other copies, and these are made when nothing else is under way.
+        Some(node) if is_spare(case.state, case.observed, node, group) => Gate::Refuse(format!(
+            "{node}, which is no member of {group} any more, has a copy of it that is still needed: try again when the group has all its copies"
+        )),
+        Some(node) => {
+            Gate::Wait(format!("{node}, which is no member of {group} any more, has not left it yet"))
+        }
+    }
 }
 
 /// Rule 4 and the floor: every router was seen on a route that does not name the copy, and enough whole copies
@@ -225,6 +232,13 @@ fn may_exit(case: &Case<'_>, group: &GroupId) -> Gate {
     let floor = match &case.operation.kind {
         Kind::Move { floor, from: Some(from), .. } if from == case.node => *floor,
         Kind::Shed { floor, .. } => *floor,
+        // Others were lost since it was to be cleaned: that is begun anew, without this one.
+        Kind::Cleanup { .. } if is_spare(case.state, case.observed, case.node, group) => {
+            return Gate::Refuse(format!(
+                "too few other copies of {group} are whole: the one on {} stays until they are more",
+                case.node
+            ));
+        }
         _ => return Gate::Go,
     };
     let Some(known) = case.state.groups.get(group) else { return Gate::Go };
@@ -446,9 +460,11 @@ fn may_bootstrap(case: &Case<'_>, group: &GroupId) -> Gate {
 }
 
 mod adrift;
+mod spare;
 mod survivor;
 #[cfg(test)]
 mod tests;
 
 pub use adrift::{is_adrift, is_member_adrift};
+pub use spare::{holds_only_spares, holds_spares, is_spare};
 pub use survivor::{survivor, user_survivor};

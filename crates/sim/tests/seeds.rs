@@ -36,6 +36,13 @@ fn fresh_seeds_are_clean() {
     assert_eq!(violations(Scenario::All, first..=first + 2), Vec::<String>::new());
 }
 
+/// A removed node came back with its copy while the move that made it good was taken back: it left its group at once, and one
+/// whole copy stayed.
+#[test]
+fn a_copy_that_is_left_over_stays_while_others_are_too_few() {
+    assert_eq!(violations(Scenario::All, 4994..=4994), Vec::<String>::new());
+}
+
 /// A node was cut off when the drop of a table began, and came back with its route.
 #[test]
 fn a_drop_does_not_wait_for_a_route_that_nobody_takes_away() {

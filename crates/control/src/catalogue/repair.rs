@@ -139,6 +139,9 @@ fn way_out(
     group: &GroupId,
     tables: &[String],
 ) -> Option<Way> {
+    let dropped = state.active().any(|operation| {
+        matches!(operation.kind, Kind::DropTable { .. }) && crate::moves::touches(state, operation, group)
+    });
     if let Some(known) = state.groups.get(group) {
         let (whole, served) =
             (known.serving().any(|other| other != node), known.serving().any(|n| n == node));
@@ -149,9 +152,6 @@ fn way_out(
         // A group that still has shards and no whole copy elsewhere: this stale one may be the best there is. Its
         // cluster alone may go once the copy is served, and while nobody moves it.
         // One that a drop has emptied goes when the table is gone everywhere.
-        let dropped = state.active().any(|operation| {
-            matches!(operation.kind, Kind::DropTable { .. }) && crate::moves::touches(state, operation, group)
-        });
         let busy = dropped || state.group_operation(group).is_some();
         let spare = if tables.is_empty() { served && !busy } else { whole };
         if !new && !empty && !spare {
@@ -163,6 +163,9 @@ fn way_out(
     let Some(cluster) = clusters.get(group) else { return Some(Way::Out) };
     if rules::is_adrift(state, observed, node, group) {
         return Some(Way::Delete);
+    }
+    if !dropped && rules::is_spare(state, observed, node, group) {
+        return None;
     }
     let elsewhere = observed
         .nodes

@@ -3,8 +3,10 @@
 use super::world::{World, node, table};
 use control::operation::{Kind, Status};
 use control::state::Hold;
+use model::GroupId;
 use model::operate::{OrderReply, RebalanceReply};
 use model::wire::{RebalanceOrder, ShardingStatement, StatementReply};
+use std::collections::BTreeSet;
 
 fn order(world: &mut World, order: RebalanceOrder) {
     let reply = world.told(ShardingStatement::Rebalance { name: table("t"), order });
@@ -109,7 +111,7 @@ fn a_removal_does_not_keep_the_users_cluster_without_a_quorum() {
     world.kill(&node(3));
     world.until("the loss", |world| world.state().nodes[&node(3)].lost);
     settled_under_writes(&mut world);
-    world.nodes.break_quorum(&model::GroupId::new("c").expect("valid"));
+    world.nodes.break_quorum(&GroupId::new("c").expect("valid"));
     assert_eq!(world.told(ShardingStatement::RemoveNode { node: node(3) }), StatementReply::Ok);
     settled_under_writes(&mut world);
     assert!(!world.state().nodes.contains_key(&node(3)));
@@ -270,4 +272,57 @@ fn explanations_name_the_holders_and_every_other_node() {
     assert_eq!(rows.len(), 2, "a text, and the one node that has no copy: {rows:?}");
     let missing = world.refused(ShardingStatement::ExplainShard { name: table("t"), shard: 12 });
     assert!(missing.contains("0 to 11"), "{missing}");
+}
+
+/// Whole copies of each group that `gone` was a whole member of a moment ago and has left now.
+fn left_with(world: &World, gone: &model::NodeId, before: &BTreeSet<GroupId>) -> Vec<usize> {
+    let whole = |id: &model::NodeId, group: &GroupId| {
+        let shown = world.nodes.status(id, false);
+        shown.is_some_and(|shown| shown.clusters.get(group).is_some_and(model::ClusterStatus::is_synced))
+    };
+    let now = world.nodes.clusters(gone);
+    let left = before.difference(&now).filter(|group| world.state().groups.contains_key(group));
+    left.map(|group| world.nodes.live().iter().filter(|id| whole(id, group)).count()).collect()
+}
+
+#[test]
+fn what_a_removed_node_brings_back_stays_until_there_are_other_copies() {
+    for drained in [false, true] {
+        let mut world = World::with_table(7, 4, 12, 2);
+        if drained {
+            // Nothing of it can go yet.
+            order(&mut world, RebalanceOrder::Pause);
+            assert_eq!(world.told(ShardingStatement::DrainNode { node: node(2) }), StatementReply::Ok);
+        }
+        let held = holds(&world, 2);
+        assert!(held > 0);
+        world.kill(&node(2));
+        world.until("the loss", |world| world.state().nodes[&node(2)].lost);
+        world.ask(ShardingStatement::RemoveNode { node: node(2) });
+        world.until("it is given up", |world| holds(world, 2) == 0);
+        // Before any other copy is made; and none can be made for a while.
+        world.start(&node(2));
+        for n in [1, 3, 4] {
+            world.nodes.refuse_joins(&node(n), true);
+        }
+        let mut left = Vec::new();
+        for step in 0..2_000 {
+            if step == 1_000 {
+                assert!(left.is_empty(), "it left {left:?} while nobody could have another copy");
+                let clusters = world.nodes.clusters(&node(2));
+                assert_eq!(clusters.len(), held + 1, "it is there with all it had");
+                for n in [1, 3, 4] {
+                    world.nodes.refuse_joins(&node(n), false);
+                }
+            }
+            let before = world.nodes.clusters(&node(2));
+            world.write("t");
+            world.step();
+            left.extend(left_with(&world, &node(2), &before));
+        }
+        world.settle();
+        assert_eq!(left.len(), held, "all was cleaned");
+        assert!(left.iter().all(|whole| *whole >= 2), "so many copies stayed: {left:?}");
+        assert!(drained || holds(&world, 2) > 0, "a node that came again is given its share");
+    }
 }
