@@ -7,7 +7,7 @@ use crate::detector::{self, Verdict};
 use crate::operation::{Kind, Operation, Status};
 use crate::record::Record;
 use crate::route::{self, Desired};
-use crate::state::{Leftover, Member, TableStatus};
+use crate::state::{Group, Leftover, Member, TableStatus};
 use model::{ClusterState, GroupId, Millis, NodeId, OperationId, TableName};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -250,24 +250,41 @@ impl Controller {
 
     /// A member that its group goes on without, though its node answers: between the nodes the network is broken.
     fn cut_off(&mut self) {
-        let mut out = Vec::new();
-        for (id, group) in self.state.groups.iter().filter(|(_, group)| group.is_clustered()) {
-            for node in group.serving().filter(|node| self.answers(node)) {
-                let Some(own) = self.observed.cluster(node, id) else { continue };
-                let goes_on =
-                    group.serving().filter(|other| *other != node && self.answers(other)).any(|other| {
-                        let cluster = self.observed.cluster(other, id);
-                        cluster.is_some_and(|cluster| !cluster.nodes_view.contains(node))
-                            && self.is_whole_on(id, other)
-                    });
-                if goes_on && !own.is_synced() && !self.is_closed_on(id, node) {
-                    out.push((id.clone(), node.clone()));
-                }
-            }
+        let groups = self.state.groups.iter().filter(|(_, group)| group.is_clustered());
+        let mut out: Vec<(GroupId, NodeId)> = Vec::new();
+        for (id, group) in groups {
+            let left = self.gone_on_without(id, group).into_iter().filter(|node| self.answers(node));
+            out.extend(left.map(|node| (id.clone(), node)));
         }
         for (group, node) in out {
             self.record(Record::MemberCutOff { group, node });
         }
+    }
+
+    /// A group was given a quorum: whom it goes on without is routed no more, before anything is routed to it again. One
+    /// that does not answer at this moment can be read by others, and has none of what is written from here on.
+    pub(crate) fn cut_off_from(&mut self, group: GroupId) {
+        let Some(known) = self.state.groups.get(&group) else { return };
+        for node in self.gone_on_without(&group, known) {
+            self.record(Record::MemberCutOff { group: group.clone(), node });
+        }
+    }
+
+    /// Members that serve, and that a whole one of the group does not have in its view.
+    fn gone_on_without(&self, id: &GroupId, group: &Group) -> Vec<NodeId> {
+        let others_go_on = |node: &NodeId| {
+            group.serving().filter(|other| *other != node && self.answers(other)).any(|other| {
+                let cluster = self.observed.cluster(other, id);
+                cluster.is_some_and(|cluster| !cluster.nodes_view.contains(node))
+                    && self.is_whole_on(id, other)
+            })
+        };
+        let is_out = |node: &&NodeId| {
+            self.observed.cluster(node, id).is_some_and(|own| !own.is_synced())
+                && !self.is_closed_on(id, node)
+                && others_go_on(node)
+        };
+        group.serving().filter(is_out).cloned().collect()
     }
 
     /// A copy whose replication has stopped for good (a full disk, a broken file) falls behind: while another one is
@@ -275,7 +292,7 @@ impl Controller {
     fn retire_closed(&mut self) {
         let mut closed = Vec::new();
         // One without shards is being filled or dissolved.
-        let at_rest = |(id, group): &(&GroupId, &crate::state::Group)| self.is_at_rest(id, group);
+        let at_rest = |(id, group): &(&GroupId, &Group)| self.is_at_rest(id, group);
         // A move can wait for a copy that does not come any more, its own new one included, and keeps the old one then.
         let spared = |id: &GroupId| {
             let of = self.state.group_operation(id).map(|it| &it.kind);

@@ -79,6 +79,12 @@ fn of_two_members_that_are_left_over_one_goes_first() {
     assert_eq!(violations(Scenario::All, 54..=54), Vec::<String>::new());
 }
 
+/// A group got its quorum back without a member that had been cut off, and the next route named that member, too.
+#[test]
+fn whom_a_quorum_goes_on_without_is_not_routed() {
+    assert_eq!(violations(Scenario::All, 5022..=5022), Vec::<String>::new());
+}
+
 /// An EXIT waited for older statements, and meanwhile another member was lost.
 #[test]
 fn an_exit_that_waited_leaves_no_fewer_copies_than_it_was_to() {
