@@ -263,9 +263,9 @@ impl Controller {
 
     /// A group was given a quorum: whom it goes on without is routed no more, before anything is routed to it again. One
     /// that does not answer at this moment can be read by others, and has none of what is written from here on.
-    pub(crate) fn cut_off_from(&mut self, group: GroupId) {
-        let Some(known) = self.state.groups.get(&group) else { return };
-        for node in self.gone_on_without(&group, known) {
+    pub(crate) fn cut_off_from(&mut self, group: &GroupId) {
+        let Some(known) = self.state.groups.get(group) else { return };
+        for node in self.gone_on_without(group, known) {
             self.record(Record::MemberCutOff { group: group.clone(), node });
         }
     }

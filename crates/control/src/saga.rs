@@ -424,7 +424,7 @@ impl Controller {
         self.flights.end_step(key);
         let step = self.state.operations.get(&key.0).and_then(|operation| operation.step(key.1));
         if let Some(Step { work: Work::Regain { group }, .. }) = step {
-            self.cut_off_from(group.clone());
+            self.cut_off_from(&group.clone());
         }
         self.record(Record::StepDone { operation: key.0, step: key.1, contents });
     }

@@ -88,7 +88,7 @@ fn what_a_node_is_given_again_is_not_left_over() {
     let tables = |name: &str| Leftover::Tables { tables: vec![name.to_owned()] };
     let of_group = Leftover::Group { group: group.clone(), tables: vec!["system.t_s0".to_owned()] };
     let left = [tables("system.t_s0"), tables("system.u_s0"), of_group];
-    let mut state = State {
+    let state = State {
         groups: [(group, known)].into(),
         operations: [(id, operation)].into(),
         leftovers: [(node(2), left.into())].into(),
