@@ -6,6 +6,7 @@
 mod backups;
 mod certificates;
 mod groups;
+mod steps;
 
 use crate::Controller;
 use crate::operation::{Kind, Operation, Status, Step, StepStatus};
@@ -132,6 +133,7 @@ pub(crate) struct Wrong {
     degraded: BTreeMap<GroupId, Millis>,
     /// Live nodes whose sidecar is not there.
     without_sidecar: BTreeMap<NodeId, Millis>,
+    still: steps::Still,
 }
 
 /// What was seen longer than `grace` ago and still is.
@@ -162,7 +164,8 @@ impl Controller {
         alerts.extend(self.of_identities());
         alerts.extend(self.of_flapping());
         alerts.extend(self.of_groups());
-        let overdue = self.overdue(fires_already);
+        let overdue = self.overdue(&fires_already);
+        alerts.extend(self.of_steps_that_stand_still(&fires_already));
         alerts.extend(self.of_shards(&overdue.0));
         alerts.extend(overdue.1.iter().map(sidecar_away));
         alerts.extend(self.state.active().filter_map(of_operation));

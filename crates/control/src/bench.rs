@@ -78,6 +78,7 @@ impl Idle {
             peers: BTreeMap::new(),
             results: Vec::new(),
             running: Vec::new(),
+            going_on: Vec::new(),
             machine: None,
         }
     }

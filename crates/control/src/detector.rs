@@ -67,6 +67,7 @@ mod tests {
                     peers: vote.map(|vote| (node(1), vote)).into_iter().collect(),
                     results: Vec::new(),
                     running: Vec::new(),
+                    going_on: Vec::new(),
                     machine: None,
                 },
             );

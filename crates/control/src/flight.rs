@@ -1,6 +1,7 @@
 //! Commands under way: what was sent where, until when it may act, and what came back. In memory only; a new
 //! controller inherits those its predecessor recorded and waits for their outcome before it goes on.
 
+use model::wire::GoingOn;
 use model::{Action, Millis, NodeId, OperationId, Outcome, Routes, StepId};
 use std::collections::BTreeMap;
 
@@ -20,6 +21,8 @@ pub struct Flight {
     pub outcome: Option<(Outcome, Millis)>,
     /// Sent by an earlier leader: nothing is known but that it may have been.
     pub inherited: bool,
+    /// How often its node has said that it goes on.
+    pub went_on: u64,
 }
 
 /// All of them, with the pauses between tries.
@@ -82,6 +85,29 @@ impl Flights {
         }
         self.retry_at.retain(|(operation, _), _| *operation != id);
         self.ready_since.retain(|(operation, _), _| *operation != id);
+    }
+
+    /// The node says that a command goes on; if it says so oftener than before, it has `patience` from now. Whether it did.
+    pub fn goes_on(&mut self, node: &NodeId, said: GoingOn, now: Millis, patience: Millis) -> bool {
+        let key = (said.id.operation, said.id.step);
+        if let Some(flight) = self.open.get_mut(&key)
+            && flight.attempt == said.id.attempt
+            && flight.node == *node
+            && flight.outcome.is_none()
+            && flight.went_on < said.times
+        {
+            flight.went_on = said.times;
+            flight.deadline = flight.deadline.max(now + patience);
+            return true;
+        }
+        false
+    }
+
+    /// Whether a command of the operation was seen to go on, and its time is not over.
+    pub fn is_going_on(&self, operation: OperationId, now: Millis) -> bool {
+        let under_way = |flight: &Flight| flight.outcome.is_none() && flight.deadline > now;
+        let mut of_it = self.open.iter().filter(|(key, _)| key.0 == operation);
+        of_it.any(|(_, flight)| flight.went_on > 0 && under_way(flight))
     }
 
     /// Its node has its time left, whatever has become of the step.

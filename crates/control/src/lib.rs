@@ -16,7 +16,7 @@
 //! |---|---|
 //! | [`record`], [`state`] | the log's records and their fold |
 //! | [`operation`], `catalogue` | operations as graphs of steps, and how each kind is built |
-//! | `saga`, `steps`, `unwind`, `prelude`, `flight`, `proof`, `verify` | running them: recorded before, proven after, undone in reverse |
+//! | `saga`, `steps`, `unwind`, `prelude`, `flight`, `proof`, `verify`, `orphan` | running them: recorded before, proven after, undone in reverse |
 //! | `hand_over`, `compare` | shards that change groups: another rf, a split |
 //! | `import` | tables that the stock sidecar sharded are adopted |
 //! | [`backup`] | tables recorded, copied out and brought back |
@@ -52,6 +52,7 @@ mod moves;
 mod observed;
 pub mod operation;
 mod orders;
+mod orphan;
 mod pace;
 mod preflight;
 mod prelude;
@@ -433,6 +434,7 @@ impl Controller {
                         deadline,
                         outcome: None,
                         inherited: true,
+                        went_on: 0,
                     };
                     inherited.push(((operation.id, id), flight));
                 }
@@ -451,6 +453,7 @@ impl Controller {
                 deadline: self.now + saga::DEADLINE,
                 outcome: None,
                 inherited: true,
+                went_on: 0,
             });
         }
     }
@@ -490,6 +493,15 @@ impl Controller {
                 && flight.outcome.is_none()
             {
                 flight.outcome = Some((result.outcome.clone(), self.now));
+            }
+        }
+        for said in &poll.going_on {
+            let flight = self.flights.open.get(&(said.id.operation, said.id.step));
+            let patience = flight.and_then(|flight| self.patience_with(said.id.operation, &flight.action));
+            if let Some(patience) = patience
+                && self.flights.goes_on(&poll.node, *said, self.now, patience)
+            {
+                self.pace.begin_again(said.id.operation, self.now, self.unix_now);
             }
         }
         // A sidecar that has seen our epoch takes no older command any more: what it neither runs nor reports

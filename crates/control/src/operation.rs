@@ -513,13 +513,13 @@ impl Operation {
     }
 
     /// Whether a move copies from `node` and has not begun to. The temporary cluster of a shard without others falls with its
-    /// source whatever has been copied.
+    /// source until the copy is there: then that is all there is.
     fn needs_donor(&self, node: &NodeId) -> bool {
         let temporary =
             self.steps.iter().any(|step| matches!(step.work.action(), Some(Action::CreateCluster { .. })));
         self.steps.iter().any(|step| {
             matches!(step.work.action(), Some(Action::JoinCluster { at, .. }) if at == node)
-                && (temporary || step.status == StepStatus::Pending)
+                && (temporary && step.status != StepStatus::Done || step.status == StepStatus::Pending)
         })
     }
 

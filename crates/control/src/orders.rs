@@ -305,6 +305,7 @@ impl Controller {
             .active()
             .filter(|operation| operation.status == Status::Running)
             .filter(|operation| operation.is_move() && operation.unwinds() && !self.restores(&operation.kind))
+            .filter(|operation| !self.keeps_orphan(operation))
             .map(|operation| operation.id)
             .collect();
         for operation in running {

@@ -419,6 +419,9 @@ impl Controller {
 
     /// An operator's word: the group comes back from this node's copy, whatever others may hold.
     pub(crate) fn recover_from(&mut self, group: &GroupId, from: &NodeId) -> Result<(), String> {
+        if let Some(done) = self.recover_orphan(group, from) {
+            return done;
+        }
         let Some(known) = self.state.groups.get(group) else {
             return Err(format!("there is no group '{group}': `table show` names them"));
         };

@@ -168,7 +168,7 @@ impl Controller {
             let Some(operation) = self.state.operations.get(&id).cloned() else { continue };
             let seconds = self.pace.still_for(id, self.now).0 / 1000;
             let what = format!("{} {} (operation {id})", operation.name(), operation.subject());
-            if operation.status == Status::Running && operation.unwinds() {
+            if operation.status == Status::Running && operation.unwinds() && !self.keeps_orphan(&operation) {
                 let error = format!("no step was done for {seconds} s: reset");
                 self.record(Record::UnwindStarted { operation: id, error, revoked: true });
                 report.actions_taken.push(format!("taking {what} back: no step was done for {seconds} s"));
@@ -181,7 +181,7 @@ impl Controller {
         }
     }
 
-    /// Under way for longer than an operation may be: taken back where that can be done.
+    /// Under way for longer than an operation may be: taken back where that can be done, but no copy that goes on.
     fn end_overlong(&mut self) {
         let most = Millis::from_secs(self.config.settings.max_operation_duration_seconds);
         let over: Vec<OperationId> = self
@@ -190,6 +190,8 @@ impl Controller {
             .filter(|operation| operation.is_move() || matches!(operation.kind, Kind::CreateTable { .. }))
             .filter(|operation| operation.status == Status::Running && operation.unwinds())
             .filter(|operation| self.pace.runs_for(operation.id, self.now) > most)
+            .filter(|operation| !self.flights.is_going_on(operation.id, self.now))
+            .filter(|operation| !self.keeps_orphan(operation))
             .map(|operation| operation.id)
             .collect();
         for operation in over {

@@ -460,11 +460,13 @@ fn may_bootstrap(case: &Case<'_>, group: &GroupId) -> Gate {
 }
 
 mod adrift;
+mod source;
 mod spare;
 mod survivor;
 #[cfg(test)]
 mod tests;
 
 pub use adrift::{is_adrift, is_member_adrift};
+pub use source::has_all_of;
 pub use spare::{holds_only_spares, holds_spares, is_spare};
 pub use survivor::{survivor, user_survivor};

@@ -16,7 +16,8 @@ use std::collections::BTreeMap;
 const ATTEMPTS_MAX: u32 = 5;
 /// Tries after which a step that must succeed is shown as stuck.
 pub const ATTEMPTS_STUCK: u32 = 6;
-/// How long a command may act. JOIN copies data; the others answer in seconds even on a busy node.
+/// How long a command may act. JOIN copies data, and may take as long as its copy does not stand still for its time; the others
+/// answer in seconds even on a busy node.
 pub const DEADLINE: Millis = Millis(20_000);
 const DEADLINE_JOIN: Millis = Millis(300_000);
 /// Routes are written in the same lane, so a node that is not quiet is asked again rather than waited for.
@@ -264,19 +265,23 @@ impl Controller {
                 deadline: self.now + limit,
                 outcome: None,
                 inherited: false,
+                went_on: 0,
             },
         );
         self.out.effects.push(Effect::Command { node, command });
     }
 
     pub(crate) fn deadline_of(&self, operation: OperationId, action: &Action) -> Millis {
-        let held = self.state.operations.get(&operation).is_some_and(Operation::may_hold);
         match action {
             Action::AwaitQuiet { .. } => DEADLINE_QUIET,
-            // Clients wait for it.
-            Action::JoinCluster { .. } if !held => DEADLINE_JOIN,
-            _ => DEADLINE,
+            _ => self.patience_with(operation, action).unwrap_or(DEADLINE),
         }
+    }
+
+    /// How long what the action copies may stand still, where it may take as long as it goes on: not where clients wait for it.
+    pub(crate) fn patience_with(&self, operation: OperationId, action: &Action) -> Option<Millis> {
+        let held = self.state.operations.get(&operation).is_some_and(Operation::may_hold);
+        (matches!(action, Action::JoinCluster { .. }) && !held).then_some(DEADLINE_JOIN)
     }
 
     /// A command was sent: waits for its outcome, then for proof.

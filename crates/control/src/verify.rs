@@ -34,6 +34,9 @@ pub struct Verification {
 impl Controller {
     /// Goes on with the verification of `group`'s copies on `node`.
     pub(crate) fn verify(&mut self, key: StepKey, group: &GroupId, node: &NodeId, since: Millis) {
+        if self.verify_orphan(key, group, node, since) {
+            return;
+        }
         let Some(known) = self.state.groups.get(group) else {
             return self.step_skipped(key, "the group is gone");
         };

@@ -7,7 +7,9 @@ use crate::reply::{self, Reply, Rows};
 use crate::statement::{PAGE_ROWS, ShardTable, StockTable};
 use crate::status::{self, Unreadable};
 use crate::{CallError, Statement, closed_set, declared};
-use model::{Measurement, NodeId, NodeSettings, NodeStatus, Reach, TableName, TablesStatus, UserRights};
+use model::{
+    GroupId, Measurement, NodeId, NodeSettings, NodeStatus, Reach, TableName, TablesStatus, UserRights,
+};
 use secrecy::ExposeSecret as _;
 use serde_json::Value;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
@@ -146,6 +148,17 @@ impl Client {
     pub async fn status(&self, node: &NodeId, timeout: Duration) -> Result<NodeStatus, CallError> {
         let rows = self.rows(node, &Statement::ShowClusterStatus, timeout).await?;
         Ok(NodeStatus { clusters: read(node, status::clusters(&rows))?, tables: None })
+    }
+
+    /// What the node shows of the copy that is made in this cluster just now; empty when none is.
+    pub async fn transfer(
+        &self,
+        node: &NodeId,
+        group: &GroupId,
+        timeout: Duration,
+    ) -> Result<String, CallError> {
+        let rows = self.rows(node, &Statement::ShowClusterStatus, timeout).await?;
+        read(node, status::transfer(&rows, group))
     }
 
     /// The clusters of a node, and its tables and routes. `timeout` is for each of its requests.

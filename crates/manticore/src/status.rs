@@ -49,6 +49,16 @@ pub fn clusters(rows: &Rows) -> Result<BTreeMap<GroupId, ClusterStatus>, Unreada
     Ok(clusters)
 }
 
+/// Of the same rows, those of a copy under way in this cluster, in one text that changes as it goes on; empty without one.
+pub fn transfer(rows: &Rows, group: &GroupId) -> Result<String, Unreadable> {
+    let pairs = pairs(rows)?;
+    let shown = pairs.iter().filter_map(|(counter, value)| {
+        let name = field(counter, group.as_str())?.strip_prefix("sst_")?;
+        (*value != "-").then(|| format!("{name} {value}"))
+    });
+    Ok(shown.collect::<Vec<_>>().join(", "))
+}
+
 fn pairs(rows: &Rows) -> Result<Vec<(&str, &str)>, Unreadable> {
     let pair = |row: &'_ Vec<Option<String>>| match row.as_slice() {
         [Some(_), Some(_)] => Ok(()),
@@ -273,6 +283,20 @@ mod tests {
 
     fn id(name: &str) -> GroupId {
         GroupId::new(name).expect("valid")
+    }
+
+    #[test]
+    fn a_copy_under_way_is_told_of_its_own_cluster() {
+        let shown = rows(&[
+            ("cluster_a_status", "primary"),
+            ("cluster_a_sst_total", "42"),
+            ("cluster_a_sst_stage", "send file"),
+            ("cluster_a_sst_table", "-"),
+            ("cluster_a_b_sst_total", "7"),
+            ("cluster_b_sst_total", "-"),
+        ]);
+        assert_eq!(transfer(&shown, &id("a")).expect("read"), "total 42, stage send file");
+        assert_eq!(transfer(&shown, &id("b")).expect("read"), "");
     }
 
     #[test]

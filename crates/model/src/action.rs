@@ -187,7 +187,8 @@ pub struct Command {
     pub id: CommandId,
     pub epoch: Epoch,
     /// Milliseconds left; the sidecar counts them from when it sent the poll that this answers, so they can only
-    /// be shorter than the leader meant.
+    /// be shorter than the leader meant. Of a JOIN they are also how long its copy may stand still: whenever more of it is
+    /// seen, they begin anew.
     pub remaining_ms: u64,
     pub action: Action,
 }

@@ -55,9 +55,20 @@ pub struct SidecarPoll {
     /// nor among the results knows that it will not be run any more.
     #[serde(default)]
     pub running: Vec<CommandId>,
+    /// Of those that copy: how often each was seen to go on. It may take as long as it does.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub going_on: Vec<GoingOn>,
     /// What the node's machine has; with the first poll after a new look at it.
     #[serde(default)]
     pub machine: Option<Box<Machine>>,
+}
+
+/// A command that takes its time, and does not stand still.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GoingOn {
+    pub id: CommandId,
+    /// Rises each time that more of the copy was seen.
+    pub times: u64,
 }
 
 /// To a sidecar.

@@ -129,6 +129,7 @@ impl Sidecar {
             peers: self.suspects.iter().filter_map(|(node, seen)| Some((node.clone(), seen.1?))).collect(),
             results: self.results.clone(),
             running: self.running.iter().copied().collect(),
+            going_on: Vec::new(),
             machine: Some(Box::new(roomy())),
         }
     }

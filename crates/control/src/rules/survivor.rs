@@ -78,7 +78,7 @@ pub fn survivor(state: &State, observed: &Observed, group: &GroupId, since: Mill
 }
 
 /// Whether `lost`, when it was last seen, was in one quorum with `node`: then it took no writes that `node` did not get.
-fn was_with(observed: &Observed, group: &GroupId, lost: &NodeId, node: &NodeId) -> bool {
+pub(super) fn was_with(observed: &Observed, group: &GroupId, lost: &NodeId, node: &NodeId) -> bool {
     observed
         .cluster(lost, group)
         .is_some_and(|shown| shown.status == ClusterState::Primary && shown.nodes_view.contains(node))

@@ -391,6 +391,7 @@ fn exit_with_routes_under_way(written: Option<Vec<NodeId>>, then: impl FnOnce(&m
         deadline: Millis(20_000),
         outcome: None,
         inherited,
+        went_on: 0,
     };
     let mut flights = Flights::default();
     flights.open.insert((model::OperationId(2), model::StepId(0)), flight);

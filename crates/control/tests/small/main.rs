@@ -2,6 +2,7 @@
 
 mod access;
 mod backups;
+mod copies;
 mod drops;
 mod formats;
 mod hand_over;
@@ -9,6 +10,7 @@ mod hostile;
 mod operate;
 mod operations;
 mod orders;
+mod orphans;
 mod refusals;
 mod rights;
 mod rules;

@@ -295,6 +295,7 @@ fn an_answer_to_an_earlier_controllers_look_is_not_taken() {
             peers,
             results: Vec::new(),
             running: Vec::new(),
+            going_on: Vec::new(),
             machine: None,
         };
         controller.tick(Millis(1), 0, vec![Input::Sidecar(poll)]).effects.into_iter().find_map(|effect| {

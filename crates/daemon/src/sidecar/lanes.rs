@@ -88,9 +88,7 @@ async fn work(mut queue: mpsc::Receiver<Item>, sidecar: Arc<Sidecar>, shutdown: 
         let outcome = match sidecar.fence.check(&command, asked) {
             // Looked at only now: a leader may have been deposed, or time have passed, while it waited its turn.
             Err(refused) => Outcome::Refused { message: refused.to_string() },
-            Ok(deadline) => {
-                execute::execute(&sidecar, &command.action, deadline).instrument(span.clone()).await
-            }
+            Ok(deadline) => execute::execute(&sidecar, &command, deadline).instrument(span.clone()).await,
         };
         span.in_scope(|| match &outcome {
             Outcome::Done { .. } => tracing::info!(class = command.action.class(), "done"),

@@ -4,9 +4,9 @@ use super::Sidecar;
 use super::controller::ControllerError;
 use super::fence::{Refused, Word};
 use crate::shutdown::Shutdown;
-use model::wire::{Order, SidecarOrders, SidecarPoll, TableNameEntry};
+use model::wire::{GoingOn, Order, SidecarOrders, SidecarPoll, TableNameEntry};
 use model::{Command, CommandId, CommandResult, Epoch, Outcome};
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::Notify;
@@ -30,6 +30,8 @@ pub(super) struct Ledger {
 struct Entries {
     results: Vec<CommandResult>,
     running: BTreeSet<CommandId>,
+    /// How often those that copy were seen to go on.
+    going_on: BTreeMap<CommandId, u64>,
     /// The number of the latest command taken, and the epoch it counts in.
     taken: (Epoch, u64),
 }
@@ -61,14 +63,28 @@ impl Ledger {
     pub(super) fn finish(&self, id: CommandId, outcome: Outcome) {
         let mut entries = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
         entries.running.remove(&id);
+        entries.going_on.remove(&id);
         entries.results.push(CommandResult { id, outcome });
         drop(entries);
         self.changed.notify_one();
     }
 
+    /// More of what the command copies was seen. The next poll tells; none is made for it.
+    pub(super) fn goes_on(&self, id: CommandId) {
+        let mut entries = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        if entries.running.contains(&id) {
+            *entries.going_on.entry(id).or_default() += 1;
+        }
+    }
+
     fn report(&self) -> (Vec<CommandResult>, Vec<CommandId>) {
         let entries = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
         (entries.results.clone(), entries.running.iter().copied().collect())
+    }
+
+    pub(super) fn going_on(&self) -> Vec<GoingOn> {
+        let entries = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        entries.going_on.iter().map(|(id, times)| GoingOn { id: *id, times: *times }).collect()
     }
 
     /// A poll that carried these was answered.
@@ -151,6 +167,7 @@ async fn ask(sidecar: Arc<Sidecar>) -> Asked {
         peers: sidecar.peers.seen(),
         results,
         running,
+        going_on: sidecar.ledger.going_on(),
         machine: sidecar.machine.take().map(Box::new),
     };
     let at = Instant::now();
@@ -266,7 +283,12 @@ mod tests {
         ledger.finish(id(0), Outcome::Unknown { message: "x".into() });
         let (results, running) = ledger.report();
         assert_eq!((results.len(), running), (1, vec![id(1)]));
+        ledger.goes_on(id(1));
+        ledger.goes_on(id(1));
+        assert_eq!(ledger.going_on(), [GoingOn { id: id(1), times: 2 }]);
         ledger.finish(id(1), Outcome::Unknown { message: "y".into() });
+        ledger.goes_on(id(1));
+        assert!(ledger.going_on().is_empty(), "it is over");
         ledger.delivered(&results);
         let (left, running) = ledger.report();
         assert_eq!(left.iter().map(|result| result.id).collect::<Vec<_>>(), vec![id(1)]);

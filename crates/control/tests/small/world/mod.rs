@@ -8,10 +8,10 @@ pub use nodes::{Fault, Nodes};
 
 use control::backup::{Done, Job, JobEnd};
 use control::{Config, Controller, Effect, Input, PollAnswer, Record, RequestId};
-use model::wire::{ShardingStatement, SidecarPoll, StatementReply, Versions};
+use model::wire::{GoingOn, ShardingStatement, SidecarPoll, StatementReply, Versions};
 use model::{
-    Command, CommandResult, Epoch, LogIndex, Machine, Millis, NodeId, Reach, Schema, Settings, StepId,
-    TableName, TableSpec, UserRights,
+    Action, Command, CommandResult, Epoch, LogIndex, Machine, Millis, NodeId, Reach, Schema, Settings,
+    StepId, TableName, TableSpec, UserRights,
 };
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -57,6 +57,16 @@ struct Sidecar {
     log_id: Option<String>,
     results: Vec<CommandResult>,
     orders: VecDeque<Command>,
+    /// JOINs under way, and when each began.
+    copying: Vec<(Command, Millis)>,
+}
+
+/// How copies come.
+#[derive(Clone, Copy, Debug)]
+pub struct Slow {
+    pub takes: Millis,
+    /// For so long more of each is seen every second.
+    pub goes_on: Millis,
 }
 
 /// Everything.
@@ -94,6 +104,8 @@ pub struct World {
     pub refusing: BTreeSet<NodeId>,
     /// Nodes whose sidecars ask for nothing.
     pub mute: BTreeSet<NodeId>,
+    /// `None`: they are there at once.
+    pub slow: Option<Slow>,
     /// What sidecars say of their machines.
     pub machines: BTreeMap<NodeId, Machine>,
     log: Vec<Vec<u8>>,
@@ -143,6 +155,7 @@ impl World {
             silent: BTreeSet::new(),
             refusing: BTreeSet::new(),
             mute: BTreeSet::new(),
+            slow: None,
             machines: BTreeMap::new(),
             log: Vec::new(),
             sidecars: BTreeMap::new(),
@@ -198,6 +211,7 @@ impl World {
         sidecar.run += 1;
         sidecar.orders.clear();
         sidecar.results.clear();
+        sidecar.copying.clear();
     }
 
     /// Whether a command of this class was sent to the node and its outcome is not known yet.
@@ -311,7 +325,13 @@ impl World {
             (other, reach)
         });
         let peers = peers.collect();
+        let (now, slow) = (self.now, self.slow);
         let sidecar = self.sidecars.entry(id.clone()).or_default();
+        let running = sidecar.copying.iter().map(|(command, _)| command.id).collect();
+        let seen = |began: Millis| slow.map_or(0, |slow| now.since(began).min(slow.goes_on).0 / 1_000);
+        let copying = sidecar.copying.iter();
+        let going_on =
+            copying.map(|(command, began)| GoingOn { id: command.id, times: seen(*began) }).collect();
         SidecarPoll {
             node: id.clone(),
             uuid: format!("uuid of {id}{}", if self.impostors.contains(id) { "'s successor" } else { "" }),
@@ -323,7 +343,8 @@ impl World {
             views_version: 0,
             peers,
             results: sidecar.results.clone(),
-            running: Vec::new(),
+            running,
+            going_on,
             machine: self.machines.get(id).cloned().map(Box::new),
         }
     }
@@ -335,11 +356,17 @@ impl World {
         sidecar.epoch = sidecar.epoch.max(orders.epoch);
         sidecar.log_id = Some(orders.log_id);
         sidecar.names_version = orders.names_version;
-        let commands: Vec<Command> = sidecar.orders.drain(..).collect();
+        let mut commands: Vec<Command> = sidecar.orders.drain(..).collect();
+        commands.retain(|command| command.epoch >= sidecar.epoch);
+        if self.slow.is_some() {
+            let begins = |command: &Command| matches!(command.action, Action::JoinCluster { .. });
+            let begun = commands.extract_if(.., |command| begins(command));
+            sidecar.copying.extend(begun.map(|command| (command, self.now)));
+        }
+        let takes = self.slow.map_or(Millis::ZERO, |slow| slow.takes);
+        let over = sidecar.copying.extract_if(.., |(_, began)| self.now.since(*began) >= takes);
+        commands.extend(over.map(|(command, _)| command));
         for command in commands {
-            if command.epoch < self.sidecars[id].epoch {
-                continue;
-            }
             let fault = if self.is_refused(&command) {
                 if self.lost { Fault::Lost } else { Fault::Refused }
             } else if self.random.chance(self.command_faults) {

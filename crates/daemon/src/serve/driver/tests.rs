@@ -61,6 +61,7 @@ fn poll() -> (Message, oneshot::Receiver<super::super::desk::Orders>) {
         peers: BTreeMap::new(),
         results: Vec::new(),
         running: Vec::new(),
+        going_on: Vec::new(),
         machine: None,
     };
     (Message::Poll { poll, reply }, orders)

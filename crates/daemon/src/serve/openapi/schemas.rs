@@ -266,7 +266,7 @@ fn asked() -> Value {
         "SidecarPoll": object(&[
             ("node", "string"), ("uuid", "string"), ("run", "string"), ("taken", "integer"), ("log_id", "string?"), ("epoch", "integer"),
             ("names_version", "integer"), ("views_version", "~integer"), ("peers", "{string}"), ("results", "[CommandResult]"),
-            ("running", "~[CommandId]"), ("machine", "~Machine?"),
+            ("running", "~[CommandId]"), ("going_on", "~[GoingOn]"), ("machine", "~Machine?"),
         ]),
         "Machine": object(&[
             ("disk_free_bytes", "integer?"), ("memory_available_bytes", "integer?"),
@@ -284,6 +284,7 @@ fn asked() -> Value {
         ]),
         "Order": object(&[("number", "integer"), ("command", "Command")]),
         "CommandId": object(&[("operation", "integer"), ("step", "integer"), ("attempt", "integer")]),
+        "GoingOn": object(&[("id", "CommandId"), ("times", "integer")]),
         "CommandResult": object(&[("id", "CommandId"), ("outcome", "Outcome")]),
         "Outcome": object(&[("outcome", "string"), ("message", "~string"), ("contents", "~{Content}")]),
         "Content": object(&[

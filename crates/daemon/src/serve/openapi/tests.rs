@@ -296,6 +296,7 @@ fn what_sidecars_exchange_is_as_described() {
         peers: [(node.clone(), Reach::Silent)].into(),
         results: vec![done, refused],
         running: vec![id],
+        going_on: vec![model::wire::GoingOn { id, times: 3 }],
         machine: Some(Box::new(Machine {
             shard_bytes: [("system.t_s0".to_owned(), 1)].into(),
             ..Machine::default()

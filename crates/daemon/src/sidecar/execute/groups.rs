@@ -5,7 +5,7 @@ use crate::tls::Pem;
 use manticore::Statement;
 use manticore::session::Session;
 use manticore::statement::{ShardTable, StockTable};
-use model::{Action, ClusterState, ClusterStatus, Content, GroupId, Outcome, Reach};
+use model::{Action, ClusterState, ClusterStatus, Content, GroupId, NodeId, Outcome, Reach};
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
@@ -16,14 +16,20 @@ const NO_DONOR: &str = "no nodes available";
 const JOIN_PAUSE: Duration = Duration::from_millis(300);
 
 impl Turn<'_> {
-    pub(super) async fn join(&self, action: &Action) -> Outcome {
+    pub(super) async fn join(&self, action: &Action, group: &GroupId, at: &NodeId) -> Outcome {
         let statements = match self.statements(action, false) {
             Ok(statements) => statements,
             Err(refused) => return refused,
         };
         let began = Instant::now();
         loop {
-            let outcome = self.say_all(&statements).await;
+            let mut outcome = done();
+            for statement in &statements {
+                outcome = self.say_while_it_goes_on(statement, group, at).await;
+                if !matches!(outcome, Outcome::Done { .. }) {
+                    break;
+                }
+            }
             let no_donor = matches!(&outcome, Outcome::Refused { message } if message.contains(NO_DONOR));
             let in_time = self.remaining().is_ok_and(|left| left > JOIN_PAUSE);
             if !no_donor || !in_time || began.elapsed() >= JOIN_PATIENCE {

@@ -2,6 +2,7 @@
 //! repeated; what was begun and not finished is unknown, never refused.
 
 mod copies;
+mod copy;
 mod directories;
 mod groups;
 mod routes;
@@ -10,16 +11,18 @@ mod threads;
 
 use super::Sidecar;
 use manticore::{RenderContext, Statement, outcome, render};
-use model::{Action, ClusterStatus, GroupId, Outcome};
+use model::{Action, ClusterStatus, Command, CommandId, GroupId, Outcome};
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 /// For a look that belongs to an action: it says nothing about the action when it fails.
 const LOOK_TIME_MAX: Duration = Duration::from_secs(5);
 
-/// Carries out `action`, and is over by `deadline` but for the last look.
-pub(super) async fn execute(sidecar: &Sidecar, action: &Action, deadline: Instant) -> Outcome {
-    let turn = Turn { sidecar, deadline };
+/// Carries the command out, and is over by `deadline` but for the last look; a JOIN while its copy goes on.
+pub(super) async fn execute(sidecar: &Sidecar, command: &Command, deadline: Instant) -> Outcome {
+    let patience = Duration::from_millis(command.remaining_ms);
+    let turn = Turn { sidecar, id: command.id, deadline, patience };
+    let action = &command.action;
     match action {
         Action::MakeDirectory { group } => turn.make_directory(group).await,
         Action::RemoveDirectory { group } => turn.remove_directory(group).await,
@@ -30,7 +33,7 @@ pub(super) async fn execute(sidecar: &Sidecar, action: &Action, deadline: Instan
         | Action::FlushRamchunk { .. }
         | Action::CreateCluster { .. }
         | Action::UpdateNodes { .. } => turn.one_by_one(action).await,
-        Action::JoinCluster { .. } => turn.join(action).await,
+        Action::JoinCluster { group, at } => turn.join(action, group, at).await,
         Action::AddTables { group, tables } => turn.add_tables(group, tables).await,
         Action::ReturnTables { group, copies } => turn.return_tables(action, group, copies).await,
         Action::AwaitQuiet { lock } => turn.await_quiet(*lock).await,
@@ -48,7 +51,10 @@ pub(super) async fn execute(sidecar: &Sidecar, action: &Action, deadline: Instan
 /// One action under way.
 struct Turn<'a> {
     sidecar: &'a Sidecar,
+    id: CommandId,
     deadline: Instant,
+    /// How long a copy may stand still.
+    patience: Duration,
 }
 
 fn done() -> Outcome {

@@ -1,5 +1,4 @@
-use super::script::{Server, Stage, cluster, error, ok, rows};
-use crate::sidecar::execute::execute;
+use super::script::{Server, Stage, cluster, error, execute, ok, rows};
 use model::{Action, ColumnSpec, Content, GroupId, NodeId, Outcome, Route, RouteSpec, Schema, TableName};
 use serde_json::Value;
 use std::collections::BTreeMap;

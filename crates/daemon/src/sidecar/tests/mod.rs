@@ -1,5 +1,6 @@
 //! The sidecar against a scripted node, a scripted controller and a scripted upstream sidecar, over real HTTP.
 
+mod copy;
 mod execute;
 mod leaders;
 mod polls;

@@ -14,7 +14,7 @@ use axum::{Json, Router};
 use manticore::handover;
 use model::api::LEADER_HEADER;
 use model::wire::TableNameEntry;
-use model::{Epoch, LogIndex, TableName};
+use model::{Action, Command, CommandId, Epoch, LogIndex, OperationId, Outcome, StepId, TableName};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -246,6 +246,18 @@ impl Stage {
         tokio::spawn(bound.run(shutdown));
         (address, trigger)
     }
+}
+
+/// As a leader commands it: by `deadline`.
+pub(super) async fn execute(sidecar: &Sidecar, action: &Action, deadline: Instant) -> Outcome {
+    let left = deadline.saturating_duration_since(Instant::now());
+    let command = Command {
+        id: CommandId { operation: OperationId(1), step: StepId(0), attempt: 1 },
+        epoch: Epoch(1),
+        remaining_ms: left.as_millis().try_into().expect("not so long"),
+        action: action.clone(),
+    };
+    crate::sidecar::execute::execute(sidecar, &command, deadline).await
 }
 
 /// What the sidecar answers to a statement that failed with `error`.

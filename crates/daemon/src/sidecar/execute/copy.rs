@@ -1,0 +1,113 @@
+//! A JOIN copies, and may take as long as more of the copy is seen.
+
+use super::{LOOK_TIME_MAX, Turn};
+use manticore::{Statement, outcome};
+use model::{GroupId, NodeId, Outcome};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// Even a copy that goes on ends some day.
+const COPY_TIME_MAX: Duration = Duration::from_hours(7 * 24);
+/// More files are not counted.
+const FILES_MAX: usize = 100_000;
+
+/// What shows that a copy goes on. A part that was not seen is as it was.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Seen {
+    /// As the donor shows it.
+    sent: String,
+    received: String,
+    /// In the group's directory here.
+    bytes: u64,
+}
+
+impl Turn<'_> {
+    /// Says a JOIN, and waits for it: the command's time, and that time again whenever more of the copy was seen.
+    pub(super) async fn say_while_it_goes_on(
+        &self,
+        statement: &Statement,
+        group: &GroupId,
+        at: &NodeId,
+    ) -> Outcome {
+        if let Err(over) = self.remaining() {
+            return over;
+        }
+        let mut deadline = self.deadline;
+        let mut before: Option<Seen> = None;
+        let said = self.sidecar.client.execute(&self.sidecar.node, statement, COPY_TIME_MAX);
+        tokio::pin!(said);
+        loop {
+            let pause = LOOK_EVERY.min(deadline.saturating_duration_since(Instant::now()));
+            let look = async {
+                tokio::time::sleep(pause).await;
+                self.look_at_copy(group, at, before.as_ref()).await
+            };
+            let seen = tokio::select! {
+                reply = &mut said => return outcome(statement, &reply),
+                seen = look => seen,
+            };
+            if before.as_ref().is_some_and(|before| *before != seen) {
+                deadline = Instant::now() + self.patience;
+                self.sidecar.ledger.goes_on(self.id);
+            }
+            before = Some(seen);
+            if Instant::now() >= deadline {
+                let seconds = self.patience.as_secs();
+                let message = format!("no more of the copy from {at} was seen for {seconds} s");
+                return Outcome::Unknown { message };
+            }
+        }
+    }
+
+    async fn look_at_copy(&self, group: &GroupId, at: &NodeId, before: Option<&Seen>) -> Seen {
+        let before = before.cloned().unwrap_or_default();
+        let client = &self.sidecar.client;
+        let directory = self.sidecar.data_dir.join(group.as_str());
+        let (sent, received, bytes) = tokio::join!(
+            client.transfer(at, group, LOOK_TIME_MAX),
+            client.transfer(&self.sidecar.node, group, LOOK_TIME_MAX),
+            tokio::task::spawn_blocking(move || bytes_in(&directory)),
+        );
+        Seen {
+            sent: sent.unwrap_or(before.sent),
+            received: received.unwrap_or(before.received),
+            bytes: bytes.unwrap_or(before.bytes),
+        }
+    }
+}
+
+/// The sizes of all files below the directory; links are not followed.
+fn bytes_in(directory: &Path) -> u64 {
+    let (mut bytes, mut left) = (0u64, FILES_MAX);
+    let mut open = vec![directory.to_owned()];
+    while let Some(directory) = open.pop() {
+        for entry in std::fs::read_dir(directory).into_iter().flatten().flatten() {
+            if left == 0 {
+                return bytes;
+            }
+            left -= 1;
+            match entry.metadata() {
+                Ok(about) if about.is_dir() => open.push(entry.path()),
+                Ok(about) if about.is_file() => bytes = bytes.saturating_add(about.len()),
+                _ => {}
+            }
+        }
+    }
+    bytes
+}
+
+#[cfg(test)]
+mod unit_tests {
+    use super::*;
+
+    #[test]
+    fn files_are_counted_at_any_depth() {
+        let dir = tempfile::tempdir().expect("a directory");
+        assert_eq!(bytes_in(&dir.path().join("none")), 0);
+        std::fs::create_dir_all(dir.path().join("a/b")).expect("made");
+        std::fs::write(dir.path().join("x"), [0; 3]).expect("written");
+        std::fs::write(dir.path().join("a/b/y"), [0; 40]).expect("written");
+        assert_eq!(bytes_in(dir.path()), 43);
+    }
+}
