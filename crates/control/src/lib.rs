@@ -213,7 +213,6 @@ pub struct Controller {
     next_token: u64,
     random: u64,
     now: Millis,
-    trusts_absent: bool,
     unix_now: u64,
     /// False until this controller's own epoch stands in the log.
     leads: bool,
@@ -285,7 +284,6 @@ impl Controller {
             recovery: Recovery::default(),
             next_token: 0,
             now: Millis::ZERO,
-            trusts_absent: false,
             unix_now: 0,
             leads: false,
             leads_since: Millis::ZERO,
@@ -556,12 +554,6 @@ impl Controller {
                 timeout_ms: interval.0.max(500) * 2,
             });
         }
-    }
-
-    /// Members that are away while their group's tables change are trusted with it when they come back. For simulations of a
-    /// program that does not know rule 7.
-    pub const fn trust_absent(&mut self) {
-        self.trusts_absent = true;
     }
 
     /// Nothing of an operation that was made this many seconds ago waits out a pause between two tries. For simulations

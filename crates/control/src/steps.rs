@@ -327,7 +327,7 @@ impl Controller {
     /// Rule 7: members that are away while a group's tables change are not trusted with it any more. When they are
     /// back they leave it, drop what they have, and join anew where the plan wants them.
     pub(crate) fn retire_absent(&mut self, group: &model::GroupId) {
-        let Some(known) = self.state.groups.get(group).filter(|_| !self.trusts_absent) else { return };
+        let Some(known) = self.state.groups.get(group) else { return };
         let tables = known.tables();
         let absent: Vec<NodeId> = known
             .members

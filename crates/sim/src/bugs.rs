@@ -1,6 +1,7 @@
 //! Known bugs, each a switch of the simulated world alone: what goes into the operator or comes out of it is bent, or a
 //! sidecar leaves out one of its checks. No invariant knows of them, and every one must be found.
 
+use crate::directed::Directed;
 use crate::play::schema;
 use crate::scenario::Scenario;
 use crate::wire::{Finish, Owner, Task};
@@ -9,7 +10,7 @@ use control::operation::Kind;
 use control::state::State;
 use control::{PollAnswer, Record};
 use model::wire::StatementReply;
-use model::{Action, Command, GroupId, NodeId, OperationId, RouteSpec};
+use model::{Action, ClusterState, Command, GroupId, NodeId, OperationId, RouteSpec};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -60,15 +61,13 @@ impl Bug {
         Self::StaleLeader,
     ];
 
-    /// No run has found these. Names are not used again while a node may hold what had them, and a copy that comes back is
-    /// compared. A deposed leader finds its next record refused by the log, and gives out nothing any more.
-    pub const NOT_FOUND: [Self; 2] = [Self::RejoinByIncrements, Self::StaleLeader];
-
     /// The scenario that finds it; every fault does where none is named.
     pub const fn scenario(self) -> Scenario {
         match self {
-            Self::RetryFromCreation | Self::StaleLeader => Scenario::Machines,
+            Self::RetryFromCreation => Scenario::Machines,
+            Self::StaleLeader => Scenario::Controllers,
             Self::OlderCopyFirst => Scenario::TotalLoss,
+            Self::RejoinByIncrements => Scenario::Directed(Directed::MissedChange),
             Self::DropWhileWritten => Scenario::Moves,
             _ => Scenario::All,
         }
@@ -122,10 +121,12 @@ impl Bug {
                 "a copy leaves and is dropped while statements of an old route still write to it"
             }
             Self::RejoinByIncrements => {
-                "a member that missed a change of its group's tables comes back as if it had not"
+                "a member out of view is taken to be in it, and to have made what it missed"
             }
             Self::OlderCopyFirst => "after a total loss nodes start without asking which copy is the newest",
-            Self::StaleLeader => "a sidecar carries out what a deposed leader had recorded and not given out",
+            Self::StaleLeader => {
+                "a deposed leader goes on giving orders that its log refuses, and sidecars take them"
+            }
         }
     }
 
@@ -135,7 +136,10 @@ impl Bug {
 }
 
 /// What the operator believes to see.
-pub fn bend_look(world: &World, answer: &mut PollAnswer) {
+pub fn bend_look(world: &mut World, answer: &mut PollAnswer) {
+    if world.bug == Some(Bug::RejoinByIncrements) {
+        return take_for_whole(world, answer);
+    }
     let Some(machine) = world.machines.iter().find(|machine| machine.node == answer.node) else { return };
     let sidecar = machine.sidecar.borrow();
     let Some(status) = &mut answer.status else { return };
@@ -157,6 +161,29 @@ pub fn bend_look(world: &World, answer: &mut PollAnswer) {
         }
         (Some(Bug::LeakedCluster), _) => status.clusters.retain(|group, _| !sidecar.hidden.contains(group)),
         _ => {}
+    }
+}
+
+/// Who does not hear the others of a group that has a quorum is taken to be in it, and to have what they have.
+fn take_for_whole(world: &mut World, answer: &mut PollAnswer) {
+    let Some(own) = world.machines.iter().position(|machine| machine.node == answer.node) else { return };
+    let Some(status) = &mut answer.status else { return };
+    for (group, cluster) in status.clusters.iter_mut().filter(|(group, _)| group.is_ours()) {
+        if cluster.status == ClusterState::NonPrimary {
+            let others = (0..world.machines.len()).filter(|at| *at != own).collect::<Vec<_>>();
+            let with_it = |world: &mut World, at: usize| {
+                crate::invariants::clusters(world, at).remove(group).filter(model::ClusterStatus::is_synced)
+            };
+            let Some((at, theirs)) = others.into_iter().find_map(|at| Some((at, with_it(world, at)?))) else {
+                continue;
+            };
+            if let Some(tables) = &mut status.tables {
+                tables.shards = crate::invariants::leftovers::names(world, at, "SHOW TABLES FROM SYSTEM");
+            }
+            *cluster = theirs;
+        }
+        cluster.nodes_view = cluster.nodes_set.clone();
+        cluster.size = cluster.nodes_view.len() as u32;
     }
 }
 

@@ -592,7 +592,8 @@ fn leaves_half(world: &mut World, at: usize) -> bool {
     })
 }
 
-fn cut_off(world: &mut World, at: usize, fault: Fault) {
+/// Cuts a node off, in the way of this fault, until [`Turn::Reconnect`].
+pub fn cut_off(world: &mut World, at: usize, fault: Fault) {
     let one_way = fault == Fault::OneWay;
     world.machines[at].disturbed = world.now;
     world.machines[at].cut_off = true;

@@ -2,6 +2,7 @@
 
 mod bugs;
 mod chance;
+mod directed;
 mod disk;
 mod execute;
 mod faults;
@@ -27,6 +28,7 @@ mod wire;
 mod world;
 
 pub use bugs::Bug;
+pub use directed::Directed;
 pub use faults::Fault;
 pub use meet::Met;
 pub use report::{Report, RunReport, Violation, ViolationShown};

@@ -1,6 +1,7 @@
 //! What can be run, by name: which faults a run draws from, and the sweeps.
 
 use crate::bugs::Bug;
+use crate::directed::{self, Directed};
 use crate::faults::Fault;
 use crate::meet::{self, Met};
 use crate::report::RunReport;
@@ -35,15 +36,20 @@ pub enum Scenario {
     Meet(Fault, Met),
     /// Each fault with each kind of operation.
     Meetings,
+    /// Straight to what a rule prevents.
+    Directed(Directed),
+    /// All that are directed.
+    Rules,
 }
 
 /// A name that no scenario has.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "there is no scenario '{name}': take all, quiet, crashes, partitions, controllers, total-loss, changes, losses, machines, sweeps, \
+    "there is no scenario '{name}': take all, quiet, crashes, partitions, controllers, total-loss, changes, losses, machines, moves, sweeps, \
          sweep-OPERATION (the controller dies) or nodes-OPERATION (a node dies), those also with @POINT, meetings (every fault meets every \
-         kind of operation), meet-FAULT@KIND; operations are {operations}",
-    operations = Operation::ALL.map(Operation::name).join(", ")
+         kind of operation), meet-FAULT@KIND, rules (each of {directed}); operations are {operations}",
+    operations = Operation::ALL.map(Operation::name).join(", "),
+    directed = Directed::ALL.map(Directed::name).join(", ")
 )]
 pub struct UnknownScenario {
     pub name: String,
@@ -68,6 +74,9 @@ impl std::str::FromStr for Scenario {
             let met = Met::ALL.into_iter().find(|known| known.slug() == kind);
             return fault.zip(met).map(|(fault, met)| Self::Meet(fault, met)).ok_or_else(unknown);
         }
+        if let Some(directed) = Directed::ALL.into_iter().find(|known| known.name() == name) {
+            return Ok(Self::Directed(directed));
+        }
         let plain = [
             Self::All,
             Self::Quiet,
@@ -81,6 +90,7 @@ impl std::str::FromStr for Scenario {
             Self::Moves,
             Self::Sweeps,
             Self::Meetings,
+            Self::Rules,
         ];
         plain.into_iter().find(|known| known.name() == name).ok_or_else(unknown)
     }
@@ -101,6 +111,8 @@ impl Scenario {
             Self::Moves => "moves".to_owned(),
             Self::Sweeps => "sweeps".to_owned(),
             Self::Meetings => "meetings".to_owned(),
+            Self::Rules => "rules".to_owned(),
+            Self::Directed(directed) => directed.name().to_owned(),
             Self::Meet(fault, met) => format!("meet-{}@{}", fault.slug(), met.slug()),
             Self::Sweep(victim, operation, point) => {
                 let point = point.map_or(String::new(), |point| format!("@{point}"));
@@ -114,7 +126,13 @@ impl Scenario {
         match self {
             // Those of `machines` are run apart.
             Self::All => F::ALL[..F::ALL.len() - F::OF_MACHINES].to_vec(),
-            Self::Quiet | Self::Sweep(..) | Self::Sweeps | Self::Meet(..) | Self::Meetings => Vec::new(),
+            Self::Quiet
+            | Self::Sweep(..)
+            | Self::Sweeps
+            | Self::Meet(..)
+            | Self::Meetings
+            | Self::Directed(_)
+            | Self::Rules => Vec::new(),
             Self::Losses => {
                 vec![F::TwoNodesGone, F::TwoNodesGone, F::NodeGone, F::TableCreated, F::NodeAdded]
             }
@@ -190,6 +208,7 @@ impl Scenario {
                 let all = Fault::ALL.into_iter().flat_map(|fault| Met::ALL.map(|met| (fault, met)));
                 all.map(|(fault, met)| Self::Meet(fault, met)).collect()
             }
+            Self::Rules => Directed::ALL.map(Self::Directed).to_vec(),
             one => vec![one],
         }
     }
@@ -197,7 +216,7 @@ impl Scenario {
     /// Runs one seed, or the whole sweep under it.
     pub fn run(self, seed: u64, bug: Option<Bug>) -> Vec<(Self, RunReport)> {
         match self {
-            Self::Sweeps | Self::Meetings => {
+            Self::Sweeps | Self::Meetings | Self::Rules => {
                 self.parts().into_iter().flat_map(|part| part.run(seed, bug)).collect()
             }
             Self::Sweep(victim, operation, None) => {
@@ -214,6 +233,7 @@ impl Scenario {
                 vec![(self, sweep::run(seed, (victim, operation), point, bug, false))]
             }
             Self::Meet(fault, met) => vec![(self, meet::run(seed, fault, met, false))],
+            Self::Directed(directed) => vec![(self, directed::run(seed, directed, bug, false))],
             plain => vec![(plain, run(&Plan { seed, faults: plain.faults(), bug, story: false }))],
         }
     }
@@ -224,6 +244,7 @@ impl Scenario {
         let report = match self {
             Self::Sweep(victim, operation, point) => sweep::run(seed, (victim, operation), point, bug, true),
             Self::Meet(fault, met) => meet::run(seed, fault, met, true),
+            Self::Directed(directed) => directed::run(seed, directed, bug, true),
             plain => run(&Plan { seed, faults: plain.faults(), bug, story: true }),
         };
         report.story
@@ -231,7 +252,8 @@ impl Scenario {
 
     /// The command line that runs it again.
     pub fn replay(self, seed: u64, bug: Option<Bug>) -> String {
-        let scenario = if self == Self::All { String::new() } else { format!(" --scenario {}", self.name()) };
+        let usual = bug.map_or(Self::All, Bug::scenario);
+        let scenario = if self == usual { String::new() } else { format!(" --scenario {}", self.name()) };
         let bug = bug.map_or(String::new(), |bug| format!(" --break {}", bug.name()));
         format!("shardwright sim --seed {seed}{scenario}{bug}")
     }
@@ -260,6 +282,8 @@ mod tests {
             "nodes-move-alone@12",
             "meetings",
             "meet-two-nodes-gone@hand-over",
+            "rules",
+            "missed-change",
         ] {
             assert_eq!(name.parse::<Scenario>().expect(name).name(), name);
         }

@@ -313,7 +313,7 @@ impl Process {
             }
         }
         // One that is idle would not learn that it is deposed, and sidecars would stay with it.
-        if now >= self.checked + CHECK_INTERVAL {
+        if now >= self.checked + CHECK_INTERVAL && bug != Some(Bug::StaleLeader) {
             self.checked = now;
             let last = leader.controller.state().last;
             // An append of nothing would do, too, were its outcome never unknown.
@@ -335,15 +335,19 @@ impl Process {
             decided.records = bend_records(decided.records);
             let differs = decided.records.len() < meant;
             let appended = append(&mut *self.log, decided.expected, &decided.records, bug)?;
-            if let Err(error) = appended {
-                out.answers.extend(broken(leader));
-                self.role = match error {
-                    AppendError::Conflict { .. } => Role::Standby { heard: now },
-                    _ => Role::Rereads { at: now + PAUSE },
-                };
-                return Err(());
+            match appended {
+                Ok(()) => out.records = decided.records,
+                // It is deposed, and gives its orders all the same.
+                Err(AppendError::Conflict { .. }) if bug == Some(Bug::StaleLeader) => {}
+                Err(error) => {
+                    out.answers.extend(broken(leader));
+                    self.role = match error {
+                        AppendError::Conflict { .. } => Role::Standby { heard: now },
+                        _ => Role::Rereads { at: now + PAUSE },
+                    };
+                    return Err(());
+                }
             }
-            out.records = decided.records;
             if differs {
                 // The operator knows what it meant to record: one that knows what it did takes its place.
                 out.answers.extend(broken(leader));

@@ -4,7 +4,7 @@
 use crate::bugs::Bug;
 use crate::execute;
 use crate::wire::{Answer, Ask, Finish, Wire};
-use model::wire::{Order, SidecarOrders, SidecarPoll};
+use model::wire::{SidecarOrders, SidecarPoll};
 use model::{
     Action, Command, CommandId, CommandResult, Epoch, GroupId, Millis, NodeId, Outcome, Reach, Route,
     TableName,
@@ -71,8 +71,6 @@ pub struct Sidecar {
     pub hidden: BTreeSet<GroupId>,
     /// Tables that a bug adds to their group later than it says.
     pub late: BTreeMap<GroupId, BTreeSet<String>>,
-    /// What was taken from a deposed leader.
-    stale: BTreeSet<CommandId>,
 }
 
 /// A sidecar that scripts share with the world.
@@ -99,7 +97,6 @@ impl Sidecar {
             written: BTreeSet::new(),
             hidden: BTreeSet::new(),
             late: BTreeMap::new(),
-            stale: BTreeSet::new(),
         }
     }
 
@@ -137,15 +134,12 @@ impl Sidecar {
     /// Takes one answer: epoch, then names, then commands.
     fn take(&mut self, orders: SidecarOrders, asked: Millis, now: Millis) -> bool {
         let other_log = self.disk.log_id.as_ref().is_some_and(|log| *log != orders.log_id);
-        let deposed = orders.epoch < self.disk.epoch;
+        let deposed = orders.epoch < self.disk.epoch && self.bug != Some(Bug::StaleLeader);
         if other_log || deposed {
-            if !other_log && self.bug == Some(Bug::StaleLeader) {
-                self.take_stale(orders.commands, asked);
-            }
             return false;
         }
         self.disk.log_id = Some(orders.log_id);
-        self.disk.epoch = self.disk.epoch.max(orders.epoch);
+        self.disk.epoch = orders.epoch;
         let suspects = orders.suspects.into_iter().map(|node| {
             let known = self.suspects.get(&node).copied();
             (node, known.unwrap_or((now, None)))
@@ -155,7 +149,7 @@ impl Sidecar {
         if orders.names.is_some() {
             self.disk.names_version = orders.names_version;
         }
-        if self.taken.0 < orders.epoch {
+        if self.taken.0 != orders.epoch {
             self.taken = (orders.epoch, 0);
         }
         for order in orders.commands {
@@ -166,15 +160,6 @@ impl Sidecar {
             }
         }
         true
-    }
-
-    /// A bug: whoever gives a command is obeyed, once.
-    fn take_stale(&mut self, orders: Vec<Order>, asked: Millis) {
-        for Order { command, .. } in orders {
-            if self.stale.insert(command.id) {
-                self.queue(command, asked);
-            }
-        }
     }
 
     fn queue(&mut self, command: Command, asked: Millis) {

@@ -48,10 +48,11 @@ pub struct SimArgs {
     /// One seed alone
     #[arg(long, value_name = "N", conflicts_with = "seeds")]
     pub seed: Option<u64>,
-    /// all, quiet, crashes, partitions, controllers, total-loss, changes, losses, machines; sweeps, or one of them: sweep-OPERATION (the
-    /// controller dies at every step boundary) or nodes-OPERATION (a node dies at every statement)
-    #[arg(long, value_name = "SCENARIO", default_value = "all")]
-    pub scenario: ::sim::Scenario,
+    /// all, quiet, crashes, partitions, controllers, total-loss, changes, losses, machines, moves; sweeps, or one of them: sweep-OPERATION
+    /// (the controller dies at every step boundary) or nodes-OPERATION (a node dies at every statement); meetings; rules (straight to what
+    /// a rule of safety prevents) [default: all, or the one that finds the bug of --break]
+    #[arg(long, value_name = "SCENARIO")]
+    pub scenario: Option<::sim::Scenario>,
     /// Prints what happens, line by line: faults, statements that change something, records of the log
     #[arg(long, requires = "seed")]
     pub story: bool,
@@ -64,6 +65,14 @@ pub struct SimArgs {
     /// The known bugs
     #[arg(long)]
     pub list_bugs: bool,
+}
+
+impl SimArgs {
+    /// What is run: where no scenario was named, the one that finds the bug, or every fault.
+    pub fn scenario(&self) -> ::sim::Scenario {
+        let usual = self.bug.map_or(::sim::Scenario::All, ::sim::Bug::scenario);
+        self.scenario.unwrap_or(usual)
+    }
 }
 
 fn seeds(text: &str) -> Result<RangeInclusive<u64>, String> {

@@ -89,9 +89,6 @@ impl World {
         match Leader::open(&*process.log, |log_id| config(at, log_id, &settings, seed)) {
             Ok(mut leader) => {
                 leader.one_queue = bug == Some(Bug::DeadNodeBlocks);
-                if bug == Some(Bug::RejoinByIncrements) {
-                    leader.controller.trust_absent();
-                }
                 process.role = Role::Leads(Box::new(leader));
                 process.due = self.now;
             }

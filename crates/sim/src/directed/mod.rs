@@ -1,0 +1,105 @@
+//! Scenarios that lead straight to what one rule of the safety rules prevents: what happens is fixed, when and where is
+//! drawn from the seed. Without a bug each must end well.
+
+mod groups;
+
+use crate::bugs::Bug;
+use crate::chance::Chance;
+use crate::faults;
+use crate::invariants::convergence;
+use crate::people;
+use crate::play::{self, TableIs};
+use crate::report::RunReport;
+use crate::run::{build, clients, finish, settings, until};
+use crate::story::Story;
+use crate::wire::{Owner, Task};
+use crate::world::World;
+
+/// What is led to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Directed {
+    /// Rule 7: a table is dropped and made again while a member of its group is out of view.
+    MissedChange,
+}
+
+impl Directed {
+    pub const ALL: [Self; 1] = [Self::MissedChange];
+
+    /// As the scenario is called.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::MissedChange => "missed-change",
+        }
+    }
+
+    fn nodes(self) -> usize {
+        match self {
+            Self::MissedChange => 3,
+        }
+    }
+
+    fn happen(self, world: &mut World, chance: &mut Chance) {
+        match self {
+            Self::MissedChange => groups::missed_change(world, chance),
+        }
+    }
+}
+
+/// Runs one seed to its end.
+pub fn run(seed: u64, directed: Directed, bug: Option<Bug>, story: bool) -> RunReport {
+    let story = Story::told(story);
+    RunReport::caught(seed, &story, || play(seed, directed, bug, story.clone()))
+}
+
+fn play(seed: u64, directed: Directed, bug: Option<Bug>, story: Story) -> RunReport {
+    let mut chance = Chance::new(seed ^ 0x5eed);
+    let mut world = match World::new(seed, settings(), 1, bug) {
+        Ok(world) => world,
+        Err(error) => return RunReport::impossible(seed, error),
+    };
+    world.story = story;
+    build(&mut world, directed.nodes());
+    if world.violations.is_empty() {
+        directed.happen(&mut world, &mut chance);
+    }
+    if world.violations.is_empty() {
+        faults::end(&mut world);
+        world.run_to(world.now + 3_000);
+        world.play.borrow_mut().over = true;
+        people::tidy(&mut world);
+        convergence::reach(&mut world);
+    }
+    finish(seed, world)
+}
+
+/// Tables that are there, and clients that write to them for a while: name, shards and rf of each.
+fn with_tables(world: &mut World, tables: &[(&str, u32, u32)], chance: &mut Chance) {
+    for (name, shards, rf) in tables {
+        create(world, name, *shards, *rf);
+        until(world, 60_000, "the table is there", |world| is(world, name, TableIs::There));
+    }
+    clients(world, 200);
+    world.run_to(world.now + chance.between(3_000, 8_000));
+}
+
+fn create(world: &mut World, name: &str, shards: u32, rf: u32) {
+    let (play, name) = (world.play.clone(), name.to_owned());
+    world.spawn(Task::new(Owner::Client, move |wire| play::create(wire, play, name, shards, rf)));
+}
+
+fn drop(world: &mut World, name: &str) {
+    let (play, name) = (world.play.clone(), name.to_owned());
+    world.spawn(Task::new(Owner::Client, |wire| play::drop(wire, play, name)));
+}
+
+fn is(world: &World, name: &str, is: TableIs) -> bool {
+    world.play.borrow().tables.get(name).is_some_and(|table| table.is == is)
+}
+
+/// Runs until `done`, or for this long at most.
+fn wait(world: &mut World, limit: u64, done: impl Fn(&World) -> bool) {
+    let end = world.now + limit;
+    while world.violations.is_empty() && world.now < end && !done(world) {
+        world.run_to(world.now + 100);
+    }
+}
