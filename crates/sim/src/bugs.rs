@@ -4,7 +4,7 @@
 use crate::directed::Directed;
 use crate::play::schema;
 use crate::scenario::Scenario;
-use crate::wire::{Finish, Owner, Task};
+use crate::wire::{Answer, Finish, Owner, Task};
 use crate::world::World;
 use control::operation::Kind;
 use control::state::State;
@@ -13,6 +13,9 @@ use model::wire::StatementReply;
 use model::{Action, ClusterState, Command, GroupId, NodeId, OperationId, RouteSpec};
 use std::collections::BTreeSet;
 use std::sync::Arc;
+
+/// Of a statement that a bug says later.
+const TRIES: usize = 5;
 
 /// A bug that was made once, here or in the program that this one replaces.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -36,10 +39,16 @@ pub enum Bug {
     RejoinByIncrements,
     OlderCopyFirst,
     StaleLeader,
+    TruncateAgain,
+    UndoOfWhatWasThere,
+    NameMadeAgain,
+    RoutedWithoutQuorum,
+    NamesNotStored,
+    AnyLog,
 }
 
 impl Bug {
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 25] = [
         Self::ShedBeforeRoute,
         Self::LateCommand,
         Self::UnsyncedRoute,
@@ -59,6 +68,12 @@ impl Bug {
         Self::RejoinByIncrements,
         Self::OlderCopyFirst,
         Self::StaleLeader,
+        Self::TruncateAgain,
+        Self::UndoOfWhatWasThere,
+        Self::NameMadeAgain,
+        Self::RoutedWithoutQuorum,
+        Self::NamesNotStored,
+        Self::AnyLog,
     ];
 
     /// The scenario that finds it; every fault does where none is named.
@@ -68,6 +83,12 @@ impl Bug {
             Self::StaleLeader => Scenario::Controllers,
             Self::OlderCopyFirst => Scenario::TotalLoss,
             Self::RejoinByIncrements => Scenario::Directed(Directed::MissedChange),
+            Self::TruncateAgain => Scenario::Directed(Directed::Emptied),
+            Self::UndoOfWhatWasThere => Scenario::Directed(Directed::MadeByHand),
+            Self::NameMadeAgain => Scenario::Directed(Directed::SameName),
+            Self::RoutedWithoutQuorum => Scenario::Directed(Directed::NoQuorum),
+            Self::NamesNotStored => Scenario::Directed(Directed::RouteGaps),
+            Self::AnyLog => Scenario::Directed(Directed::TwoLogs),
             Self::DropWhileWritten => Scenario::Moves,
             _ => Scenario::All,
         }
@@ -95,6 +116,12 @@ impl Bug {
             Self::RejoinByIncrements => "rejoin-by-increments",
             Self::OlderCopyFirst => "older-copy-first",
             Self::StaleLeader => "stale-leader",
+            Self::TruncateAgain => "truncate-again",
+            Self::UndoOfWhatWasThere => "undo-of-what-was-there",
+            Self::NameMadeAgain => "name-made-again",
+            Self::RoutedWithoutQuorum => "routed-without-quorum",
+            Self::NamesNotStored => "names-not-stored",
+            Self::AnyLog => "any-log",
         }
     }
 
@@ -124,6 +151,16 @@ impl Bug {
                 "a member out of view is taken to be in it, and to have made what it missed"
             }
             Self::OlderCopyFirst => "after a total loss nodes start without asking which copy is the newest",
+            Self::TruncateAgain => "a TRUNCATE that failed is repeated until it is done",
+            Self::UndoOfWhatWasThere => {
+                "whether a name is free is not asked, and a creation takes over or drops what has it"
+            }
+            Self::NameMadeAgain => {
+                "a name is made again when nodes were told to drop its routes, before they have"
+            }
+            Self::RoutedWithoutQuorum => "a group without a quorum stays in the routes",
+            Self::NamesNotStored => "a sidecar says that it has stored the names of tables, and has not",
+            Self::AnyLog => "a sidecar obeys the leader of any control log",
             Self::StaleLeader => {
                 "a deposed leader goes on giving orders that its log refuses, and sidecars take them"
             }
@@ -144,7 +181,7 @@ pub fn bend_look(world: &mut World, answer: &mut PollAnswer) {
     let sidecar = machine.sidecar.borrow();
     let Some(status) = &mut answer.status else { return };
     match (world.bug, &mut status.tables) {
-        (Some(Bug::ShedBeforeRoute | Bug::EdgeTriggered), Some(tables)) => {
+        (Some(Bug::ShedBeforeRoute | Bug::EdgeTriggered | Bug::NameMadeAgain), Some(tables)) => {
             for (table, route) in &sidecar.told {
                 match route {
                     Some(route) => tables.routes.insert(table.to_string(), Arc::new(route.clone())),
@@ -152,12 +189,20 @@ pub fn bend_look(world: &mut World, answer: &mut PollAnswer) {
                 };
             }
         }
+        (Some(Bug::RoutedWithoutQuorum), Some(tables)) => {
+            let told = |table: &String| sidecar.told.iter().find(|(name, _)| name.as_str() == table);
+            tables.routes.retain(|table, _| told(table).is_none_or(|(_, route)| route.is_some()));
+        }
         (Some(Bug::FilledAdd), _) => {
             for (group, tables) in &sidecar.late {
                 if let Some(cluster) = status.clusters.get_mut(group) {
                     cluster.tables.extend(tables.iter().cloned());
                 }
             }
+        }
+        (Some(Bug::UndoOfWhatWasThere), Some(tables)) => {
+            let play = world.play.borrow();
+            tables.shards.retain(|table| !play.by_hand.contains_key(&(answer.node.clone(), table.clone())));
         }
         (Some(Bug::LeakedCluster), _) => status.clusters.retain(|group, _| !sidecar.hidden.contains(group)),
         _ => {}
@@ -315,6 +360,23 @@ pub fn add_late(world: &mut World) {
                 Finish::Nothing
             }));
         }
+    }
+}
+
+/// What a sidecar says to its node some time after it has answered for it, until it is done.
+pub fn say_later(world: &mut World, at: usize) {
+    let later = std::mem::take(&mut world.machines[at].sidecar.borrow_mut().later);
+    for (after, sql) in later {
+        let node = world.machines[at].node.clone();
+        world.spawn(Task::new(Owner::Client, move |wire| async move {
+            for _ in 0..TRIES {
+                wire.sleep(after).await;
+                if matches!(wire.sql(&node, sql.clone(), 20_000).await, Answer::Sql(Ok(_))) {
+                    break;
+                }
+            }
+            Finish::Nothing
+        }));
     }
 }
 

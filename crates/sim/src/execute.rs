@@ -18,6 +18,9 @@ const LOOK_TIME_MAX: u64 = 5_000;
 const JOIN_PAUSE: u64 = 300;
 const THREADS_PAUSE: u64 = 50;
 const CREATE_TRIES: u32 = 5;
+/// So much later bugs write a route that they have answered for, and repeat what failed.
+const ROUTE_LATER: u64 = 10_000;
+const TRUNCATE_AGAIN: u64 = 30_000;
 
 /// One action under way.
 struct Turn<'a> {
@@ -92,19 +95,34 @@ impl Turn<'_> {
                 for table in tables {
                     self.told(table, None);
                 }
+                if self.bug == Some(Bug::RoutedWithoutQuorum) {
+                    return done();
+                }
+                if self.bug == Some(Bug::NameMadeAgain) {
+                    self.sidecar.borrow_mut().undropped.extend(tables.iter().cloned());
+                    return done();
+                }
                 let drop =
                     |table: &model::TableName| format!("DROP TABLE {} OPTION force=1", Ident(table.as_str()));
                 self.say_all(tables.iter().map(drop).collect()).await
             }
             Action::Truncate { table, group: Some(group) } => {
-                self.say(&format!("TRUNCATE TABLE {group}:{table}")).await
+                self.truncate(format!("TRUNCATE TABLE {group}:{table}")).await
             }
-            Action::Truncate { table, group: None } => self.say(&format!("TRUNCATE TABLE {table}")).await,
+            Action::Truncate { table, group: None } => self.truncate(format!("TRUNCATE TABLE {table}")).await,
             Action::Optimize { table } => self.say(&format!("OPTIMIZE TABLE {table}")).await,
             Action::FlushRamchunk { table } => self.say(&format!("FLUSH RAMCHUNK {table}")).await,
             // Nobody imports here.
             Action::EndStock { .. } => refused("the simulated cluster has no stock sidecar"),
         }
+    }
+
+    async fn truncate(&self, sql: String) -> Outcome {
+        let outcome = self.say(&sql).await;
+        if self.bug == Some(Bug::TruncateAgain) && !matches!(outcome, Outcome::Done { .. }) {
+            self.sidecar.borrow_mut().later.push((TRUNCATE_AGAIN, sql));
+        }
+        outcome
     }
 
     /// Notes what the controller wants a route to be, for the bugs that believe it.
@@ -518,6 +536,13 @@ impl Turn<'_> {
 
     async fn set_route(&self, spec: &RouteSpec) -> Outcome {
         let name = Ident(spec.route.table.as_str()).to_string();
+        if self.sidecar.borrow_mut().undropped.remove(&spec.route.table) {
+            self.sidecar.borrow_mut().later.extend([
+                (ROUTE_LATER, format!("DROP TABLE {name} OPTION force=1")),
+                (ROUTE_LATER + 100, say::create_route(&spec.route, &spec.schema, &self.node)),
+            ]);
+            return done();
+        }
         let tables = match self.look("SHOW TABLES").await {
             Ok(reply) => reply,
             Err(unseen) => return unseen,

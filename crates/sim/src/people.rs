@@ -17,6 +17,8 @@ const NODES_MAX: usize = 7;
 /// Between two tries of an order that is refused for now.
 const AGAIN: u64 = 1_000;
 const TRIES: usize = 60;
+/// An order that failed is not carried out any more by then: no command has more time.
+const FAILED_FOR_GOOD: u64 = 25_000;
 
 /// Lets people do one of the things that a run draws; `false` when there is nothing to do it with.
 pub fn act(world: &mut World, what: Fault) -> bool {
@@ -287,10 +289,14 @@ pub async fn empty(wire: Wire, play: SharedPlay, name: String) -> Finish {
     }
     play.borrow_mut().asking += 1;
     let reply = ask_leader(&wire, &play, &ShardingStatement::TruncateTable { name: table }).await;
-    let mut play = play.borrow_mut();
-    play.asking -= 1;
-    if matches!(reply, Some(StatementReply::Ok))
-        && let Some(table) = play.tables.get_mut(&name)
+    play.borrow_mut().asking -= 1;
+    // It is never repeated: what is written after its time is there to stay.
+    let failed = is_refused(reply.as_ref());
+    if failed {
+        wire.sleep(FAILED_FOR_GOOD).await;
+    }
+    if (failed || matches!(reply, Some(StatementReply::Ok)))
+        && let Some(table) = play.borrow_mut().tables.get_mut(&name)
     {
         table.emptying = table.emptying.saturating_sub(1);
     }

@@ -341,10 +341,7 @@ impl Process {
                 Err(AppendError::Conflict { .. }) if bug == Some(Bug::StaleLeader) => {}
                 Err(error) => {
                     out.answers.extend(broken(leader));
-                    self.role = match error {
-                        AppendError::Conflict { .. } => Role::Standby { heard: now },
-                        _ => Role::Rereads { at: now + PAUSE },
-                    };
+                    self.role = after_refusal(&error, now);
                     return Err(());
                 }
             }
@@ -393,6 +390,14 @@ impl Process {
             return Err(());
         }
         Ok(())
+    }
+}
+
+/// A conflict deposes; else the log is read anew.
+const fn after_refusal(error: &AppendError, now: u64) -> Role {
+    match error {
+        AppendError::Conflict { .. } => Role::Standby { heard: now },
+        _ => Role::Rereads { at: now + PAUSE },
     }
 }
 

@@ -3,6 +3,7 @@
 
 use crate::bugs::Bug;
 use crate::execute;
+use crate::seat::LEADER_SILENT;
 use crate::wire::{Answer, Ask, Finish, Wire};
 use model::wire::{SidecarOrders, SidecarPoll};
 use model::{
@@ -19,6 +20,17 @@ const POLL_TIME_MAX: u64 = 3_000;
 pub const PEER_INTERVAL: u64 = 500;
 pub const PEER_TIME_MAX: u64 = 1_500;
 
+/// Rule 11, for a write to a table that is not there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Missing {
+    /// One of ours: its route will be back.
+    Held,
+    /// None of ours: the stock sidecar makes a table of it, on this node alone.
+    Upstream,
+    /// Nobody knows whose it is.
+    Refused,
+}
+
 /// What outlives the process: the fence, the name list, the node's identity, the directories of groups.
 #[derive(Clone, Debug, Default)]
 pub struct Disk {
@@ -26,6 +38,8 @@ pub struct Disk {
     pub log_id: Option<String>,
     pub epoch: Epoch,
     pub names_version: u64,
+    /// The list of that version; `None` before the first.
+    pub names: Option<BTreeSet<TableName>>,
     pub directories: BTreeSet<GroupId>,
 }
 
@@ -62,6 +76,8 @@ pub struct Sidecar {
     /// Since when the controller wants to know how they answer, and how each answered a look that began after that.
     pub suspects: BTreeMap<NodeId, (Millis, Option<Reach>)>,
     pub polls_under_way: u32,
+    /// When a leader was heard last.
+    heard: Option<Millis>,
     pub bug: Option<Bug>,
     /// What the controller last wanted of each route.
     pub told: BTreeMap<TableName, Option<Route>>,
@@ -71,6 +87,10 @@ pub struct Sidecar {
     pub hidden: BTreeSet<GroupId>,
     /// Tables that a bug adds to their group later than it says.
     pub late: BTreeMap<GroupId, BTreeSet<String>>,
+    /// Statements that a bug says after so many milliseconds.
+    pub later: Vec<(u64, String)>,
+    /// Routes that a bug has not dropped.
+    pub undropped: BTreeSet<TableName>,
 }
 
 /// A sidecar that scripts share with the world.
@@ -92,11 +112,14 @@ impl Sidecar {
             views_version: 0,
             suspects: BTreeMap::new(),
             polls_under_way: 0,
+            heard: None,
             bug,
             told: BTreeMap::new(),
             written: BTreeSet::new(),
             hidden: BTreeSet::new(),
             late: BTreeMap::new(),
+            later: Vec::new(),
+            undropped: BTreeSet::new(),
         }
     }
 
@@ -133,7 +156,8 @@ impl Sidecar {
 
     /// Takes one answer: epoch, then names, then commands.
     fn take(&mut self, orders: SidecarOrders, asked: Millis, now: Millis) -> bool {
-        let other_log = self.disk.log_id.as_ref().is_some_and(|log| *log != orders.log_id);
+        let bound = self.disk.log_id.as_ref().filter(|_| self.bug != Some(Bug::AnyLog));
+        let other_log = bound.is_some_and(|log| *log != orders.log_id);
         let deposed = orders.epoch < self.disk.epoch && self.bug != Some(Bug::StaleLeader);
         if other_log || deposed {
             return false;
@@ -146,8 +170,12 @@ impl Sidecar {
         });
         self.suspects = suspects.collect();
         self.views_version = orders.views_version;
-        if orders.names.is_some() {
+        self.heard = Some(now);
+        if let Some(names) = orders.names {
             self.disk.names_version = orders.names_version;
+            if self.bug != Some(Bug::NamesNotStored) {
+                self.disk.names = Some(names.into_iter().map(|entry| entry.table).collect());
+            }
         }
         if self.taken.0 != orders.epoch {
             self.taken = (orders.epoch, 0);
@@ -166,6 +194,21 @@ impl Sidecar {
         self.running.insert(command.id);
         let lane = if of_clusters(&command.action) { &mut self.clusters } else { &mut self.tables };
         lane.queue.push_back(Item { command, asked });
+    }
+
+    /// What becomes of a write to a table that the node has not.
+    pub fn missing(&self, table: &str, now: Millis) -> Missing {
+        let Some(names) = &self.disk.names else {
+            let new = self.bug == Some(Bug::NamesNotStored);
+            return if new { Missing::Upstream } else { Missing::Refused };
+        };
+        if names.iter().any(|name| name.as_str() == table) {
+            Missing::Held
+        } else if self.heard.is_some_and(|heard| now.since(heard).0 < LEADER_SILENT) {
+            Missing::Upstream
+        } else {
+            Missing::Refused
+        }
     }
 
     /// Whether `command` may begin now.

@@ -1,7 +1,10 @@
 //! What becomes of a client's statement that its node could not carry out: the node hands it to its sidecar, which may
-//! run it again. The rule is that of the real sidecar (rule 1 of the safety rules), for the statements of our clients.
+//! run it again. The rules are those of the real sidecar (rules 1 and 11 of the safety rules), for the statements of our clients.
 
 use crate::bugs::Bug;
+use crate::play::schema;
+use crate::say;
+use crate::sidecar::Missing;
 use crate::wire::{Answer, Ask, Wire};
 use model::NodeId;
 
@@ -28,10 +31,25 @@ pub async fn say(
         if wire.now().since(begun).0 >= HOLD || !may_be_said_again(sql, &error.message, table, bug) {
             return answer;
         }
+        let is_commit = sql == "COMMIT";
+        match wire.ask(Ask::Missing { to: node.clone(), table: table.to_owned() }).await {
+            Answer::Missing(Missing::Refused) if !is_commit => return answer,
+            Answer::Missing(Missing::Upstream) if !is_commit => {
+                return upstream(wire, node, sql, table).await;
+            }
+            _ => {}
+        }
         // The sidecar has a connection of its own.
         session = None;
         wire.sleep(AGAIN).await;
     }
+}
+
+/// The stock sidecar makes the table that is missing, on its node, and runs the statement again.
+async fn upstream(wire: &Wire, node: &NodeId, sql: &str, table: &str) -> Answer {
+    let create = say::create_shard(table, &schema());
+    let _there_already = wire.sql(node, create, HOLD).await;
+    wire.sql(node, sql, HOLD).await
 }
 
 /// Only a single write that names our table, and only what the router itself refused because the table is not there.
@@ -39,10 +57,13 @@ fn may_be_said_again(sql: &str, error: &str, table: &str, bug: Option<Bug>) -> b
     if bug == Some(Bug::CommitAgain) && sql == "COMMIT" {
         return true;
     }
-    let single = ["INSERT INTO ", "REPLACE INTO ", "DELETE FROM "];
+    let single = ["INSERT INTO ", "REPLACE INTO ", "DELETE FROM ", "UPDATE "];
     let names_it = single.iter().any(|start| sql.starts_with(&format!("{start}{table} ")));
-    let of_the_router =
-        [format!("table '{table}' absent"), format!("unknown table '{table}' in delete request")];
+    let of_the_router = [
+        format!("table '{table}' absent"),
+        format!("unknown table '{table}' in delete request"),
+        format!("unknown table '{table}' in update request"),
+    ];
     let refused = of_the_router.iter().any(|known| error.ends_with(known.as_str()));
     names_it && refused && !error.contains("remote table") && !error.contains("processed_ids")
 }

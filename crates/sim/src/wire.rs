@@ -3,6 +3,7 @@
 //!
 //! There is no runtime: a script is a future that the world polls by hand, with a waker that does nothing.
 
+use crate::sidecar::Missing;
 use control::PollAnswer;
 use engine::{Reply, SqlError};
 use model::wire::{ShardingStatement, SidecarOrders, SidecarPoll, StatementReply};
@@ -46,6 +47,11 @@ pub enum Ask {
         statement: Box<ShardingStatement>,
         time_max: u64,
     },
+    /// What the node's sidecar makes of a write to a table that is not there.
+    Missing {
+        to: NodeId,
+        table: String,
+    },
     /// The connection that held this session is closed.
     Close {
         to: NodeId,
@@ -77,6 +83,7 @@ pub enum Answer {
     Silent,
     /// The controller asked does not lead.
     NotLeader,
+    Missing(Missing),
 }
 
 /// What a script comes to.

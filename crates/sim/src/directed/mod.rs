@@ -1,12 +1,14 @@
 //! Scenarios that lead straight to what one rule of the safety rules prevents: what happens is fixed, when and where is
 //! drawn from the seed. Without a bug each must end well.
 
+mod controllers;
 mod groups;
+mod names;
 
 use crate::bugs::Bug;
 use crate::chance::Chance;
 use crate::faults;
-use crate::invariants::convergence;
+use crate::invariants::{convergence, documents};
 use crate::people;
 use crate::play::{self, TableIs};
 use crate::report::RunReport;
@@ -20,27 +22,60 @@ use crate::world::World;
 pub enum Directed {
     /// Rule 7: a table is dropped and made again while a member of its group is out of view.
     MissedChange,
+    /// Rule 12: TRUNCATE fails, and others write on.
+    Emptied,
+    /// Rule 12: somebody has made a table whose name a creation needs.
+    MadeByHand,
+    /// Rule 8: a table is dropped and made again with another number of shards.
+    SameName,
+    /// Rule 2: a shard is without a quorum for long, and clients send UPDATEs.
+    NoQuorum,
+    /// Rule 11: clients write while a node's route is away.
+    RouteGaps,
+    /// Rule 10: the sidecars reach another controller with another log.
+    TwoLogs,
 }
 
 impl Directed {
-    pub const ALL: [Self; 1] = [Self::MissedChange];
+    pub const ALL: [Self; 7] = [
+        Self::MissedChange,
+        Self::Emptied,
+        Self::MadeByHand,
+        Self::SameName,
+        Self::NoQuorum,
+        Self::RouteGaps,
+        Self::TwoLogs,
+    ];
 
     /// As the scenario is called.
     pub const fn name(self) -> &'static str {
         match self {
             Self::MissedChange => "missed-change",
+            Self::Emptied => "emptied",
+            Self::MadeByHand => "made-by-hand",
+            Self::SameName => "same-name",
+            Self::NoQuorum => "no-quorum",
+            Self::RouteGaps => "route-gaps",
+            Self::TwoLogs => "two-logs",
         }
     }
 
-    fn nodes(self) -> usize {
+    const fn nodes(self) -> usize {
         match self {
-            Self::MissedChange => 3,
+            Self::NoQuorum => 5,
+            _ => 3,
         }
     }
 
     fn happen(self, world: &mut World, chance: &mut Chance) {
         match self {
             Self::MissedChange => groups::missed_change(world, chance),
+            Self::Emptied => names::emptied(world, chance),
+            Self::MadeByHand => names::made_by_hand(world, chance),
+            Self::SameName => names::same_name(world, chance),
+            Self::NoQuorum => groups::no_quorum(world, chance),
+            Self::RouteGaps => names::route_gaps(world, chance),
+            Self::TwoLogs => controllers::two_logs(world, chance),
         }
     }
 }
@@ -63,6 +98,7 @@ fn play(seed: u64, directed: Directed, bug: Option<Bug>, story: Story) -> RunRep
         directed.happen(&mut world, &mut chance);
     }
     if world.violations.is_empty() {
+        documents::check_kept(&mut world, 0);
         faults::end(&mut world);
         world.run_to(world.now + 3_000);
         world.play.borrow_mut().over = true;

@@ -54,6 +54,9 @@ pub fn check_kept(world: &mut World, _at: usize) {
 
 /// At convergence every copy that is routed holds what its writers were told, and nothing else. `None`: it does.
 pub fn converged(world: &mut World) -> Option<String> {
+    if let Some(lost) = by_hand(world) {
+        return Some(lost);
+    }
     let tables: Vec<(String, u32)> = world
         .play
         .borrow()
@@ -87,6 +90,15 @@ pub fn converged(world: &mut World) -> Option<String> {
     None
 }
 
+/// What somebody made on a node without the controller is as it was. `None`: it is.
+fn by_hand(world: &mut World) -> Option<String> {
+    let made = world.play.borrow().by_hand.clone();
+    made.into_iter().find_map(|((node, table), ids)| {
+        let found: Vec<i64> = content(world, &node, &table).unwrap_or_default().into_keys().collect();
+        (found != ids).then(|| format!("{table}, made by hand on {node}, holds {found:?} instead of {ids:?}"))
+    })
+}
+
 fn content(world: &mut World, copy: &model::NodeId, table: &str) -> Option<BTreeMap<i64, i64>> {
     let at = world.machines.iter().position(|machine| machine.node == *copy)?;
     let sql = format!("SELECT id, v FROM {table} ORDER BY id ASC LIMIT 100000 OPTION max_matches=100000");
@@ -117,6 +129,9 @@ fn compare(
             ));
         }
     }
-    let stranger = rows.keys().find(|id| !known.documents.contains_key(id));
-    stranger.map(|id| format!("id {id} was written by nobody"))
+    if let Some(id) = rows.keys().find(|id| !known.documents.contains_key(id)) {
+        return Some(format!("id {id} was written by nobody"));
+    }
+    let misplaced = rows.keys().find(|id| shard_of(**id, shards) != number);
+    misplaced.map(|id| format!("id {id} lies in a shard where nobody looks for it"))
 }

@@ -23,7 +23,9 @@ pub fn converged(world: &mut World) -> Option<String> {
     for at in (0..world.machines.len()).filter(|at| !world.machines[*at].gone).collect::<Vec<_>>() {
         let node = world.machines[at].node.clone();
         let held = names(world, at, "SHOW TABLES FROM SYSTEM");
-        let wanted = expected.remove(node.as_str()).unwrap_or_default();
+        let mut wanted = expected.remove(node.as_str()).unwrap_or_default();
+        let by_hand = world.play.borrow().by_hand.clone();
+        wanted.extend(by_hand.into_keys().filter(|(at, _)| *at == node).map(|(_, table)| table));
         if held != wanted {
             return Some(format!("{node} holds {held:?}, the routes explain {wanted:?}"));
         }

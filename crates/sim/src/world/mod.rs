@@ -86,6 +86,8 @@ pub struct Seat {
     pub process: Option<Process>,
     pub life: u64,
     pub frozen: bool,
+    /// It has a log of its own, which the others know nothing of.
+    pub foreign: bool,
     /// The process counts time from here.
     began: u64,
 }
@@ -110,6 +112,8 @@ pub struct World {
     pub machines: Vec<Machine>,
     pub seats: Vec<Seat>,
     pub store: MemoryStore,
+    /// The log of another controller, for nodes that it has nothing to do with.
+    foreign: MemoryStore,
     pub play: SharedPlay,
     pub watch: Watch,
     pub violations: Vec<Violation>,
@@ -142,7 +146,8 @@ pub struct World {
 
 impl World {
     pub fn new(seed: u64, settings: Settings, controllers: usize, bug: Option<Bug>) -> Result<Self, String> {
-        let store = MemoryStore::new(&format!("{seed:032x}")).map_err(|error| error.to_string())?;
+        let log = |id: u64| MemoryStore::new(&format!("{id:032x}")).map_err(|error| error.to_string());
+        let (store, foreign) = (log(seed)?, log(!seed)?);
         let mut world = Self {
             now: 1_000,
             chance: Chance::new(seed),
@@ -152,6 +157,7 @@ impl World {
             machines: Vec::new(),
             seats: Vec::new(),
             store,
+            foreign,
             play: Play::shared(),
             watch: Watch::default(),
             violations: Vec::new(),
@@ -175,7 +181,7 @@ impl World {
         };
         world.play.borrow_mut().bug = bug;
         for at in 0..controllers {
-            world.seats.push(Seat { process: None, life: 0, frozen: false, began: 0 });
+            world.seats.push(Seat { process: None, life: 0, frozen: false, foreign: false, began: 0 });
             world.start_controller(at);
         }
         Ok(world)
@@ -351,6 +357,10 @@ impl World {
                 }
                 self.push(self.now, Event::Answer { caller, answer: Answer::Done });
             }
+            Ask::Missing { to, table } => {
+                let answer = self.missing(&to, &table);
+                self.push(self.now, Event::Answer { caller, answer });
+            }
             Ask::Close { to, session } => {
                 if let Some(at) = self.find(&to) {
                     self.push(self.now, Event::Close { at, session });
@@ -415,6 +425,7 @@ impl World {
                 drop(sidecar);
                 self.report(owner, &shared);
                 bugs::add_late(self);
+                bugs::say_later(self, at);
             }
             (Owner::Sidecar { at, life }, Finish::Watched { peer, news }) => {
                 let shared = self.machines[at].sidecar.clone();

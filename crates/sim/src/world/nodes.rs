@@ -3,8 +3,9 @@
 use super::{Asked, BREAK_SHOWS, Event, PEEK, PEEK_SESSION, World};
 use crate::machine::Machine;
 use crate::net::Place;
+use crate::play::TableIs;
 use crate::seat::Caller;
-use crate::sidecar;
+use crate::sidecar::{self, Missing};
 use crate::wire::{Answer, Owner, Task};
 use engine::{Input as EngineInput, Output, PeerMessage, Reply, RequestId, SessionId, SqlError};
 use model::{Millis, NodeId};
@@ -46,6 +47,18 @@ impl World {
         let statement =
             EngineInput::Statement { request: RequestId(request), session: SessionId(session), sql };
         self.engine(at, statement);
+    }
+
+    /// The names of tables that clients may write to are in the list, or the list is no good.
+    pub(super) fn missing(&self, to: &NodeId, table: &str) -> Answer {
+        let there = self.play.borrow().tables.get(table).is_some_and(|table| table.is == TableIs::There);
+        let machine = self.find(to).map(|at| &self.machines[at]);
+        // Nobody would make a table of what was dropped a moment ago.
+        let missing = match machine {
+            Some(machine) if there => machine.sidecar.borrow().missing(table, Millis(self.now)),
+            _ => Missing::Held,
+        };
+        Answer::Missing(missing)
     }
 
     pub fn engine(&mut self, at: usize, input: EngineInput) {

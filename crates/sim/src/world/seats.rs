@@ -1,6 +1,6 @@
 //! The controllers of the world: who leads, turns, crashes, effects.
 
-use super::{Event, SIGN_INTERVAL, World};
+use super::{Event, SIGN_INTERVAL, Seat, World};
 use crate::bugs::{self, Bug};
 use crate::looks;
 use crate::net::Place;
@@ -12,7 +12,8 @@ use control::{Effect, Input, Record};
 
 impl World {
     pub fn start_controller(&mut self, at: usize) {
-        let log = Box::new(self.store.handle(at as u64));
+        let store = if self.seats[at].foreign { &self.foreign } else { &self.store };
+        let log = Box::new(store.handle(at as u64));
         self.story.add(self.now, || format!("controller {at} starts"));
         let seat = &mut self.seats[at];
         seat.life += 1;
@@ -27,6 +28,16 @@ impl World {
             process.due = u64::MAX;
         }
         self.push(self.now + 200 + at as u64 * 100, Event::Sign { at, life });
+    }
+
+    /// Starts a controller with a log of its own, which all sidecars are told to ask, too.
+    pub fn start_foreign(&mut self) {
+        let at = self.seats.len();
+        self.seats.push(Seat { process: None, life: 0, frozen: false, foreign: true, began: 0 });
+        for machine in &self.machines {
+            machine.sidecar.borrow_mut().controllers = self.seats.len();
+        }
+        self.start_controller(at);
     }
 
     pub fn kill_controller(&mut self, at: usize) {
@@ -49,7 +60,8 @@ impl World {
 
     /// The seat whose process leads, as far as it knows itself.
     pub fn leader(&self) -> Option<&Leader> {
-        let leading = self.seats.iter().filter_map(|seat| match &seat.process.as_ref()?.role {
+        let ours = self.seats.iter().filter(|seat| !seat.foreign);
+        let leading = ours.filter_map(|seat| match &seat.process.as_ref()?.role {
             Role::Leads(leader) => Some(&**leader),
             _ => None,
         });
@@ -73,7 +85,9 @@ impl World {
         if self.now.saturating_sub(heard) >= crate::seat::LEADER_SILENT + at as u64 * 1_000 {
             return self.take_lead(at);
         }
-        for other in (0..self.seats.len()).filter(|other| *other != at) {
+        let foreign = self.seats[at].foreign;
+        let same = |other: &usize| *other != at && self.seats[*other].foreign == foreign;
+        for other in (0..self.seats.len()).filter(same).collect::<Vec<_>>() {
             if self.net.hears(Place::Controller(at), Place::Controller(other)) {
                 self.push(self.now + 1, Event::Message { to: other, message: Message::Sign { from: at } });
             }
@@ -191,8 +205,11 @@ impl World {
     fn carry_out(&mut self, at: usize, out: Outbox) {
         let life = self.seats[at].life;
         crate::story::records(self, at, &out.records);
-        crate::invariants::leaders::appended(self, at, &out.records);
-        crate::invariants::plans::appended(self, &out.records);
+        // The invariants are those of the log that the nodes are bound to.
+        if !self.seats[at].foreign {
+            crate::invariants::leaders::appended(self, at, &out.records);
+            crate::invariants::plans::appended(self, &out.records);
+        }
         self.freeze_for(&out.records);
         let commands = out.records.iter().any(|record| matches!(record, Record::StepStarted { .. }));
         if commands && std::mem::take(&mut self.freeze_leader_at_next_command) {

@@ -1,0 +1,78 @@
+//! What becomes of what has a table's name.
+
+use super::{create, drop, is, wait, with_tables};
+use crate::chance::Chance;
+use crate::faults::{self, Fault, Turn};
+use crate::people;
+use crate::play::{TableIs, schema};
+use crate::say;
+use crate::wire::{Ask, Finish, Owner, Task};
+use crate::world::{Event, World};
+
+/// Statements on a node, one after the other; on a session that is closed after so long.
+fn by_hand(world: &mut World, at: usize, statements: Vec<String>, holds: u64) {
+    let (node, session) = (world.machines[at].node.clone(), 1 << 44 | at as u64);
+    world.spawn(Task::new(Owner::Client, move |wire| async move {
+        for sql in statements {
+            wire.ask(Ask::Sql { to: node.clone(), session: Some(session), sql, time_max: 5_000 }).await;
+        }
+        wire.sleep(holds).await;
+        wire.ask(Ask::Close { to: node, session }).await;
+        Finish::Nothing
+    }));
+}
+
+/// Somebody holds the copies of a shard locked, so that TRUNCATE fails.
+pub fn emptied(world: &mut World, chance: &mut Chance) {
+    with_tables(world, &[("t0", 2, 2)], chance);
+    let holds = chance.between(2_000, 6_000);
+    for at in 0..world.machines.len() {
+        by_hand(world, at, vec!["LOCK TABLES system.t0_s0 READ".to_owned()], holds);
+    }
+    world.run_to(world.now + 500);
+    let play = world.play.clone();
+    world.spawn(Task::new(Owner::Client, |wire| people::empty(wire, play, "t0".to_owned())));
+    world.run_to(world.now + chance.between(40_000, 50_000));
+}
+
+/// The table has documents, and a name that a shard of a new table would have.
+pub fn made_by_hand(world: &mut World, chance: &mut Chance) {
+    with_tables(world, &[("t0", 2, 2)], chance);
+    let (at, ids) = (chance.index(world.machines.len()), vec![1, 2, 3]);
+    let table = "system.t1_s0";
+    let mut statements = vec![say::create_shard(table, &schema())];
+    statements
+        .extend(ids.iter().map(|id| format!("INSERT INTO {table} (id,title,v) VALUES ({id},'m',{id})")));
+    by_hand(world, at, statements, 0);
+    let node = world.machines[at].node.clone();
+    world.play.borrow_mut().by_hand.insert((node, table.to_owned()), ids);
+    world.run_to(world.now + 1_000);
+    create(world, "t1", chance.between(1, 2) as u32, chance.between(1, 3) as u32);
+    if chance.hits(500) {
+        // Its creation is taken back.
+        let victim = chance.index(world.machines.len());
+        world.run_to(world.now + chance.between(20, 400));
+        faults::happen(world, Turn::KillNode { at: victim });
+        world.push(world.now + 5_000, Event::Fault(Turn::StartNode { at: victim }));
+    }
+    world.run_to(world.now + 20_000);
+}
+
+/// While clients write to the one and to the other.
+pub fn same_name(world: &mut World, chance: &mut Chance) {
+    let shards = chance.between(1, 3) as u32;
+    with_tables(world, &[("t0", shards, 2)], chance);
+    drop(world, "t0");
+    wait(world, 20_000, |world| is(world, "t0", TableIs::Gone));
+    create(world, "t0", shards + 1, 2);
+    world.run_to(world.now + chance.between(15_000, 25_000));
+}
+
+/// A route goes away by itself, again and again.
+pub fn route_gaps(world: &mut World, chance: &mut Chance) {
+    with_tables(world, &[("t0", 2, 2)], chance);
+    for _ in 0..chance.between(4, 8) {
+        people::act(world, Fault::RouteDroppedByHand);
+        world.run_to(world.now + chance.between(1_000, 4_000));
+    }
+}
