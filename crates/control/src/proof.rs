@@ -40,7 +40,8 @@ pub fn of(state: &State, observed: &Observed, node: &NodeId, action: &Action, si
         | Action::AwaitQuiet { .. }
         | Action::Truncate { .. }
         | Action::Optimize { .. }
-        | Action::FlushRamchunk { .. } => Proof::Done,
+        | Action::FlushRamchunk { .. }
+        | Action::PutDocuments { .. } => Proof::Done,
         Action::CreateTables { tables, .. } => all(tables, true),
         Action::DropTables { tables } => all(tables, false),
         Action::EndStock { cluster } => {

@@ -210,6 +210,7 @@ fn described(action: &Action) -> String {
         Action::Truncate { table, .. } | Action::Optimize { table } => format!("{class} TABLE {table}"),
         Action::FlushRamchunk { table } => format!("{class} {table}"),
         Action::EndStock { .. } => format!("{class} {}", model::STOCK_TABLES.join(", ")),
+        Action::PutDocuments { table, .. } => format!("{class} {table}"),
     }
 }
 

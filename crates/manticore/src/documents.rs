@@ -1,7 +1,8 @@
 //! Documents as a backup reads and writes them: values as a node gives them, and back into a statement, unchanged.
 
 use crate::reply::BadReply;
-use model::sql::{Ident, Literal};
+use model::Cell;
+use model::sql::Ident;
 use serde_json::{Map, Value};
 use std::fmt;
 
@@ -68,43 +69,32 @@ fn values(columns: &[String], mut row: Map<String, Value>) -> Result<Vec<Value>,
     columns.iter().map(|column| row.remove(column).ok_or_else(|| format!("a row without {column}"))).collect()
 }
 
-/// A value as a statement says it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Cell {
-    Text(String),
-    /// Digits, sign, point, exponent; nothing else.
-    Number(String),
-    List(Vec<String>),
+/// The value of a column of this declared type. What is no value of the type is an error, and never bent.
+pub fn cell(kind: &str, value: &Value) -> Result<Cell, String> {
+    let wrong = || format!("{value} is no value of type {kind}");
+    let word = kind.split([' ', '(']).next().unwrap_or_default();
+    match word {
+        "text" | "string" => match value {
+            Value::String(text) => Ok(Cell::Text(text.clone())),
+            Value::Null => Ok(Cell::Text(String::new())),
+            _ => Err(wrong()),
+        },
+        "json" => match value {
+            Value::String(text) => Ok(Cell::Text(text.clone())),
+            // The empty text is how searchd is told that there is none.
+            Value::Null => Ok(Cell::Text(String::new())),
+            other => Ok(Cell::Text(other.to_string())),
+        },
+        "multi" | "multi64" | "mva" | "mva64" | "uint_set" | "int64_set" | "float_vector" => {
+            list(value).map(Cell::List).ok_or_else(wrong)
+        }
+        _ => number(value).map(Cell::Number).ok_or_else(wrong),
+    }
 }
 
-impl Cell {
-    /// The value of a column of this declared type. What is no value of the type is an error, and never bent.
-    pub fn new(kind: &str, value: &Value) -> Result<Self, String> {
-        let wrong = || format!("{value} is no value of type {kind}");
-        let word = kind.split([' ', '(']).next().unwrap_or_default();
-        match word {
-            "text" | "string" => match value {
-                Value::String(text) => Ok(Self::Text(text.clone())),
-                Value::Null => Ok(Self::Text(String::new())),
-                _ => Err(wrong()),
-            },
-            "json" => match value {
-                Value::String(text) => Ok(Self::Text(text.clone())),
-                // The empty text is how searchd is told that there is none.
-                Value::Null => Ok(Self::Text(String::new())),
-                other => Ok(Self::Text(other.to_string())),
-            },
-            "multi" | "multi64" | "mva" | "mva64" | "uint_set" | "int64_set" | "float_vector" => {
-                list(value).map(Self::List).ok_or_else(wrong)
-            }
-            _ => number(value).map(Self::Number).ok_or_else(wrong),
-        }
-    }
-
-    /// A document's id. Statements take it without sign.
-    pub fn id(id: i64) -> Self {
-        Self::Number((id as u64).to_string())
-    }
+/// A document's id. Statements take it without sign.
+pub fn id_cell(id: i64) -> Cell {
+    Cell::Number((id as u64).to_string())
 }
 
 fn list(value: &Value) -> Option<Vec<String>> {
@@ -129,16 +119,6 @@ fn number(value: &Value) -> Option<String> {
 fn numeric(text: &str) -> Option<String> {
     let only = text.bytes().all(|b| b.is_ascii_digit() || b"+-.eE".contains(&b));
     (only && text.parse::<f64>().is_ok_and(f64::is_finite)).then(|| text.to_owned())
-}
-
-impl fmt::Display for Cell {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Text(text) => write!(f, "{}", Literal(text)),
-            Self::Number(number) => f.write_str(number),
-            Self::List(values) => write!(f, "({})", values.join(",")),
-        }
-    }
 }
 
 /// `(id,title) VALUES (1,'x'),(2,'y')`.
@@ -166,7 +146,7 @@ mod tests {
     use serde_json::json;
 
     fn text(kind: &str, value: &Value) -> String {
-        Cell::new(kind, value).expect("a value").to_string()
+        cell(kind, value).expect("a value").to_string()
     }
 
     #[test]
@@ -194,8 +174,8 @@ mod tests {
         ] {
             assert_eq!(text(kind, &value), expected, "{kind} {value}");
         }
-        assert_eq!(Cell::id(7).to_string(), "7");
-        assert_eq!(Cell::id(-1).to_string(), "18446744073709551615");
+        assert_eq!(id_cell(7).to_string(), "7");
+        assert_eq!(id_cell(-1).to_string(), "18446744073709551615");
     }
 
     #[test]
@@ -207,17 +187,17 @@ mod tests {
             ("multi", json!("1,x")),
             ("text", json!(5)),
         ] {
-            assert!(Cell::new(kind, &value).is_err(), "{kind} {value}");
+            assert!(cell(kind, &value).is_err(), "{kind} {value}");
         }
     }
 
     #[test]
     fn values_stay_in_their_places() {
-        let put = |cell: Cell| Statement::Put {
+        let put = |value: Cell| Statement::Put {
             table: TableName::new("order").expect("valid"),
             replace: false,
             columns: vec!["id".into(), "select".into()],
-            rows: vec![vec![Cell::id(1), cell], vec![Cell::id(2), Cell::List(vec![])]],
+            rows: vec![vec![id_cell(1), value], vec![id_cell(2), Cell::List(vec![])]],
         };
         let evil = put(Cell::Text("x'),(3,'y'); DROP TABLE t".into())).to_string();
         assert_eq!(

@@ -101,6 +101,12 @@ pub fn render(action: &Action, context: &RenderContext) -> Result<Vec<Statement>
         Action::EndStock { .. } => {
             StockTable::ALL.into_iter().map(|table| Statement::DropStock { table }).collect()
         }
+        Action::PutDocuments { table, replace, columns, rows } => vec![Statement::Put {
+            table: table.clone(),
+            replace: *replace,
+            columns: columns.clone(),
+            rows: rows.0.clone(),
+        }],
     })
 }
 

@@ -1,8 +1,8 @@
 //! Every statement that Shardwright says to a node, as a type; its text is made here and only by quoting.
 
-use crate::documents::{self, Cell};
+use crate::documents;
 use model::sql::{Ident, Literal};
-use model::{GroupId, NodeId, Schema};
+use model::{Cell, GroupId, NodeId, Schema};
 use std::fmt;
 
 /// The options of every group of ours: a small cache file, and a dead member noticed in about two seconds.

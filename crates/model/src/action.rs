@@ -1,6 +1,6 @@
 //! The closed set of things a controller may ask of a node, and what is known of their outcome.
 
-use crate::{Epoch, GroupId, NodeId, OperationId, Route, Schema, StepId, TableName};
+use crate::{Epoch, GroupId, NodeId, OperationId, Route, Rows, Schema, StepId, TableName};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -108,6 +108,15 @@ pub enum Action {
     EndStock {
         cluster: Option<GroupId>,
     },
+    /// Writes documents of a restore through this node's routing table, as a client would. Never a step: a restore asks for
+    /// one batch after the other, and looks again after one whose end it does not know.
+    PutDocuments {
+        table: TableName,
+        /// In place of those of the same ids; else an id that is there fails the whole batch.
+        replace: bool,
+        columns: Vec<String>,
+        rows: Rows,
+    },
 }
 
 /// A routing table to write.
@@ -141,6 +150,8 @@ impl Action {
             Self::Truncate { .. } => "TRUNCATE",
             Self::Optimize { .. } => "OPTIMIZE",
             Self::FlushRamchunk { .. } => "FLUSH RAMCHUNK",
+            Self::PutDocuments { replace: false, .. } => "INSERT",
+            Self::PutDocuments { replace: true, .. } => "REPLACE",
         }
     }
 
@@ -212,5 +223,8 @@ pub enum Outcome {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CommandResult {
     pub id: CommandId,
+    /// Of the command.
+    #[serde(default)]
+    pub epoch: Epoch,
     pub outcome: Outcome,
 }

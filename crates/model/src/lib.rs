@@ -6,6 +6,7 @@ pub mod access;
 pub mod action;
 pub mod api;
 pub mod backup;
+pub mod documents;
 pub mod ids;
 pub mod import;
 pub mod observe;
@@ -20,6 +21,7 @@ pub mod wire;
 pub use access::{AccessToken, AuditMark, Role, TokenOrder};
 pub use action::{Action, Command, CommandId, CommandResult, Content, Outcome, RouteSpec};
 pub use backup::{BackupCause, BackupData, BackupId, BackupOrder, BackupState, RestoreOrder, ShardRecord};
+pub use documents::{Cell, Rows};
 pub use ids::{
     Epoch, GroupId, InvalidName, LogIndex, NodeId, OperationId, StepId, TableName, parse_shard_table,
 };

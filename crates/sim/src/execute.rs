@@ -114,6 +114,7 @@ impl Turn<'_> {
             Action::FlushRamchunk { table } => self.say(&format!("FLUSH RAMCHUNK {table}")).await,
             // Nobody imports here.
             Action::EndStock { .. } => refused("the simulated cluster has no stock sidecar"),
+            Action::PutDocuments { .. } => refused("nothing is restored here"),
         }
     }
 

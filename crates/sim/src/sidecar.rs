@@ -228,7 +228,7 @@ impl Sidecar {
     /// From running to known.
     pub fn finish(&mut self, id: CommandId, outcome: Outcome) {
         self.running.remove(&id);
-        self.results.push(CommandResult { id, outcome });
+        self.results.push(CommandResult { id, epoch: self.disk.epoch, outcome });
     }
 }
 

@@ -12,7 +12,7 @@ use std::cell::Cell;
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
-use store::etcd::{Candidates, EtcdAddress, EtcdLog};
+use store::etcd::{Candidates, EtcdAddress, EtcdLog, Records};
 use store::{AppendError, Log, OpenError, ReadError, conformance};
 
 /// Hands out handles on logs of one etcd, each handle with a name of its own.
@@ -345,4 +345,29 @@ fn candidates_are_listed_in_order() {
     candidates.leave("a:1").expect("left");
     assert_eq!(candidates.list(), Ok(vec!["b:2".to_owned()]));
     assert_eq!(logs.open(&prefix).expect("a candidate is no record").last(), Ok(LogIndex(0)));
+}
+
+#[test]
+fn objects_beside_the_log_are_everyones_and_only_who_knows_its_end_removes_them() {
+    let Some(etcd) = Etcd::start() else { return };
+    let logs = Logs::of(&etcd);
+    let prefix = logs.new_prefix();
+    let mut log = logs.open(&prefix).expect("opens");
+    let (one, other) = (Records::new(&logs.address(&prefix)), Records::new(&logs.address(&prefix)));
+    assert_eq!((one.names(), one.get("a")), (Ok(Vec::new()), Ok(None)));
+    let names: Vec<String> = (0..250).map(|number| format!("t_{number:03}")).collect();
+    for name in &names {
+        one.put(name, name.as_bytes()).expect("written");
+    }
+    one.put("t_007", &[0, 255]).expect("written over");
+    assert_eq!(other.get("t_007"), Ok(Some(vec![0, 255])));
+    assert_eq!(other.names(), Ok(names.clone()));
+    let refused = one.put("large", &vec![0; (1 << 20) + 1]).expect_err("more than a key takes").to_string();
+    assert!(refused.contains("1048577 bytes"), "{refused}");
+    log.append(LogIndex(0), &[b"x".to_vec()]).expect("appended");
+    assert_eq!(one.remove(&names, LogIndex(0)), Ok(false), "by one that has missed a record");
+    assert_eq!(other.names(), Ok(names.clone()));
+    assert_eq!(one.remove(&names[..249], LogIndex(1)), Ok(true));
+    assert_eq!(other.names(), Ok(names[249..].to_vec()));
+    assert_eq!(logs.open(&prefix).expect("they are no records").last(), Ok(LogIndex(1)));
 }

@@ -48,7 +48,8 @@ pub async fn run(cli: Cli) -> Result<(), CommandError> {
             Err(CommandError::usage("`node` needs --dir, --mysql and --http", "or ask for `node list`"))
         }
         Command::Serve(args) => {
-            processes::serve(args, common.config.clone(), common.token_file.clone(), common.tls()).await
+            Box::pin(processes::serve(args, common.config.clone(), common.token_file.clone(), common.tls()))
+                .await
         }
         Command::Sidecar(args) => processes::sidecar(args, common.token_file.clone(), common.tls()).await,
         Command::Gate(args) => gate::run(&common, &args).await,

@@ -2,7 +2,7 @@
 //! documents, which the driver carries out.
 //!
 //! A backup's figures and documents never pass through the log: it keeps who, when, where and how much. What was
-//! recorded of the table is in a file beside the log, with documents in the place that was ordered.
+//! recorded of the table is beside the log, where every controller of it finds it, with documents also in the place that was ordered.
 
 mod jobs;
 mod orders;
@@ -30,7 +30,7 @@ pub struct Backup {
     pub operation: OperationId,
     pub cause: BackupCause,
     pub cluster_hash: String,
-    /// The file of its record, on the controller that wrote it.
+    /// Where its record is: a file of the controller that wrote it, or with a shared log a key beside that.
     pub record_path: String,
     /// By API address.
     pub controller: String,

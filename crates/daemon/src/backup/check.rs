@@ -72,7 +72,7 @@ async fn recorded(
         let manifest = manifest_of(&tools.place(from)?, backup).await?.ok_or_else(unknown)?;
         return Ok(manifest.shards.iter().map(|list| Some(list.content)).collect());
     }
-    let data = tools.record(backup)?.ok_or_else(unknown)?;
+    let data = tools.records.get(backup).await?.ok_or_else(unknown)?;
     Ok(data.placement.iter().map(|shard| shard.content).collect())
 }
 

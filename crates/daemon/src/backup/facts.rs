@@ -1,10 +1,8 @@
-//! The record of a table: everything but its documents, measured and written to a file of the controller.
+//! The record of a table: everything but its documents, measured and put where [`super::Records`] are.
 
-use super::format::Sealed;
 use super::pace::Pace;
 use super::read::{Columns, Copy};
 use super::{Tools, Trouble};
-use crate::files;
 use control::backup::{Done, Source};
 use futures_util::stream::{self, StreamExt as _};
 use model::{BackupData, ShardRecord};
@@ -45,18 +43,17 @@ pub(super) async fn record(
             None => shard.error = Some(format!("not counted within {} s", TIME_MAX.as_secs())),
         }
     }
-    let path = tools.record_file(&data.backup_id);
+    let path = tools.records.shown(&data.backup_id);
     if data.backup_path.is_empty() {
-        data.backup_path = path.display().to_string();
+        data.backup_path.clone_from(&path);
     } else {
         let place = tools.place(&data.backup_path)?;
         data.backup_path = format!("{}/{}", data.backup_path.trim_end_matches('/'), data.backup_id.prefix());
         place.put_sealed(&name(&data), &data).await?;
     }
-    path.parent().map_or(Ok(()), files::ensure_directory)?;
-    files::write_durably(&path, &Sealed::write(&data).map_err(Trouble::Final)?)?;
+    tools.records.put(&data).await?;
     let rows = data.placement.iter().map(|shard| shard.content.map(|content| content.rows)).sum();
-    Ok(Done { rows, bytes: 0, path: path.display().to_string() })
+    Ok(Done { rows, bytes: 0, path })
 }
 
 /// The record beside its documents.

@@ -1,4 +1,5 @@
-//! Bringing a shard's documents back, through the table's routes, as a client would write them.
+//! Bringing a shard's documents back, through the table's routes, as a client would write them; but by a node's own
+//! sidecar, so that what a leader sends that was frozen meanwhile, and is deposed, is refused.
 //!
 //! It looks before it writes: what is there and the same is passed over, what is missing is inserted, and what differs
 //! is left, or with `overwrite` replaced. So a table that is used meanwhile loses nothing, and a fill that died is begun
@@ -6,11 +7,11 @@
 
 use super::format::{self, ShardManifest};
 use super::pace::Pace;
-use super::read::{Columns, Copy, Pages, REQUEST_TIME_MAX};
+use super::read::{Columns, Copy, Pages};
 use super::{Tools, Trouble, check, manifest_of};
 use control::backup::{Done, Fill};
-use manticore::documents::Cell;
-use manticore::{Reply, Statement};
+use manticore::documents::{cell, id_cell};
+use model::{Action, Cell, OperationId, Outcome, Rows, StepId};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -22,6 +23,8 @@ const BATCH_BYTES: usize = 512 << 10;
 /// Writes that fail are tried again for a minute: a route is written, a node was lost.
 const TRIES_MAX: usize = 120;
 const TRY_AGAIN_AFTER: Duration = Duration::from_millis(500);
+/// For one batch, until it is written.
+const WRITE_TIME_MAX: Duration = Duration::from_secs(20);
 
 /// What became of the documents of a shard.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -33,7 +36,7 @@ pub(crate) struct Filled {
     pub(crate) kept_other: u64,
 }
 
-pub(super) async fn fill(tools: &Tools, fill: &Fill) -> Result<Done, Trouble> {
+pub(super) async fn fill(tools: &Tools, key: (OperationId, StepId), fill: &Fill) -> Result<Done, Trouble> {
     let place = tools.place(&fill.from)?;
     let manifest = manifest_of(&place, &fill.backup).await?;
     let manifest = manifest.ok_or_else(|| Trouble::Final("Backup not found".to_owned()))?;
@@ -42,6 +45,8 @@ pub(super) async fn fill(tools: &Tools, fill: &Fill) -> Result<Done, Trouble> {
     let list = list.ok_or_else(|| Trouble::Final(format!("the backup has no shard {shard}")))?;
     let mut limit = Pace::new(fill.mib_per_second);
     let mut filled = Filled::default();
+    // A way that did not go is not the first for the next batch.
+    let mut turn = 0;
     for part in &list.parts {
         let bytes = place.get(&part.name).await?;
         let bytes = bytes.ok_or_else(|| Trouble::Final(format!("{} is missing", part.name)))?;
@@ -50,7 +55,7 @@ pub(super) async fn fill(tools: &Tools, fill: &Fill) -> Result<Done, Trouble> {
             limit.take(batch.iter().map(String::len).sum()).await;
             let wanted = batch.iter().map(|line| format::read_line(&list.columns, line));
             let wanted = wanted.collect::<Result<Vec<_>, _>>().map_err(Trouble::Final)?;
-            Batch { tools, fill, list, wanted }.bring_back(&mut filled).await?;
+            Batch { tools, key, fill, list, wanted }.bring_back(&mut turn, &mut filled).await?;
         }
     }
     check::note_filled(&tools.restore_dir(fill.operation), shard, filled)?;
@@ -75,21 +80,23 @@ fn batches(lines: &[String]) -> impl Iterator<Item = &[String]> {
 /// Some documents with neighbouring ids.
 struct Batch<'a> {
     tools: &'a Tools,
+    key: (OperationId, StepId),
     fill: &'a Fill,
     list: &'a ShardManifest,
     wanted: Vec<(i64, Vec<Value>)>,
 }
 
 impl Batch<'_> {
-    async fn bring_back(&self, filled: &mut Filled) -> Result<(), Trouble> {
+    async fn bring_back(&self, turn: &mut usize, filled: &mut Filled) -> Result<(), Trouble> {
         let mut why = String::new();
         // As it was before anything was written: what a try that failed half-way wrote is seen as there by the next.
         let mut at_first = None;
-        for turn in 0..TRIES_MAX {
-            if turn > 0 {
+        for tries in 0..TRIES_MAX {
+            if tries > 0 {
+                *turn += 1;
                 tokio::time::sleep(TRY_AGAIN_AFTER).await;
             }
-            match self.look_and_write(turn).await {
+            match self.look_and_write(*turn).await {
                 Ok((missing, other)) => {
                     let (missing, other_at_first) = at_first.unwrap_or((missing, other));
                     let replaced = if self.fill.overwrite { other_at_first } else { 0 };
@@ -152,30 +159,31 @@ impl Batch<'_> {
             return Ok(());
         }
         let rows = documents.iter().map(|(id, values)| self.cells(*id, values));
-        let statement = Statement::Put {
+        let put = Action::PutDocuments {
             table: self.fill.table.clone(),
             replace,
             columns: self.list.columns.iter().map(|(name, _)| name.clone()).collect(),
-            rows: rows.collect::<Result<_, _>>()?,
+            rows: Rows(rows.collect::<Result<_, _>>()?),
         };
         let routers = &self.fill.routers;
         let node = routers.get((self.fill.source.shard as usize + turn) % routers.len().max(1));
         let node = node.ok_or_else(|| Trouble::Again("no node routes the table".to_owned()))?;
-        match self.tools.client.execute(node, &statement, REQUEST_TIME_MAX).await {
-            Ok(Reply::Done { .. } | Reply::Rows(_)) => Ok(()),
-            Ok(Reply::Error { message }) => Err(Trouble::Again(format!("{node}: {message}"))),
-            Err(error) => Err(Trouble::Again(error.to_string())),
+        match self.tools.order(node, self.key, put, WRITE_TIME_MAX).await {
+            Outcome::Done { .. } => Ok(()),
+            Outcome::Refused { message } | Outcome::Unknown { message } => {
+                Err(Trouble::Again(format!("{node}: {message}")))
+            }
         }
     }
 
     fn cells(&self, id: i64, values: &[Value]) -> Result<Vec<Cell>, Trouble> {
-        let cell = |((name, kind), value): (&(String, String), &Value)| {
+        let one = |((name, kind), value): (&(String, String), &Value)| {
             if name == "id" {
-                return Ok(Cell::id(id));
+                return Ok(id_cell(id));
             }
-            Cell::new(kind, value).map_err(|why| Trouble::Final(format!("document {id}, {name}: {why}")))
+            cell(kind, value).map_err(|why| Trouble::Final(format!("document {id}, {name}: {why}")))
         };
-        self.list.columns.iter().zip(values).map(cell).collect()
+        self.list.columns.iter().zip(values).map(one).collect()
     }
 }
 

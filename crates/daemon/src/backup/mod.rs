@@ -10,6 +10,7 @@ mod format;
 mod pace;
 mod place;
 mod read;
+mod records;
 mod save;
 mod seal;
 mod verify;
@@ -17,28 +18,28 @@ mod verify;
 pub(crate) use check::RestoreReport;
 pub(crate) use place::Place;
 pub(crate) use read::Columns;
+pub(crate) use records::Records;
 pub(crate) use seal::manifest_of;
 pub(crate) use verify::{Verified, compare_live, expected, verify};
 
-use crate::files::{self, FileError};
+use crate::files::FileError;
 use control::backup::{Done, Job, JobEnd};
-use format::Sealed;
 use manticore::Client;
-use model::{BackupData, BackupId, OperationId, StepId};
-use std::collections::{BTreeMap, BTreeSet};
+use model::{Action, NodeId, OperationId, Outcome, StepId};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::runtime::Handle as Runtime;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, oneshot};
 use tokio::task::AbortHandle;
 
 /// Jobs that copy documents at once: each holds up to a part (8 MiB) and a page (16 MiB).
 const LONG_MAX: usize = 2;
 /// Jobs that measure or write small files.
 const SHORT_MAX: usize = 4;
-/// A record that is not listed is removed when it is so old: longer than any record takes to be listed.
-const PRUNED_AFTER: Duration = Duration::from_hours(1);
+/// Beyond the time of an errand: until its outcome is here.
+const REPORT_TIME_MAX: Duration = Duration::from_secs(2);
 /// Under the controller's directory.
 const DIRECTORY: &str = "backups";
 /// Under [`DIRECTORY`]: what restores did.
@@ -64,30 +65,65 @@ impl From<FileError> for Trouble {
     }
 }
 
+/// What a node's own sidecar is to do for a job: it refuses that to a leader that was frozen and is deposed.
+#[derive(Debug)]
+pub(crate) struct Errand {
+    pub(crate) node: NodeId,
+    pub(crate) operation: OperationId,
+    pub(crate) step: StepId,
+    pub(crate) action: Action,
+    pub(crate) time_max: Duration,
+    /// Dropped when nobody will hear what came of it.
+    pub(crate) over: oneshot::Sender<Outcome>,
+}
+
+/// Hands an errand to the driver, which drops it when it does not lead.
+pub(crate) type Deliver = Arc<dyn Fn(Errand) + Send + Sync>;
+
 /// What every job works with. Cheap to clone.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(crate) struct Tools {
     pub(crate) client: Client,
     /// The controller's own.
     dir: Arc<Path>,
+    pub(crate) records: Records,
+    deliver: Deliver,
+}
+
+impl std::fmt::Debug for Tools {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Tools").field("client", &self.client).field("dir", &self.dir).finish_non_exhaustive()
+    }
 }
 
 impl Tools {
-    pub(crate) fn new(client: Client, dir: &Path) -> Self {
-        Self { client, dir: dir.into() }
+    /// With `shared`, the records of backups are there, for every controller of the log.
+    pub(crate) fn new(
+        client: Client,
+        dir: &Path,
+        shared: Option<Arc<store::etcd::Records>>,
+        deliver: Deliver,
+    ) -> Self {
+        let records = Records::new(&dir.join(DIRECTORY), shared);
+        Self { client, dir: dir.into(), records, deliver }
     }
 
-    /// The file of a backup's record.
-    pub(crate) fn record_file(&self, id: &BackupId) -> PathBuf {
-        self.dir.join(DIRECTORY).join(format!("{}_{}.json", id.table, id.time()))
-    }
-
-    /// A backup's record, `None` when it is not on this controller.
-    pub(crate) fn record(&self, id: &BackupId) -> Result<Option<BackupData>, Trouble> {
-        let path = self.record_file(id);
-        let Some(text) = files::read_if_present(&path)? else { return Ok(None) };
-        let read = Sealed::read(text.as_bytes());
-        read.map(Some).map_err(|why| Trouble::Final(format!("{}: {why}", path.display())))
+    /// Has a node's sidecar do something; what came of it, as far as that was heard in time.
+    async fn order(
+        &self,
+        node: &NodeId,
+        (operation, step): (OperationId, StepId),
+        action: Action,
+        time_max: Duration,
+    ) -> Outcome {
+        let (over, outcome) = oneshot::channel();
+        (self.deliver)(Errand { node: node.clone(), operation, step, action, time_max, over });
+        let message = match tokio::time::timeout(time_max + REPORT_TIME_MAX, outcome).await {
+            Ok(Ok(outcome)) => return outcome,
+            Ok(Err(_)) => "its sidecar was started again, or this controller does not lead any more",
+            Err(_) => "its sidecar did not say in time what came of it",
+        };
+        Outcome::Unknown { message: message.to_owned() }
     }
 
     pub(crate) fn place(&self, text: &str) -> Result<Place, Trouble> {
@@ -106,22 +142,6 @@ impl Tools {
     /// What a restore found and did, once it is over.
     pub(crate) fn restored(&self, operation: OperationId) -> Result<Option<RestoreReport>, Trouble> {
         check::read_report(&self.restore_dir(operation))
-    }
-
-    /// Removes the records of backups that are listed no more. Documents are never removed.
-    pub(crate) fn prune(&self, kept: &BTreeSet<BackupId>) {
-        let directory = self.dir.join(DIRECTORY);
-        let keep: BTreeSet<PathBuf> = kept.iter().map(|id| self.record_file(id)).collect();
-        for entry in std::fs::read_dir(&directory).into_iter().flatten().flatten() {
-            let path = entry.path();
-            let ours = path.extension().is_some_and(|extension| extension == "json");
-            // One that was just written may not be listed yet.
-            let age = entry.metadata().and_then(|found| found.modified()).map(|at| at.elapsed());
-            let old = matches!(age, Ok(Ok(age)) if age > PRUNED_AFTER);
-            if ours && old && !keep.contains(&path) && std::fs::remove_file(&path).is_ok() {
-                tracing::debug!(file = %path.display(), "the record of a backup that is not listed any more");
-            }
-        }
     }
 }
 
@@ -159,7 +179,7 @@ impl Runner {
         let places = places.clone();
         let task = runtime.spawn(async move {
             let _place = places.acquire_owned().await;
-            let end = match carry_out(&tools, job).await {
+            let end = match carry_out(&tools, key, job).await {
                 Ok(done) => JobEnd::Done(done),
                 Err(Trouble::Busy { shard, why }) => JobEnd::Busy { shard, why },
                 Err(Trouble::Again(why)) => JobEnd::Failed { why, last: false },
@@ -184,12 +204,12 @@ impl Runner {
     }
 }
 
-async fn carry_out(tools: &Tools, job: Job) -> Result<Done, Trouble> {
+async fn carry_out(tools: &Tools, key: (OperationId, StepId), job: Job) -> Result<Done, Trouble> {
     match job {
         Job::Facts { data, sources, checksums } => facts::record(tools, *data, &sources, checksums).await,
         Job::Save(save) => save::save(tools, &save).await,
         Job::Seal { backup, to } => seal::seal(&tools.place(&to)?, &backup).await,
-        Job::Fill(fill) => fill::fill(tools, &fill).await,
+        Job::Fill(fill) => fill::fill(tools, key, &fill).await,
         Job::Check { backup, operation, from, sources } => {
             check::check(tools, &backup, operation, from.as_deref(), &sources).await
         }

@@ -101,7 +101,7 @@ pub(super) async fn create(
     });
     let late = |_| ApiError::new(Kind::Timeout, "the table is still being recorded", LIST_HINT);
     let state = waited.await.map_err(late)??;
-    let data = shared.backups.record(&id).map_err(trouble)?;
+    let data = shared.backups.records.get(&id).await.map_err(trouble)?;
     let backup_data = data.ok_or_else(|| internal("the record was written and is gone"))?;
     Ok(Json(BackupReply { success: true, backup_id: id, backup_data, operation: operation.0, state }))
 }
@@ -164,14 +164,15 @@ async fn find(shared: &Shared, id: &str, from: Option<&str>) -> Result<Found, Ap
         }
         None => None,
     };
-    let mut data = shared.backups.record(&id).map_err(trouble)?;
+    let mut data = shared.backups.records.get(&id).await.map_err(trouble)?;
     // Another controller made it. With its documents lies all that was recorded, too.
     if let (None, Some((_, place))) = (&data, &place) {
         data = backup::manifest_of(place, &id).await.map_err(trouble)?.map(|manifest| manifest.data);
     }
     let Some(data) = data else {
-        let detail = format!("the record of {id} is on controller {}, and not here", summary.controller);
-        let hint = "ask that controller, or give --from with its documents";
+        let detail =
+            format!("the record of {id} is in a file of controller {}, and not here", summary.controller);
+        let hint = "start that controller again: it shares its records at its start; or give --from with its documents";
         return Err(ApiError::new(Kind::NotFound, detail, hint));
     };
     Ok(Found { data, summary: Some(summary), place })

@@ -2,9 +2,10 @@
 //!
 //! Keeps and hands out; it neither decides nor talks. Times are the driver's.
 
+use crate::backup::Errand;
 use control::{RequestId, StandingOrders};
 use model::wire::{Order, SidecarOrders, StatementReply, Versions};
-use model::{Command, Millis, NodeId};
+use model::{Command, CommandId, CommandResult, Epoch, Millis, NodeId, Outcome};
 use std::collections::{BTreeMap, VecDeque};
 use tokio::sync::oneshot;
 
@@ -44,6 +45,9 @@ pub(super) struct Desk {
     lines: BTreeMap<NodeId, Line>,
     held: BTreeMap<NodeId, Held>,
     clients: BTreeMap<RequestId, oneshot::Sender<StatementReply>>,
+    /// Jobs that wait for what a sidecar does for them, and since which epoch.
+    errands: BTreeMap<(NodeId, CommandId), (Epoch, oneshot::Sender<Outcome>)>,
+    errands_given: u32,
     hold_statements_seconds: u64,
     /// Those that held polls were told of, or need not be.
     suspects: Vec<NodeId>,
@@ -82,6 +86,43 @@ impl Desk {
         line.commands.push_back(Queued { number: line.given, at: now, command });
     }
 
+    /// The same for a job, which is told what came of it. It is numbered in this desk alone: the epoch tells it from
+    /// another leader's.
+    pub(super) fn errand(&mut self, now: Millis, epoch: Epoch, errand: Errand) {
+        self.forget_left();
+        let Errand { node, operation, step, action, time_max, over } = errand;
+        self.errands_given = self.errands_given.wrapping_add(1);
+        let id = CommandId { operation, step, attempt: self.errands_given };
+        let remaining_ms = u64::try_from(time_max.as_millis()).unwrap_or(u64::MAX);
+        self.queue(now, node.clone(), Command { id, epoch, remaining_ms, action });
+        self.errands.insert((node, id), (epoch, over));
+    }
+
+    /// What nobody waits for any more is not handed over: a batch of documents takes memory.
+    fn forget_left(&mut self) {
+        let lines = &mut self.lines;
+        self.errands.retain(|(node, id), (_, over)| {
+            let left = over.is_closed();
+            if left && let Some(line) = lines.get_mut(node) {
+                line.commands.retain(|queued| queued.command.id != *id);
+            }
+            !left
+        });
+    }
+
+    /// What a sidecar did: jobs hear what was theirs.
+    pub(super) fn ended(&mut self, node: &NodeId, results: &[CommandResult]) {
+        for result in results {
+            let key = (node.clone(), result.id);
+            if self.errands.get(&key).is_some_and(|(epoch, _)| *epoch == result.epoch)
+                && let Some((_, over)) = self.errands.remove(&key)
+            {
+                // A job that was ended needs no answer.
+                let _gone = over.send(result.outcome.clone());
+            }
+        }
+    }
+
     /// A sidecar has asked: what it has taken is not handed over again, and what an earlier run of it was given is
     /// nobody's any more (the operator counts it as unknown).
     pub(super) fn heard(&mut self, node: &NodeId, run: &str, taken: u64) {
@@ -90,6 +131,7 @@ impl Desk {
             line.commands.retain(|queued| queued.number > taken);
         } else {
             *line = Line { run: run.to_owned(), ..Line::default() };
+            self.errands.retain(|(of, _), _| of != node);
         }
     }
 
@@ -166,6 +208,7 @@ impl Desk {
             let _gone = client.send(StatementReply::Error { message: message.to_owned() });
         }
         self.lines.clear();
+        self.errands.clear();
         self.held.clear();
     }
 
@@ -211,7 +254,8 @@ impl Desk {
 mod tests {
     use super::*;
     use model::wire::TableNameEntry;
-    use model::{Action, CommandId, Epoch, GroupId, OperationId, StepId};
+    use model::{Action, GroupId, OperationId, StepId};
+    use std::time::Duration;
 
     fn node() -> NodeId {
         NodeId::new("127.0.0.1:9312").expect("valid")
@@ -350,6 +394,39 @@ mod tests {
         assert!(older.try_recv().expect("answered").commands.is_empty());
         desk.answer_held(Millis(0), news(&[]), standing);
         assert_eq!(newer.try_recv().expect("answered").commands.len(), 1);
+    }
+
+    fn errand(desk: &mut Desk, epoch: u64) -> oneshot::Receiver<Outcome> {
+        let (over, outcome) = oneshot::channel();
+        let Command { action, .. } = command(0, 0);
+        let (operation, step, time_max) = (OperationId(1), StepId(0), Duration::from_millis(500));
+        desk.errand(
+            Millis(0),
+            Epoch(epoch),
+            Errand { node: node(), operation, step, action, time_max, over },
+        );
+        outcome
+    }
+
+    #[test]
+    fn a_job_hears_of_its_own_order_alone_and_one_that_left_leaves_nothing() {
+        let mut desk = Desk::new(10);
+        desk.heard(&node(), "first", 0);
+        let mut outcome = errand(&mut desk, 2);
+        let id = CommandId { operation: OperationId(1), step: StepId(0), attempt: 1 };
+        let done = Outcome::Done { contents: BTreeMap::new() };
+        let of = |epoch| CommandResult { id, epoch: Epoch(epoch), outcome: done.clone() };
+        // The leader before numbered as this one does.
+        desk.ended(&node(), &[of(1)]);
+        assert!(outcome.try_recv().is_err());
+        desk.ended(&node(), &[of(2)]);
+        assert_eq!(outcome.try_recv(), Ok(done));
+        drop(errand(&mut desk, 2));
+        let mut last = errand(&mut desk, 2);
+        let given: Vec<u64> = desk.commands(Millis(0), &node()).iter().map(|order| order.number).collect();
+        assert_eq!(given, [1, 3], "the first was not taken yet, the second is wanted by nobody");
+        desk.heard(&node(), "second", 0);
+        assert_eq!(last.try_recv(), Err(oneshot::error::TryRecvError::Closed));
     }
 
     #[test]

@@ -21,7 +21,7 @@ use control::backup::Job;
 use control::{Config, Controller, Effect, Input};
 use manticore::Client;
 use model::wire::SidecarPoll;
-use model::{LogIndex, Millis, Settings};
+use model::{BackupId, LogIndex, Millis, Settings};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use store::{AppendError, Log};
@@ -74,6 +74,8 @@ pub(super) struct Start {
     pub(super) dir: std::path::PathBuf,
     /// `None` in tests that are not about it.
     pub(super) audit: Option<Audit>,
+    /// Beside a log that several controllers share.
+    pub(super) records: Option<Arc<store::etcd::Records>>,
 }
 
 impl Start {
@@ -144,7 +146,12 @@ impl Driver {
             candidates: Arc::default(),
         };
         let looks = Looks::new(start.nodes.clone(), handle.clone(), Arc::clone(&start.watchers.meters));
-        let jobs = Runner::new(Tools::new(looks.client().clone(), &start.dir));
+        let deliver = {
+            let handle = handle.clone();
+            Arc::new(move |errand| handle.errand(errand))
+        };
+        let jobs =
+            Runner::new(Tools::new(looks.client().clone(), &start.dir, start.records.clone(), deliver));
         let driver = Self {
             role: if several.is_some() { Role::Follows } else { Role::Leads },
             several,
@@ -163,6 +170,8 @@ impl Driver {
             began: Instant::now(),
             failures: 0,
         };
+        let listed: Vec<BackupId> = driver.controller.backups().map(|backup| backup.id.clone()).collect();
+        driver.jobs.tools().records.share(&listed);
         driver.show_standing();
         Ok(driver)
     }
@@ -305,6 +314,7 @@ impl Driver {
                 Message::Poll { poll, reply } => {
                     let taken = if poll.epoch == self.controller.epoch() { poll.taken } else { 0 };
                     self.desk.heard(&poll.node, &poll.run, taken);
+                    self.desk.ended(&poll.node, &poll.results);
                     sorted.inputs.push(Input::Sidecar(poll.clone()));
                     sorted.polls.push((poll, reply));
                 }
@@ -329,6 +339,7 @@ impl Driver {
                 Message::JobOver { operation, step, attempt, end } => {
                     sorted.inputs.push(Input::JobOver { operation, step, attempt, end });
                 }
+                Message::Errand(errand) => self.desk.errand(self.now(), self.controller.epoch(), errand),
                 Message::Read(read) => sorted.reads.push(read),
                 Message::Settings(settings) => self.take_settings(*settings),
                 Message::Certificates(ends) => self.controller.set_certificates(ends),
@@ -360,7 +371,8 @@ impl Driver {
             Effect::Job { operation, step, attempt, job } => {
                 if let Job::Facts { data, .. } = &*job {
                     let kept = self.controller.backups().map(|backup| backup.id.clone());
-                    self.jobs.tools().prune(&kept.chain([data.backup_id.clone()]).collect());
+                    let kept = kept.chain([data.backup_id.clone()]).collect();
+                    self.jobs.tools().records.prune(&kept, self.controller.state().last, unix_now());
                 }
                 let handle = self.handle.clone();
                 self.jobs.begin(runtime, (operation, step), *job, move |end| async move {

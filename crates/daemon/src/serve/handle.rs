@@ -2,6 +2,7 @@
 
 use super::desk::Orders;
 use super::diary::Origin;
+use crate::backup::Errand;
 use control::backup::JobEnd;
 use control::{Controller, PollAnswer, RequestId};
 use model::wire::{ShardingStatement, SidecarPoll, StatementReply};
@@ -51,6 +52,8 @@ pub(super) enum Message {
         attempt: u64,
         end: JobEnd,
     },
+    /// What a job wants a sidecar to do.
+    Errand(Errand),
     Read(Read),
     /// They hold from now on.
     Settings(Box<Settings>),
@@ -72,6 +75,7 @@ impl fmt::Debug for Message {
             Self::Polled(_) => "Polled",
             Self::Measured { .. } => "Measured",
             Self::JobOver { .. } => "JobOver",
+            Self::Errand(_) => "Errand",
             Self::Read(_) => "Read",
             Self::Settings(_) => "Settings",
             Self::Certificates(_) => "Certificates",
@@ -150,6 +154,13 @@ impl Handle {
             let _gone = sender.send(read(controller, now, unix_now));
         })))?;
         seen.await.map_err(|_| NoAnswer::Gone)
+    }
+
+    /// Without a place the errand is dropped, which its job sees.
+    pub(super) fn errand(&self, errand: Errand) {
+        if let Err(error) = self.send(Message::Errand(errand)) {
+            tracing::warn!(%error, "a job's order found no place");
+        }
     }
 
     /// What a node answered. Waits for a place: looks are bounded by the operator, which waits for them.

@@ -194,6 +194,7 @@ impl Server {
             nodes: nodes.clone(),
             dir: options.dir.clone(),
             audit: None,
+            records: None,
         };
         // Both logs block while they are read, and the second one on the network.
         let (of_audit, client_tls) = (options.clone(), options.client_tls.clone());
@@ -211,6 +212,7 @@ impl Server {
                 None => (open_file(&dir, address)?, None),
                 Some(store) => (open_etcd(store)?, Some(Box::new(Candidates::new(store)))),
             };
+            start.records = store.as_ref().map(|store| Arc::new(store::etcd::Records::new(store)));
             let audit = open_audit(&of_audit, address)?;
             start.audit = Some(audit.clone());
             Ok::<_, ServeError>((driver::Driver::open(start, log, register)?, audit))

@@ -1,5 +1,6 @@
-//! The order of commands on one node: cluster statements in one lane, tables and routes in another, each lane one
-//! command at a time. searchd has one lock for cluster statements, and a long JOIN must not keep routes waiting.
+//! The order of commands on one node: cluster statements in one lane, tables and routes in another, documents of restores
+//! in a third, each lane one command at a time. searchd has one lock for cluster statements, and a long JOIN must not keep
+//! routes waiting; nor must a write that waits for that JOIN, or for those very routes.
 
 use super::poll::Ledger;
 use super::{Sidecar, execute};
@@ -27,6 +28,7 @@ struct Item {
 pub(super) struct Lanes {
     clusters: mpsc::Sender<Item>,
     tables: mpsc::Sender<Item>,
+    documents: mpsc::Sender<Item>,
 }
 
 /// The exits, before they are at work.
@@ -34,24 +36,33 @@ pub(super) struct Lanes {
 pub(super) struct Queues {
     clusters: mpsc::Receiver<Item>,
     tables: mpsc::Receiver<Item>,
+    documents: mpsc::Receiver<Item>,
 }
 
 impl Lanes {
     pub(super) fn new() -> (Self, Queues) {
         let (clusters, clusters_out) = mpsc::channel(COMMANDS_MAX);
         let (tables, tables_out) = mpsc::channel(COMMANDS_MAX);
-        (Self { clusters, tables }, Queues { clusters: clusters_out, tables: tables_out })
+        let (documents, documents_out) = mpsc::channel(COMMANDS_MAX);
+        (
+            Self { clusters, tables, documents },
+            Queues { clusters: clusters_out, tables: tables_out, documents: documents_out },
+        )
     }
 
     /// Puts `command`, which the ledger counts as running, behind the others of its lane.
     pub(super) fn push(&self, ledger: &Ledger, command: Command, asked: Instant) {
-        let id = command.id;
-        let lane = if of_clusters(&command.action) { &self.clusters } else { &self.tables };
+        let (id, epoch) = (command.id, command.epoch);
+        let lane = match &command.action {
+            Action::PutDocuments { .. } => &self.documents,
+            action if of_clusters(action) => &self.clusters,
+            _ => &self.tables,
+        };
         if let Err(error) = lane.try_send(Item { command, asked }) {
             let (operation, step) = (id.operation, id.step);
             tracing::error!(%operation, %step, attempt = id.attempt, %error, "a command found no place");
             let message = "not begun: too many commands wait on this node".to_owned();
-            ledger.finish(id, Outcome::Refused { message });
+            ledger.finish(id, epoch, Outcome::Refused { message });
         }
     }
 }
@@ -67,7 +78,7 @@ fn of_clusters(action: &Action) -> bool {
 
 impl Queues {
     pub(super) fn spawn(self, tasks: &mut JoinSet<()>, sidecar: &Arc<Sidecar>, shutdown: &Shutdown) {
-        for queue in [self.clusters, self.tables] {
+        for queue in [self.clusters, self.tables, self.documents] {
             tasks.spawn(work(queue, Arc::clone(sidecar), shutdown.clone()));
         }
     }
@@ -94,6 +105,6 @@ async fn work(mut queue: mpsc::Receiver<Item>, sidecar: Arc<Sidecar>, shutdown: 
             Outcome::Done { .. } => tracing::info!(class = command.action.class(), "done"),
             other => tracing::warn!(action = ?command.action, outcome = ?other, "not done"),
         });
-        sidecar.ledger.finish(command.id, outcome);
+        sidecar.ledger.finish(command.id, command.epoch, outcome);
     }
 }

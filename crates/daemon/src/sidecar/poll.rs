@@ -60,11 +60,11 @@ impl Ledger {
     }
 
     /// From running to known, in one step: a report must never lack a command in both.
-    pub(super) fn finish(&self, id: CommandId, outcome: Outcome) {
+    pub(super) fn finish(&self, id: CommandId, epoch: Epoch, outcome: Outcome) {
         let mut entries = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
         entries.running.remove(&id);
         entries.going_on.remove(&id);
-        entries.results.push(CommandResult { id, outcome });
+        entries.results.push(CommandResult { id, epoch, outcome });
         drop(entries);
         self.changed.notify_one();
     }
@@ -240,7 +240,8 @@ async fn store(sidecar: &Arc<Sidecar>, log_id: String, version: u64, names: Vec<
 
 fn refuse(sidecar: &Sidecar, orders: &[Order], refused: &Refused) {
     for order in orders {
-        sidecar.ledger.finish(order.command.id, Outcome::Refused { message: refused.to_string() });
+        let Command { id, epoch, .. } = &order.command;
+        sidecar.ledger.finish(*id, *epoch, Outcome::Refused { message: refused.to_string() });
     }
 }
 
@@ -280,13 +281,13 @@ mod tests {
     fn an_outcome_is_repeated_until_a_poll_that_carried_it_was_answered() {
         let ledger = Ledger::default();
         ledger.take(Epoch(1), vec![order(1), order(2)]);
-        ledger.finish(id(0), Outcome::Unknown { message: "x".into() });
+        ledger.finish(id(0), Epoch(1), Outcome::Unknown { message: "x".into() });
         let (results, running) = ledger.report();
         assert_eq!((results.len(), running), (1, vec![id(1)]));
         ledger.goes_on(id(1));
         ledger.goes_on(id(1));
         assert_eq!(ledger.going_on(), [GoingOn { id: id(1), times: 2 }]);
-        ledger.finish(id(1), Outcome::Unknown { message: "y".into() });
+        ledger.finish(id(1), Epoch(1), Outcome::Unknown { message: "y".into() });
         ledger.goes_on(id(1));
         assert!(ledger.going_on().is_empty(), "it is over");
         ledger.delivered(&results);

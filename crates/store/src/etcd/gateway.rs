@@ -131,6 +131,13 @@ pub(super) fn range(from: &str, to: &str, limit: u32) -> Value {
     } })
 }
 
+/// The same without their values.
+pub(super) fn keys_of(from: &str, to: &str, limit: u32) -> Value {
+    json!({ "request_range": {
+        "key": encode(from.as_bytes()), "range_end": encode(to.as_bytes()), "limit": limit.to_string(), "keys_only": true
+    } })
+}
+
 /// The highest key from `from` up to but without `to`, without its value.
 pub(super) fn highest_key(from: &str, to: &str) -> Value {
     json!({ "request_range": {

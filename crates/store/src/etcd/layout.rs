@@ -7,6 +7,7 @@
 //! PREFIX/snapshot               JSON: the record it stands for, and its parts
 //! PREFIX/parts/{at:020}/{name}/{number:06}    pieces of what is larger than one request to etcd may be
 //! PREFIX/candidates/{host:port} a controller that may lead; no part of the log
+//! PREFIX/backups/{name}         what a backup recorded of its table, for every controller; no part of the log
 //! ```
 //!
 //! Frames and snapshots are, byte for byte, those of the file store, checksums included.
@@ -93,6 +94,15 @@ impl Keys {
     /// From the first key of candidates up to but without what is behind the last.
     pub(super) fn candidates(&self) -> (String, String) {
         (format!("{}/candidates/", self.prefix), format!("{}/candidates0", self.prefix))
+    }
+
+    pub(super) fn backup(&self, name: &str) -> String {
+        format!("{}/backups/{name}", self.prefix)
+    }
+
+    /// As [`Self::candidates`].
+    pub(super) fn backups(&self) -> (String, String) {
+        (format!("{}/backups/", self.prefix), format!("{}/backups0", self.prefix))
     }
 
     /// The record that a key of records is named by.

@@ -13,10 +13,12 @@ mod candidates;
 mod gateway;
 mod layout;
 mod read;
+mod records;
 mod tls;
 
 pub use address::{EtcdAddress, EtcdLogin, InvalidAddress};
 pub use candidates::Candidates;
+pub use records::Records;
 pub use tls::{EtcdTls, InvalidTls, TlsSource};
 
 use crate::{

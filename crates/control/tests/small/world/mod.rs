@@ -378,7 +378,7 @@ impl World {
                 self.nodes.run(id, &command.action, fault);
             }
             if let Some(outcome) = self.nodes.run(id, &command.action, fault) {
-                let result = CommandResult { id: command.id, outcome };
+                let result = CommandResult { id: command.id, epoch: command.epoch, outcome };
                 self.sidecars.entry(id.clone()).or_default().results.push(result);
             }
         }

@@ -248,7 +248,8 @@ impl Driver {
                 | Message::Abandoned(_)
                 | Message::Polled(_)
                 | Message::Measured { .. }
-                | Message::JobOver { .. } => {}
+                | Message::JobOver { .. }
+                | Message::Errand(_) => {}
             }
         }
         asked

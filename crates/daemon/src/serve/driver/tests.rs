@@ -26,6 +26,7 @@ fn start() -> Start {
         nodes: Client::new(manticore::USER_AGENT, manticore::Logins::default(), manticore::Way::plain())
             .expect("a client"),
         audit: None,
+        records: None,
     }
 }
 

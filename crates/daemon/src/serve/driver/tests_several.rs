@@ -65,6 +65,7 @@ impl Bench {
             nodes: Client::new(manticore::USER_AGENT, manticore::Logins::default(), manticore::Way::plain())
                 .expect("a client"),
             audit: None,
+            records: None,
         };
         let log = Box::new(self.store.handle(number));
         Driver::open(start, log, Some(Box::new(self.list.clone()))).expect("opens")

@@ -285,7 +285,7 @@ fn asked() -> Value {
         "Order": object(&[("number", "integer"), ("command", "Command")]),
         "CommandId": object(&[("operation", "integer"), ("step", "integer"), ("attempt", "integer")]),
         "GoingOn": object(&[("id", "CommandId"), ("times", "integer")]),
-        "CommandResult": object(&[("id", "CommandId"), ("outcome", "Outcome")]),
+        "CommandResult": object(&[("id", "CommandId"), ("epoch", "~integer"), ("outcome", "Outcome")]),
         "Outcome": object(&[("outcome", "string"), ("message", "~string"), ("contents", "~{Content}")]),
         "Content": object(&[
             ("rows", "integer"), ("id_sum", "integer"), ("id_min", "integer"), ("id_max", "integer"),

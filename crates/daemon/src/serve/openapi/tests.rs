@@ -282,8 +282,8 @@ fn what_sidecars_exchange_is_as_described() {
     let node = NodeId::new("h:1").expect("valid");
     let id = CommandId { operation: OperationId(1), step: StepId(0), attempt: 1 };
     let contents = [("system.t_s0".to_owned(), Content::default())].into();
-    let done = CommandResult { id, outcome: Outcome::Done { contents } };
-    let refused = CommandResult { id, outcome: Outcome::Refused { message: "no".into() } };
+    let done = CommandResult { id, epoch: Epoch(1), outcome: Outcome::Done { contents } };
+    let refused = CommandResult { id, epoch: Epoch(1), outcome: Outcome::Refused { message: "no".into() } };
     let poll = SidecarPoll {
         node: node.clone(),
         uuid: "u".into(),

@@ -32,7 +32,8 @@ pub(super) async fn execute(sidecar: &Sidecar, command: &Command, deadline: Inst
         | Action::Optimize { .. }
         | Action::FlushRamchunk { .. }
         | Action::CreateCluster { .. }
-        | Action::UpdateNodes { .. } => turn.one_by_one(action).await,
+        | Action::UpdateNodes { .. }
+        | Action::PutDocuments { .. } => turn.one_by_one(action).await,
         Action::JoinCluster { group, at } => turn.join(action, group, at).await,
         Action::AddTables { group, tables } => turn.add_tables(group, tables).await,
         Action::ReturnTables { group, copies } => turn.return_tables(action, group, copies).await,

@@ -2,7 +2,8 @@
 
 use super::script::{LEAD, LOG_ID, Server, Stage, ok, word};
 use crate::sidecar::controller::ControllerError;
-use model::wire::{ShardingStatement, StatementReply};
+use model::wire::{Order, ShardingStatement, StatementReply};
+use model::{Action, Cell, Command, CommandId, Epoch, OperationId, Rows, StepId, TableName};
 use serde_json::{Value, json};
 
 /// One that leads, and says `word` to every statement.
@@ -137,4 +138,40 @@ async fn orders_of_a_deposed_leader_lead_to_the_next_controller() {
     let (_, _trigger) = stage.run();
     super::script::until("orders of the leader", || stage.sidecar.knows_names()).await;
     assert!(!leads.asked().is_empty());
+}
+
+/// Documents of a restore, under epoch 1.
+fn documents(attempt: u32) -> Order {
+    let action = Action::PutDocuments {
+        table: TableName::new("t").expect("valid"),
+        replace: false,
+        columns: vec!["id".into(), "title".into()],
+        rows: Rows(vec![vec![Cell::Number(attempt.to_string()), Cell::Text("x".into())]]),
+    };
+    let id = CommandId { operation: OperationId(1), step: StepId(0), attempt };
+    let command = Command { id, epoch: Epoch(1), remaining_ms: 600_000, action };
+    Order { number: attempt.into(), command }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn documents_that_wait_their_turn_are_not_written_once_their_leader_is_deposed() {
+    let commands = [documents(1), documents(2)];
+    let leads = Server::start(move |_, _| {
+        let orders = json!({
+            "log_id": LOG_ID, "epoch": 1, "lead": LEAD, "last": 1, "names_version": 0, "names": null,
+            "commands": commands, "peers": [], "hold_statements_seconds": 10
+        });
+        (200, orders)
+    })
+    .await;
+    let (mut stage, node) = stage(vec![url(&leads)]).await;
+    let written = node.hold("INSERT");
+    let (_, _trigger) = stage.run();
+    super::script::until("the first documents on their way", || node.changes().len() == 1).await;
+    stage.sidecar.fence.admit(&word(LOG_ID, 2)).expect("admitted");
+    written.notify_one();
+    let told = |word: &str| leads.asked().iter().any(|poll| poll.contains(word));
+    super::script::until("the refusal", || told("is deposed")).await;
+    assert!(told(r#""attempt":1},"epoch":1,"outcome":{"outcome":"done""#), "{:?}", leads.asked().last());
+    assert_eq!(node.changes(), ["INSERT INTO `t` (`id`,`title`) VALUES (1,'x')"]);
 }
