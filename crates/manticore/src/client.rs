@@ -150,13 +150,13 @@ impl Client {
         Ok(NodeStatus { clusters: read(node, status::clusters(&rows))?, tables: None })
     }
 
-    /// What the node shows of the copy that is made in this cluster just now; empty when none is.
+    /// What the node shows of the copy that is made in this cluster just now.
     pub async fn transfer(
         &self,
         node: &NodeId,
         group: &GroupId,
         timeout: Duration,
-    ) -> Result<String, CallError> {
+    ) -> Result<status::Transfer, CallError> {
         let rows = self.rows(node, &Statement::ShowClusterStatus, timeout).await?;
         read(node, status::transfer(&rows, group))
     }

@@ -49,14 +49,26 @@ pub fn clusters(rows: &Rows) -> Result<BTreeMap<GroupId, ClusterStatus>, Unreada
     Ok(clusters)
 }
 
-/// Of the same rows, those of a copy under way in this cluster, in one text that changes as it goes on; empty without one.
-pub fn transfer(rows: &Rows, group: &GroupId) -> Result<String, Unreadable> {
+/// A copy under way in a cluster.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Transfer {
+    /// Stage, table and percent in one text that changes as the copy goes on; empty without one.
+    pub shown: String,
+    /// The cluster's, by full name.
+    pub tables: BTreeSet<String>,
+}
+
+/// Of the same rows, those of a copy under way in this cluster.
+pub fn transfer(rows: &Rows, group: &GroupId) -> Result<Transfer, Unreadable> {
     let pairs = pairs(rows)?;
-    let shown = pairs.iter().filter_map(|(counter, value)| {
-        let name = field(counter, group.as_str())?.strip_prefix("sst_")?;
-        (*value != "-").then(|| format!("{name} {value}"))
+    let own = || pairs.iter().filter_map(|(counter, value)| Some((field(counter, group.as_str())?, *value)));
+    let shown = own().filter(|(_, value)| *value != "-").filter_map(|(field, value)| {
+        let name = field.strip_prefix("sst_")?;
+        Some(format!("{name} {value}"))
     });
-    Ok(shown.collect::<Vec<_>>().join(", "))
+    let shown = shown.collect::<Vec<_>>().join(", ");
+    let indexes = own().find(|(field, _)| *field == "indexes");
+    Ok(Transfer { shown, tables: indexes.map(|(_, value)| tables(value)).unwrap_or_default() })
 }
 
 fn pairs(rows: &Rows) -> Result<Vec<(&str, &str)>, Unreadable> {
@@ -292,11 +304,14 @@ mod tests {
             ("cluster_a_sst_total", "42"),
             ("cluster_a_sst_stage", "send file"),
             ("cluster_a_sst_table", "-"),
+            ("cluster_a_indexes", "system.t_s0,system.t_s1"),
             ("cluster_a_b_sst_total", "7"),
             ("cluster_b_sst_total", "-"),
         ]);
-        assert_eq!(transfer(&shown, &id("a")).expect("read"), "total 42, stage send file");
-        assert_eq!(transfer(&shown, &id("b")).expect("read"), "");
+        let found = transfer(&shown, &id("a")).expect("read");
+        assert_eq!(found.shown, "total 42, stage send file");
+        assert_eq!(found.tables, ["system.t_s0".to_owned(), "system.t_s1".to_owned()].into());
+        assert_eq!(transfer(&shown, &id("b")).expect("read"), Transfer::default());
     }
 
     #[test]

@@ -1,9 +1,10 @@
 //! A JOIN copies, and may take as long as more of the copy is seen.
 
 use super::{LOOK_TIME_MAX, Turn};
+use manticore::status::Transfer;
 use manticore::{Statement, outcome};
 use model::{GroupId, NodeId, Outcome};
-use std::path::Path;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -16,9 +17,9 @@ const FILES_MAX: usize = 100_000;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Seen {
     /// As the donor shows it.
-    sent: String,
-    received: String,
-    /// In the group's directory here.
+    sent: Transfer,
+    received: Transfer,
+    /// Of the group's tables, as the donor names them, on this node's disk. Nobody else writes to them before they are whole.
     bytes: u64,
 }
 
@@ -63,24 +64,22 @@ impl Turn<'_> {
     async fn look_at_copy(&self, group: &GroupId, at: &NodeId, before: Option<&Seen>) -> Seen {
         let before = before.cloned().unwrap_or_default();
         let client = &self.sidecar.client;
-        let directory = self.sidecar.data_dir.join(group.as_str());
-        let (sent, received, bytes) = tokio::join!(
+        let (sent, received) = tokio::join!(
             client.transfer(at, group, LOOK_TIME_MAX),
             client.transfer(&self.sidecar.node, group, LOOK_TIME_MAX),
-            tokio::task::spawn_blocking(move || bytes_in(&directory)),
         );
-        Seen {
-            sent: sent.unwrap_or(before.sent),
-            received: received.unwrap_or(before.received),
-            bytes: bytes.unwrap_or(before.bytes),
-        }
+        let (sent, received) = (sent.unwrap_or(before.sent), received.unwrap_or(before.received));
+        // Only names of our own making become paths.
+        let tables = sent.tables.iter().filter(|table| model::parse_shard_table(table).is_some());
+        let directories: Vec<PathBuf> = tables.map(|table| self.sidecar.data_dir.join(table)).collect();
+        let bytes = tokio::task::spawn_blocking(move || bytes_in(directories)).await;
+        Seen { sent, received, bytes: bytes.unwrap_or(before.bytes) }
     }
 }
 
-/// The sizes of all files below the directory; links are not followed.
-fn bytes_in(directory: &Path) -> u64 {
+/// The sizes of all files below these directories; links are not followed.
+fn bytes_in(mut open: Vec<PathBuf>) -> u64 {
     let (mut bytes, mut left) = (0u64, FILES_MAX);
-    let mut open = vec![directory.to_owned()];
     while let Some(directory) = open.pop() {
         for entry in std::fs::read_dir(directory).into_iter().flatten().flatten() {
             if left == 0 {
@@ -104,10 +103,11 @@ mod unit_tests {
     #[test]
     fn files_are_counted_at_any_depth() {
         let dir = tempfile::tempdir().expect("a directory");
-        assert_eq!(bytes_in(&dir.path().join("none")), 0);
+        assert_eq!(bytes_in(vec![dir.path().join("none")]), 0);
         std::fs::create_dir_all(dir.path().join("a/b")).expect("made");
         std::fs::write(dir.path().join("x"), [0; 3]).expect("written");
         std::fs::write(dir.path().join("a/b/y"), [0; 40]).expect("written");
-        assert_eq!(bytes_in(dir.path()), 43);
+        assert_eq!(bytes_in(vec![dir.path().to_owned()]), 43);
+        assert_eq!(bytes_in(vec![dir.path().join("a"), dir.path().join("b")]), 40);
     }
 }

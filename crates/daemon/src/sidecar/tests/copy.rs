@@ -19,7 +19,12 @@ async fn donor(goes_on: bool) -> (Server, Arc<AtomicU64>) {
     let server = Server::start(move |_, _| {
         let look = counted.fetch_add(1, Ordering::Relaxed);
         let percent = if goes_on { look } else { 7 }.to_string();
-        let fields = [("status", "primary"), ("node_state", "donor"), ("sst_total", percent.as_str())];
+        let fields = [
+            ("status", "primary"),
+            ("node_state", "donor"),
+            ("indexes", "system.t_s0"),
+            ("sst_total", percent.as_str()),
+        ];
         cluster(group().as_str(), &fields)
     })
     .await;
@@ -48,6 +53,28 @@ async fn a_join_has_its_time_anew_whenever_more_of_the_copy_is_seen() {
     // Longer than it was given in all, whatever each look takes.
     while looks.load(Ordering::Relaxed) < 5 || began.elapsed() < PATIENCE * 2 {
         assert!(!under_way.is_finished(), "it was given up while it went on");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    held.notify_one();
+    let outcome = under_way.await.expect("it ends");
+    assert!(matches!(outcome, Outcome::Done { .. }), "{outcome:?}");
+}
+
+/// A percent of a large copy takes long.
+#[tokio::test]
+async fn a_copy_goes_on_while_more_of_its_tables_is_on_disk() {
+    let ((donor, looks), (node, held)) = (donor(false).await, joiner().await);
+    let stage = Stage::new(&node, None).await;
+    let (sidecar, join) = (Arc::clone(&stage.sidecar), from(&donor));
+    let table = stage.dir.path().join("data/system.t_s0");
+    std::fs::create_dir_all(&table).expect("made");
+    let began = Instant::now();
+    let under_way = tokio::spawn(async move { execute(&sidecar, &join, Instant::now() + PATIENCE).await });
+    let mut written = 0;
+    while looks.load(Ordering::Relaxed) < 5 || began.elapsed() < PATIENCE * 2 {
+        assert!(!under_way.is_finished(), "it was given up while it went on");
+        written += 1;
+        std::fs::write(table.join("system.t_s0.0.spd"), vec![0; written]).expect("written");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     held.notify_one();
