@@ -45,10 +45,11 @@ pub enum Bug {
     RoutedWithoutQuorum,
     NamesNotStored,
     AnyLog,
+    NoBinlog,
 }
 
 impl Bug {
-    pub const ALL: [Self; 25] = [
+    pub const ALL: [Self; 26] = [
         Self::ShedBeforeRoute,
         Self::LateCommand,
         Self::UnsyncedRoute,
@@ -74,6 +75,7 @@ impl Bug {
         Self::RoutedWithoutQuorum,
         Self::NamesNotStored,
         Self::AnyLog,
+        Self::NoBinlog,
     ];
 
     /// The scenario that finds it; every fault does where none is named.
@@ -89,6 +91,7 @@ impl Bug {
             Self::RoutedWithoutQuorum => Scenario::Directed(Directed::NoQuorum),
             Self::NamesNotStored => Scenario::Directed(Directed::RouteGaps),
             Self::AnyLog => Scenario::Directed(Directed::TwoLogs),
+            Self::NoBinlog => Scenario::Directed(Directed::PowerCut),
             Self::DropWhileWritten => Scenario::Moves,
             _ => Scenario::All,
         }
@@ -122,6 +125,7 @@ impl Bug {
             Self::RoutedWithoutQuorum => "routed-without-quorum",
             Self::NamesNotStored => "names-not-stored",
             Self::AnyLog => "any-log",
+            Self::NoBinlog => "no-binlog",
         }
     }
 
@@ -160,6 +164,7 @@ impl Bug {
             }
             Self::RoutedWithoutQuorum => "a group without a quorum stays in the routes",
             Self::NamesNotStored => "a sidecar says that it has stored the names of tables, and has not",
+            Self::NoBinlog => "a node that is killed has lost what was written to it since it started",
             Self::AnyLog => "a sidecar obeys the leader of any control log",
             Self::StaleLeader => {
                 "a deposed leader goes on giving orders that its log refuses, and sidecars take them"

@@ -4,7 +4,7 @@ use crate::bugs::Bug;
 use crate::disk::Disk;
 use crate::net::Place;
 use crate::sidecar::{Shared, Sidecar};
-use engine::storage::{SqliteStorage, Storage};
+use engine::storage::{Change, SqliteStorage, Storage};
 use engine::{Engine, EngineConfig, Timing};
 use model::{CommandId, Millis, NodeId};
 use std::cell::RefCell;
@@ -111,6 +111,15 @@ impl Machine {
 
     pub const fn is_up(&self) -> bool {
         self.engine.is_some()
+    }
+
+    /// A bug: what was written since the process began was only in its memory.
+    pub fn forget_writes(&mut self) {
+        let Some(storage) = &mut self.storage else { return };
+        for table in storage.tables() {
+            // One that cannot be emptied keeps what it has.
+            let _kept = storage.write(&table, &[Change::Truncate], None);
+        }
     }
 
     /// Whether clients are answered.

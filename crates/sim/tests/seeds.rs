@@ -360,6 +360,7 @@ bugs! {
         finds_a_name_that_is_made_again: NameMadeAgain from 1 by ["1 documents"],
         finds_a_group_that_is_routed_without_a_quorum: RoutedWithoutQuorum from 1 by ["1 documents"],
         finds_names_that_are_not_stored: NamesNotStored from 1 by ["1 documents"],
+        finds_nodes_without_a_binlog: NoBinlog from 1 by ["1 documents"],
         finds_success_on_failure: SuccessOnFailure from 6 by ["1 documents", "3 routes", "6 leftovers", "8 convergence"],
     }
     in_minutes {

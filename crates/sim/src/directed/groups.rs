@@ -64,3 +64,12 @@ pub fn no_quorum(world: &mut World, chance: &mut Chance) {
     world.play.borrow_mut().only_updates = Some(all);
     world.run_to(world.now + 20_000);
 }
+
+/// What was acknowledged long ago is on every copy, and comes back with them.
+pub fn power_cut(world: &mut World, chance: &mut Chance) {
+    with_tables(world, &[("t0", 2, 2), ("t1", 2, 1)], chance);
+    world.play.borrow_mut().resting = true;
+    world.run_to(world.now + chance.between(5_000, 15_000));
+    faults::happen(world, Turn::AllDie);
+    world.run_to(world.now + 30_000);
+}

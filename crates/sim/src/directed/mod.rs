@@ -34,10 +34,12 @@ pub enum Directed {
     RouteGaps,
     /// Rule 10: the sidecars reach another controller with another log.
     TwoLogs,
+    /// Rule 14: every node dies at once, a while after the last write.
+    PowerCut,
 }
 
 impl Directed {
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::MissedChange,
         Self::Emptied,
         Self::MadeByHand,
@@ -45,6 +47,7 @@ impl Directed {
         Self::NoQuorum,
         Self::RouteGaps,
         Self::TwoLogs,
+        Self::PowerCut,
     ];
 
     /// As the scenario is called.
@@ -57,6 +60,7 @@ impl Directed {
             Self::NoQuorum => "no-quorum",
             Self::RouteGaps => "route-gaps",
             Self::TwoLogs => "two-logs",
+            Self::PowerCut => "power-cut",
         }
     }
 
@@ -76,6 +80,7 @@ impl Directed {
             Self::NoQuorum => groups::no_quorum(world, chance),
             Self::RouteGaps => names::route_gaps(world, chance),
             Self::TwoLogs => controllers::two_logs(world, chance),
+            Self::PowerCut => groups::power_cut(world, chance),
         }
     }
 }

@@ -1,6 +1,7 @@
 //! The nodes of the world: statements, messages between them, starts and kills.
 
 use super::{Asked, BREAK_SHOWS, Event, PEEK, PEEK_SESSION, World};
+use crate::bugs::Bug;
 use crate::machine::Machine;
 use crate::net::Place;
 use crate::play::TableIs;
@@ -206,6 +207,9 @@ impl World {
         let machine = &mut self.machines[at];
         if let Some(engine) = machine.engine.take() {
             machine.storage = Some(engine.into_storage());
+        }
+        if self.bug == Some(Bug::NoBinlog) {
+            machine.forget_writes();
         }
         machine.wake = u64::MAX;
         machine.sidecar_life += 1;
