@@ -290,8 +290,8 @@ async fn a_damaged_table_is_filled_and_nothing_newer_is_lost() {
     let before = all_rows(&nodes[1], "typed", 1 << 40).await;
 
     sql(&nodes[0], "DELETE FROM typed WHERE id>=100 AND id<200").await.expect("deleted");
-    sql(&nodes[0], "REPLACE INTO typed (id,title) VALUES (300,'newer')").await.expect("changed");
-    sql(&nodes[0], "INSERT INTO typed (id,title) VALUES (7000,'added')").await.expect("added");
+    sql(&nodes[0], "REPLACE INTO typed (id,title,props) VALUES (300,'newer','{}')").await.expect("changed");
+    sql(&nodes[0], "INSERT INTO typed (id,title,props) VALUES (7000,'added','{}')").await.expect("added");
     let live = json(&dev.ask(&["backup", "verify", &id, "--live"]));
     assert_eq!(live["ok"], false);
     assert!(live["damaged"].as_array().is_some_and(Vec::is_empty), "the backup itself is whole: {live}");

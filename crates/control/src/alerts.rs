@@ -5,6 +5,7 @@
 
 mod backups;
 mod certificates;
+mod disks;
 mod groups;
 mod steps;
 
@@ -171,6 +172,7 @@ impl Controller {
         alerts.extend(self.state.active().filter_map(of_operation));
         alerts.extend(self.of_backups());
         alerts.extend(self.of_certificates());
+        alerts.extend(self.of_disks());
         if let Some(why) = &self.plan_refused {
             alerts.push(alert(
                 "critical",

@@ -3,6 +3,7 @@
 mod access;
 mod backups;
 mod copies;
+mod disks;
 mod drops;
 mod formats;
 mod hand_over;
