@@ -6,7 +6,7 @@ use crate::flight::Flights;
 use crate::observed::Observed;
 use crate::operation::{Kind, Operation, Status};
 use crate::state::{Group, Leftover, Member, State};
-use model::{Action, ClusterState, GroupId, Millis, NodeId, Reach, Routes};
+use model::{Action, ClusterState, ClusterStatus, GroupId, Millis, NodeId, Reach, Routes};
 use std::collections::BTreeSet;
 
 /// The answer.
@@ -131,8 +131,19 @@ fn may_join(case: &Case<'_>, group: &GroupId, at: &NodeId) -> Gate {
     match view.cluster_since(group, case.since) {
         None => Gate::Look(vec![at.clone()]),
         Some(Some(cluster)) if cluster.is_synced() => Gate::Go,
+        Some(Some(cluster)) if has_ended(case, group, cluster) => {
+            Gate::Refuse(format!("{at} was restarted, and the cluster of the move ended with it"))
+        }
         Some(_) => Gate::Wait(format!("{at} is no synced member of {group} yet")),
     }
+}
+
+/// Whether the cluster is the temporary one of a move, and has stopped on its only member: nobody brings it back, and the move
+/// makes it anew.
+fn has_ended(case: &Case<'_>, group: &GroupId, shown: &ClusterStatus) -> bool {
+    shown.is_stopped()
+        && matches!(case.operation.kind, Kind::Move { .. } | Kind::Snapshot { .. })
+        && case.state.groups.get(group).is_some_and(|known| !known.is_clustered())
 }
 
 /// Rule 7: a member out of view would come back with other tables and look synced.
@@ -143,6 +154,12 @@ fn all_members_in_view(case: &Case<'_>, group: &GroupId) -> Gate {
         Some(Some(None)) => return Gate::Wait(format!("{} shows no cluster {group}", case.node)),
         _ => return Gate::Look(vec![case.node.clone()]),
     };
+    if has_ended(case, group, view) {
+        return Gate::Refuse(format!(
+            "{} was restarted, and the cluster of the move ended with it",
+            case.node
+        ));
+    }
     if view.status != ClusterState::Primary {
         return Gate::Wait(format!("{group} has no quorum on {}", case.node));
     }

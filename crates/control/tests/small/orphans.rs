@@ -128,3 +128,35 @@ fn an_operator_takes_the_new_copy_as_it_is() {
     world.settle();
     assert_eq!(world.state().groups[&group].members.keys().collect::<Vec<_>>(), [&to]);
 }
+
+/// At whatever moment the source is lost, and whenever it is back: nothing that was acknowledged is missing.
+#[test]
+fn a_source_may_be_lost_at_any_moment_of_a_move() {
+    let mut kept = 0;
+    for seed in super::seeds(120) {
+        let mut world = World::with_table(seed, 3, 1, 1);
+        let (group, known) = world.state().groups.iter().next().expect("a group");
+        let (group, from) = (group.clone(), known.members.keys().next().expect("a member").clone());
+        let to = (1..=3).map(node).find(|node| *node != from).expect("another");
+        let (name, shard, split) = (table("t"), 0, false);
+        world.told(ShardingStatement::MoveShard { name, shard, from: from.clone(), to: to.clone(), split });
+        for _ in 0..world.random.below(60) {
+            world.write("t");
+            world.step();
+        }
+        world.kill(&from);
+        if world.random.chance(20) {
+            world.restart_controller();
+        }
+        // From well before its loss is proven to long after what follows from it is over.
+        let away = [10, 80, 400][world.random.below(3)];
+        for _ in 0..away {
+            world.write("t");
+            world.step();
+        }
+        kept += usize::from(world.state().groups[&group].serving().any(|node| *node == to));
+        world.start(&from);
+        world.settle();
+    }
+    assert!(kept > 0 || std::env::var("SHARDWRIGHT_SEEDS").is_ok(), "a new copy served without its source");
+}
