@@ -46,10 +46,11 @@ pub enum Bug {
     NamesNotStored,
     AnyLog,
     NoBinlog,
+    AnyNode,
 }
 
 impl Bug {
-    pub const ALL: [Self; 26] = [
+    pub const ALL: [Self; 27] = [
         Self::ShedBeforeRoute,
         Self::LateCommand,
         Self::UnsyncedRoute,
@@ -76,6 +77,7 @@ impl Bug {
         Self::NamesNotStored,
         Self::AnyLog,
         Self::NoBinlog,
+        Self::AnyNode,
     ];
 
     /// The scenario that finds it; every fault does where none is named.
@@ -91,6 +93,7 @@ impl Bug {
             Self::RoutedWithoutQuorum => Scenario::Directed(Directed::NoQuorum),
             Self::NamesNotStored => Scenario::Directed(Directed::RouteGaps),
             Self::AnyLog => Scenario::Directed(Directed::TwoLogs),
+            Self::AnyNode => Scenario::Directed(Directed::AnotherNode),
             Self::NoBinlog => Scenario::Directed(Directed::PowerCut),
             Self::DropWhileWritten => Scenario::Moves,
             _ => Scenario::All,
@@ -126,6 +129,7 @@ impl Bug {
             Self::NamesNotStored => "names-not-stored",
             Self::AnyLog => "any-log",
             Self::NoBinlog => "no-binlog",
+            Self::AnyNode => "any-node",
         }
     }
 
@@ -164,6 +168,7 @@ impl Bug {
             }
             Self::RoutedWithoutQuorum => "a group without a quorum stays in the routes",
             Self::NamesNotStored => "a sidecar says that it has stored the names of tables, and has not",
+            Self::AnyNode => "whoever answers at a node's address is taken for that node",
             Self::NoBinlog => "a node that is killed has lost what was written to it since it started",
             Self::AnyLog => "a sidecar obeys the leader of any control log",
             Self::StaleLeader => {

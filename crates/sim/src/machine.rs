@@ -3,7 +3,7 @@
 use crate::bugs::Bug;
 use crate::disk::Disk;
 use crate::net::Place;
-use crate::sidecar::{Shared, Sidecar};
+use crate::sidecar::{self, Shared, Sidecar};
 use engine::storage::{Change, SqliteStorage, Storage};
 use engine::{Engine, EngineConfig, Timing};
 use model::{CommandId, Millis, NodeId};
@@ -49,13 +49,14 @@ pub struct Machine {
     /// Nothing can be written to its disk.
     pub disk_full: Arc<AtomicBool>,
     number: usize,
+    uuid: String,
 }
 
 impl Machine {
     pub fn new(at: usize, controllers: usize, bug: Option<Bug>) -> Self {
         let node = NodeId::new(format!("10.0.0.{}:9308", at + 1)).expect("host and port");
         let uuid = format!("{:032x}", at + 1);
-        let sidecar = Sidecar::new(node.clone(), uuid, controllers, bug);
+        let sidecar = Sidecar::new(node.clone(), uuid.clone(), controllers, bug);
         Self {
             node,
             engine: None,
@@ -75,6 +76,7 @@ impl Machine {
             broken_to: BTreeSet::new(),
             disk_full: Arc::new(AtomicBool::new(false)),
             number: at + 1,
+            uuid,
         }
     }
 
@@ -82,7 +84,7 @@ impl Machine {
         EngineConfig {
             node: self.node.clone(),
             replication_address: format!("10.0.0.{}:9320:replication", self.number),
-            uuid: format!("{:032x}", self.number),
+            uuid: self.uuid.clone(),
             server_id: self.number as u8,
             version: "29.0.2-embedded".to_owned(),
             data_dir: format!("/data/{}", self.number),
@@ -111,6 +113,15 @@ impl Machine {
 
     pub const fn is_up(&self) -> bool {
         self.engine.is_some()
+    }
+
+    /// Another machine gets the address of this one, which does not run any more.
+    pub fn replace(&mut self, bug: Option<Bug>) {
+        self.storage = None;
+        self.uuid = format!("{:031x}f", self.number);
+        let mut sidecar = self.sidecar.borrow_mut();
+        let uuid = if bug == Some(Bug::AnyNode) { sidecar.disk.uuid.clone() } else { self.uuid.clone() };
+        sidecar.disk = sidecar::Disk { uuid, ..sidecar::Disk::default() };
     }
 
     /// A bug: what was written since the process began was only in its memory.

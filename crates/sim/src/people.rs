@@ -108,14 +108,8 @@ pub fn tidy(world: &mut World) {
         }));
     }
     for machine in world.machines.iter().filter(|machine| machine.gone) {
-        let (play, order) =
-            (world.play.clone(), ShardingStatement::RemoveNode { node: machine.node.clone() });
-        lost.push(Task::new(Owner::Client, |wire| async move {
-            play.borrow_mut().asking += 1;
-            insist(&wire, &play, &order).await;
-            play.borrow_mut().asking -= 1;
-            Finish::Nothing
-        }));
+        let (play, node) = (world.play.clone(), machine.node.clone());
+        lost.push(Task::new(Owner::Client, |wire| give_up(wire, play, node)));
     }
     for task in lost {
         world.spawn(task);
@@ -189,6 +183,14 @@ pub async fn first_of(wire: Wire, play: SharedPlay, orders: Vec<ShardingStatemen
 /// Whether nothing came of an order, for certain: a leader that could not write its log does not know.
 fn is_refused(reply: Option<&StatementReply>) -> bool {
     matches!(reply, Some(StatementReply::Error { message }) if !message.contains("could not write its log"))
+}
+
+/// Gives a node up that does not come back.
+pub async fn give_up(wire: Wire, play: SharedPlay, node: NodeId) -> Finish {
+    play.borrow_mut().asking += 1;
+    insist(&wire, &play, &ShardingStatement::RemoveNode { node }).await;
+    play.borrow_mut().asking -= 1;
+    Finish::Nothing
 }
 
 /// Asks until the order is accepted, or the play is over, or patience is.

@@ -36,10 +36,12 @@ pub enum Directed {
     TwoLogs,
     /// Rule 14: every node dies at once, a while after the last write.
     PowerCut,
+    /// Rule 10: another node, with tables of its own, gets the address of one that was lost.
+    AnotherNode,
 }
 
 impl Directed {
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::MissedChange,
         Self::Emptied,
         Self::MadeByHand,
@@ -48,6 +50,7 @@ impl Directed {
         Self::RouteGaps,
         Self::TwoLogs,
         Self::PowerCut,
+        Self::AnotherNode,
     ];
 
     /// As the scenario is called.
@@ -61,12 +64,14 @@ impl Directed {
             Self::RouteGaps => "route-gaps",
             Self::TwoLogs => "two-logs",
             Self::PowerCut => "power-cut",
+            Self::AnotherNode => "another-node",
         }
     }
 
     const fn nodes(self) -> usize {
         match self {
             Self::NoQuorum => 5,
+            Self::AnotherNode => 4,
             _ => 3,
         }
     }
@@ -81,6 +86,7 @@ impl Directed {
             Self::RouteGaps => names::route_gaps(world, chance),
             Self::TwoLogs => controllers::two_logs(world, chance),
             Self::PowerCut => groups::power_cut(world, chance),
+            Self::AnotherNode => names::another_node(world, chance),
         }
     }
 }

@@ -35,17 +35,22 @@ pub fn emptied(world: &mut World, chance: &mut Chance) {
     world.run_to(world.now + chance.between(40_000, 50_000));
 }
 
-/// The table has documents, and a name that a shard of a new table would have.
-pub fn made_by_hand(world: &mut World, chance: &mut Chance) {
-    with_tables(world, &[("t0", 2, 2)], chance);
-    let (at, ids) = (chance.index(world.machines.len()), vec![1, 2, 3]);
-    let table = "system.t1_s0";
+/// Somebody makes a table on a node, with some documents.
+fn make_by_hand(world: &mut World, at: usize, table: &str) {
+    let ids = vec![1, 2, 3];
     let mut statements = vec![say::create_shard(table, &schema())];
     statements
         .extend(ids.iter().map(|id| format!("INSERT INTO {table} (id,title,v) VALUES ({id},'m',{id})")));
     by_hand(world, at, statements, 0);
     let node = world.machines[at].node.clone();
     world.play.borrow_mut().by_hand.insert((node, table.to_owned()), ids);
+}
+
+/// The table has documents, and a name that a shard of a new table would have.
+pub fn made_by_hand(world: &mut World, chance: &mut Chance) {
+    with_tables(world, &[("t0", 2, 2)], chance);
+    let at = chance.index(world.machines.len());
+    make_by_hand(world, at, "system.t1_s0");
     world.run_to(world.now + 1_000);
     create(world, "t1", chance.between(1, 2) as u32, chance.between(1, 3) as u32);
     if chance.hits(500) {
@@ -75,4 +80,25 @@ pub fn route_gaps(world: &mut World, chance: &mut Chance) {
         people::act(world, Fault::RouteDroppedByHand);
         world.run_to(world.now + chance.between(1_000, 4_000));
     }
+}
+
+/// The tables have the names of ours.
+pub fn another_node(world: &mut World, chance: &mut Chance) {
+    with_tables(world, &[("t0", 2, 2)], chance);
+    let at = chance.index(world.machines.len());
+    let node = world.machines[at].node.clone();
+    faults::happen(world, Turn::KillNode { at });
+    world.run_to(world.now + chance.between(20_000, 40_000));
+    let bug = world.bug;
+    world.machines[at].replace(bug);
+    world.play.borrow_mut().leaving.insert(node.clone());
+    world.start_node(at);
+    world.run_to(world.now + 600);
+    for table in ["system.t0_s0", "system.t0_s1"] {
+        make_by_hand(world, at, table);
+    }
+    world.run_to(world.now + chance.between(10_000, 20_000));
+    let play = world.play.clone();
+    world.spawn(Task::new(Owner::Client, |wire| people::give_up(wire, play, node)));
+    world.run_to(world.now + 20_000);
 }
