@@ -1,7 +1,7 @@
 //! Tables that the stock sidecar sharded: adopted where they are, and moved like any other from then on.
 //!
-//! What that sidecar leaves is made by hand: clusters named by their nodes, physical shards, routing tables, and its own
-//! three tables in the user's cluster.
+//! What that sidecar leaves is made by hand, as it was seen to leave it: clusters named by their nodes, physical shards,
+//! routing tables, and its own three tables in the user's cluster.
 
 #![allow(
     clippy::print_stdout,
@@ -85,24 +85,35 @@ async fn stock_tables(dir: &Path, nodes: &[Endpoint]) {
     stock_state(nodes).await;
 }
 
-/// Its own three tables, in the user's cluster, and long not heard of.
+/// Its own three tables, in the user's cluster, and long not heard of: columns and values as it writes them itself.
 async fn stock_state(nodes: &[Endpoint]) {
     let node = &nodes[0];
     let mut placements = Vec::new();
     for (at, one) in nodes.iter().enumerate() {
         let held: Vec<String> =
             (0..PAIRS.len()).filter(|shard| PAIRS[*shard].contains(&at)).map(|s| s.to_string()).collect();
-        placements.push(format!("('c', '{}', 't', '{}')", one.node, held.join(",")));
+        placements.push(format!("('c', '{}', 't', ({}))", one.node, held.join(",")));
     }
-    placements.push(format!("('c', '{}', 'o', '0')", nodes[1].node));
-    placements.push(format!("('c', '{}', 'o', '1')", nodes[2].node));
+    for (at, held) in ["", "0", "1"].iter().enumerate() {
+        placements.push(format!("('c', '{}', 'o', ({held}))", nodes[at].node));
+    }
     for statement in [
-        "CREATE TABLE system.sharding_state (`key` string, value text, updated_at timestamp)".to_owned(),
-        "CREATE TABLE system.sharding_queue (id bigint, node string, query text, status string)".to_owned(),
-        "CREATE TABLE system.sharding_table (`cluster` string, node string, `table` string, shards string)"
+        "CREATE TABLE system.sharding_state (`key` string, `value` json, `updated_at` timestamp)".to_owned(),
+        "CREATE TABLE system.sharding_queue (`node` string, `query` string, `rollback_query` string, `wait_for_id` bigint, \
+         `rollback_wait_for_id` bigint, `operation_group` string, `tries` int, `status` string, `created_at` bigint, \
+         `updated_at` bigint, `duration` int)"
+            .to_owned(),
+        "CREATE TABLE system.sharding_table (`cluster` string, `node` string, `table` string, `shards` multi)"
             .to_owned(),
         format!(
-            "INSERT INTO system.sharding_state (`key`, value, updated_at) VALUES ('master', '{}', 1), ('cluster', 'c', 1)",
+            "INSERT INTO system.sharding_state (`key`, `value`, updated_at) VALUES ('master', '[\"{node}\"]', 1), \
+             ('cluster', '[\"c\"]', 1), ('node:{node}', '[{{\"seen_at\":1}}]', 1), ('table:t', '[{{\"status\":\"done\", \
+             \"type\":\"create\",\"structure\":\"{COLUMNS}\",\"extra\":\"\",\"nodes\":[\"{node}\"],\"queue_ids\":[1]}}]', 1)",
+            node = node.node
+        ),
+        format!(
+            "INSERT INTO system.sharding_queue (`node`, `query`, `tries`, `status`) VALUES ('{}', 'CREATE TABLE IF NOT \
+             EXISTS system.t_s0 ({COLUMNS})', 1, 'processed')",
             node.node
         ),
         format!(
@@ -279,7 +290,7 @@ async fn refused_while_something_is_wrong(dev: &Dev, nodes: &[Endpoint]) {
     // It is at work, by a clock that is ahead.
     let sign = |at: u64| {
         format!(
-            "REPLACE INTO c:system.sharding_state (id, `key`, value, updated_at) VALUES (77, 'x', 'y', {at})"
+            "REPLACE INTO c:system.sharding_state (id, `key`, value, updated_at) VALUES (77, 'x', '[\"y\"]', {at})"
         )
     };
     sql(&nodes[1], &sign(4_000_000_000)).await.expect("written");
