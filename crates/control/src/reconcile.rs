@@ -332,6 +332,14 @@ impl Controller {
             .filter_map(|(id, group)| Some((id.clone(), group.in_state(Member::Returning).next()?.clone())))
             .collect();
         for (group, node) in returning {
+            let known = self.state.groups.get(&group);
+            // Nothing brings a copy up to another one without a cluster: it is what a move was ended with when it was lost.
+            let outlived = known.filter(|known| !known.is_clustered() && known.serving().next().is_some());
+            if let Some(tables) = outlived.map(Group::tables) {
+                let group = Some(group);
+                self.record(Record::LeftBehind { node, group, tables, routes: Vec::new() });
+                continue;
+            }
             self.add(|state, id, unix| catalogue::returned(state, id, &group, &node, unix));
         }
     }

@@ -85,6 +85,12 @@ fn whom_a_quorum_goes_on_without_is_not_routed() {
     assert_eq!(violations(Scenario::All, 5022..=5022), Vec::<String>::new());
 }
 
+/// The new node of an rf 1 shard's move died, came back, and its copy was to be verified against one that it has no cluster with.
+#[test]
+fn a_copy_that_a_move_was_ended_with_is_left_behind() {
+    assert_eq!(violations(Scenario::All, 5667..=5667), Vec::<String>::new());
+}
+
 /// An EXIT waited for older statements, and meanwhile another member was lost.
 #[test]
 fn an_exit_that_waited_leaves_no_fewer_copies_than_it_was_to() {
