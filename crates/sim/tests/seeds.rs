@@ -91,6 +91,12 @@ fn a_copy_that_a_move_was_ended_with_is_left_behind() {
     assert_eq!(violations(Scenario::All, 5667..=5667), Vec::<String>::new());
 }
 
+/// A left-over member of a group whose shards had been handed over was kept as a spare copy, and its dissolving waited for it.
+#[test]
+fn what_is_left_of_a_group_without_shards_is_no_spare() {
+    assert_eq!(violations(Scenario::All, 6846..=6846), Vec::<String>::new());
+}
+
 /// An EXIT waited for older statements, and meanwhile another member was lost.
 #[test]
 fn an_exit_that_waited_leaves_no_fewer_copies_than_it_was_to() {

@@ -10,7 +10,9 @@ use model::{GroupId, NodeId};
 /// are nodes for. Not where the node is to be given this copy again, for that it must be clean; nor when an operator's removal
 /// of it has begun.
 pub fn is_spare(state: &State, observed: &Observed, node: &NodeId, group: &GroupId) -> bool {
-    let Some(known) = state.groups.get(group).filter(|known| known.is_clustered()) else { return false };
+    // One without shards is being dissolved, after its shards were handed over: its copies stand for nothing.
+    let kept = |known: &&Group| known.is_clustered() && !known.shards.is_empty();
+    let Some(known) = state.groups.get(group).filter(kept) else { return false };
     let whole_on =
         |node: &NodeId| observed.cluster(node, group).filter(|it| it.is_synced() && it.size > 1).cloned();
     let Some(own) = whole_on(node) else { return false };
