@@ -33,6 +33,13 @@ impl Controller {
                 }
                 action
             }
+            // It would ask all whom it lists to delete the group that goes on.
+            Action::DeleteCluster { .. }
+                if rules::is_apart(&self.state, &self.observed, node, &group)
+                    && cluster.nodes_set.iter().any(|listed| listed != node) =>
+            {
+                Action::UpdateNodes { group }
+            }
             // It was alone with its old side of the group, and has found the others since; or another one is cleaned of it, too,
             // and each would wait for the other to be gone.
             Action::DeleteCluster { .. }

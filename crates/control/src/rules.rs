@@ -401,6 +401,12 @@ fn may_delete(case: &Case<'_>, group: &GroupId, whole: bool) -> Gate {
     if case.operation.recovers() && cluster.status == ClusterState::NonPrimary {
         return nobody_is_primary(case, group);
     }
+    if is_apart(case.state, case.observed, case.node, group) {
+        return match cluster.nodes_set.iter().find(|listed| *listed != case.node) {
+            Some(other) => Gate::Wait(format!("{} still lists {other} for {group}", case.node)),
+            None => Gate::Go,
+        };
+    }
     if is_adrift(case.state, case.observed, case.node, group) {
         return is_adrift_now(case, group);
     }
@@ -483,7 +489,7 @@ mod survivor;
 #[cfg(test)]
 mod tests;
 
-pub use adrift::{is_adrift, is_member_adrift};
+pub use adrift::{is_adrift, is_apart, is_member_adrift};
 pub use source::has_all_of;
 pub use spare::{holds_only_spares, holds_spares, is_spare};
 pub use survivor::{survivor, user_survivor};

@@ -97,6 +97,12 @@ fn what_is_left_of_a_group_without_shards_is_no_spare() {
     assert_eq!(violations(Scenario::All, 6846..=6846), Vec::<String>::new());
 }
 
+/// A group was made anew on one node and then on another; the first was its cluster's last member and could not EXIT.
+#[test]
+fn a_cluster_that_was_made_anew_twice_is_deleted_where_it_is_not_the_group() {
+    assert_eq!(violations(Scenario::TotalLoss, 5..=5), Vec::<String>::new());
+}
+
 /// An EXIT waited for older statements, and meanwhile another member was lost.
 #[test]
 fn an_exit_that_waited_leaves_no_fewer_copies_than_it_was_to() {

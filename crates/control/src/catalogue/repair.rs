@@ -161,7 +161,7 @@ fn way_out(
     let view = observed.view(node)?;
     let (_, clusters) = view.status.as_ref()?;
     let Some(cluster) = clusters.get(group) else { return Some(Way::Out) };
-    if rules::is_adrift(state, observed, node, group) {
+    if rules::is_adrift(state, observed, node, group) || rules::is_apart(state, observed, node, group) {
         return Some(Way::Delete);
     }
     if !dropped && rules::is_spare(state, observed, node, group) {

@@ -21,6 +21,20 @@ pub fn is_member_adrift(state: &State, observed: &Observed, node: &NodeId, group
     is_without_quorum(observed, node, group) && finds_nobody(state, observed, node, group)
 }
 
+/// Whether what `node` has left of `group` is a cluster of its own, of itself alone and with another history than the group's: it
+/// was made anew there and then elsewhere. It cannot EXIT as its last member, and those it lists belong to the group.
+pub fn is_apart(state: &State, observed: &Observed, node: &NodeId, group: &GroupId) -> bool {
+    let (Some(known), Some(own)) = (state.groups.get(group), observed.cluster(node, group)) else {
+        return false;
+    };
+    let own_group = |shown: &ClusterStatus| shown.is_synced() && known.is_history(&shown.state_uuid);
+    own.is_synced()
+        && own.size <= 1
+        && !known.members.contains_key(node)
+        && !known.is_history(&own.state_uuid)
+        && known.serving().any(|other| observed.cluster(other, group).is_some_and(own_group))
+}
+
 /// One that was restarted and looks for the members that it knew has none, too.
 fn is_without_quorum(observed: &Observed, node: &NodeId, group: &GroupId) -> bool {
     let own = observed.cluster(node, group);
