@@ -89,6 +89,7 @@ pub fn cleanup(
                         Some(Action::ExitCluster { group: group.clone(), tables: tables.clone(), floor: 0 })
                     }
                     Way::Delete => Some(Action::DeleteCluster { group: group.clone(), whole: false }),
+                    Way::End => Some(Action::DeleteCluster { group: group.clone(), whole: true }),
                 };
                 let mut before =
                     leave.map(|leave| vec![steps.command(node, leave, &routed, None)]).unwrap_or(routed);
@@ -129,6 +130,8 @@ enum Way {
     Out,
     Exit,
     Delete,
+    /// All of the cluster goes: it was a temporary one, and whoever else is left in it has no quorum either.
+    End,
 }
 
 /// `None`: not now.
@@ -163,6 +166,14 @@ fn way_out(
     let Some(cluster) = clusters.get(group) else { return Some(Way::Out) };
     if rules::is_adrift(state, observed, node, group) || rules::is_apart(state, observed, node, group) {
         return Some(Way::Delete);
+    }
+    // Its copy serves, and takes no write before the cluster is gone; the others wait for it to go.
+    let serves_plain = |known: &Group| !known.is_clustered() && known.serving().any(|other| other == node);
+    if tables.is_empty()
+        && cluster.status == ClusterState::NonPrimary
+        && state.groups.get(group).is_some_and(serves_plain)
+    {
+        return Some(Way::End);
     }
     if !dropped && rules::is_spare(state, observed, node, group) {
         return None;
