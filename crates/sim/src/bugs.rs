@@ -83,7 +83,7 @@ impl Bug {
     /// The scenario that finds it; every fault does where none is named.
     pub const fn scenario(self) -> Scenario {
         match self {
-            Self::RetryFromCreation => Scenario::Machines,
+            Self::RetryFromCreation | Self::DeadNodeBlocks => Scenario::Machines,
             Self::StaleLeader => Scenario::Controllers,
             Self::OlderCopyFirst => Scenario::TotalLoss,
             Self::RejoinByIncrements => Scenario::Directed(Directed::MissedChange),

@@ -380,6 +380,8 @@ bugs! {
         finds_names_that_are_not_stored: NamesNotStored from 1 by ["1 documents"],
         finds_nodes_without_a_binlog: NoBinlog from 1 by ["1 documents"],
         finds_a_node_that_is_taken_for_another: AnyNode from 1 by ["1 documents"],
+        finds_an_older_copy_that_is_first: OlderCopyFirst from 15 by ["1 documents", "3 routes", "8 convergence"],
+        finds_a_dead_node_that_blocks: DeadNodeBlocks from 6 by ["3 routes", "8 convergence"],
         finds_success_on_failure: SuccessOnFailure from 6 by ["1 documents", "3 routes", "6 leftovers", "8 convergence"],
     }
     in_minutes {
@@ -388,9 +390,7 @@ bugs! {
         finds_an_unsynced_route: UnsyncedRoute from 6 by ["3 routes"],
         finds_a_leaked_cluster: LeakedCluster from 11 by ["6 leftovers", "8 convergence"],
         finds_a_retry_from_creation: RetryFromCreation from 3 by ["3 routes", "8 convergence"],
-        finds_an_older_copy_that_is_first: OlderCopyFirst from 119 by ["1 documents", "3 routes", "8 convergence"],
         finds_one_copy_after_two_losses: OneCopyAfterTwoLosses from 7 by ["3 routes", "8 convergence"],
-        finds_a_dead_node_that_blocks: DeadNodeBlocks from 15 by ["8 convergence"],
         finds_a_sidecar_that_obeys_any_log: AnyLog from 1 by ["5 leaders", "8 convergence"],
         finds_a_commit_that_is_run_again: CommitAgain from 6 by ["1 documents"],
     }
