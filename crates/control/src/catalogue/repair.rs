@@ -175,7 +175,7 @@ fn way_out(
     {
         return Some(Way::End);
     }
-    if !dropped && rules::is_spare(state, observed, node, group) {
+    if rules::is_spare(state, observed, node, group) {
         return None;
     }
     let elsewhere = observed

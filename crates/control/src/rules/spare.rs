@@ -3,15 +3,19 @@
 
 use crate::observed::Observed;
 use crate::operation::{Kind, Status};
-use crate::state::{Group, Leftover, State};
+use crate::state::{Group, Leftover, Shard, State, TableStatus};
 use model::{GroupId, NodeId};
 
 /// Whether what is left over of the group on `node` is a whole copy, and the others are fewer than are wanted and than there
 /// are nodes for. Not where the node is to be given this copy again, for that it must be clean; nor when an operator's removal
 /// of it has begun.
 pub fn is_spare(state: &State, observed: &Observed, node: &NodeId, group: &GroupId) -> bool {
-    // One without shards is being dissolved, after its shards were handed over: its copies stand for nothing.
-    let kept = |known: &&Group| known.is_clustered() && !known.shards.is_empty();
+    // One without shards is being dissolved, after its shards were handed over, and one whose tables are being dropped goes
+    // with them: their copies stand for nothing.
+    let stays = |shard: &Shard| {
+        state.tables.get(&shard.table).is_some_and(|table| table.status != TableStatus::Dropping)
+    };
+    let kept = |known: &&Group| known.is_clustered() && known.shards.iter().any(stays);
     let Some(known) = state.groups.get(group).filter(kept) else { return false };
     let whole_on =
         |node: &NodeId| observed.cluster(node, group).filter(|it| it.is_synced() && it.size > 1).cloned();
@@ -27,7 +31,7 @@ pub fn is_spare(state: &State, observed: &Observed, node: &NodeId, group: &Group
     }
     let others = known.serving().filter(|other| *other != node && state.is_live(other));
     let whole = others.filter(|other| whole_on(other).is_some_and(|it| it.nodes_view.contains(node))).count();
-    whole < known.rf.min(places_besides(state, known, node, group)) as usize
+    whole < known.rf.min(places_besides(state, known, node)) as usize
 }
 
 /// Whether the node has whole copies that must wait for others.
@@ -70,15 +74,16 @@ fn is_being_removed(state: &State, node: &NodeId) -> bool {
     })
 }
 
-/// The nodes besides this one that have the group or can be given it.
-fn places_besides(state: &State, known: &Group, node: &NodeId, group: &GroupId) -> u32 {
-    let left_on = |other: &NodeId| {
+/// The nodes besides this one that have the group or can be given it: not those that have copies left over themselves, which
+/// must be cleaned first, or two of them would wait for each other.
+fn places_besides(state: &State, known: &Group, node: &NodeId) -> u32 {
+    let has_left = |other: &NodeId| {
         let left = state.leftovers.get(other).into_iter().flatten();
-        left.into_iter().any(|left| matches!(left, Leftover::Group { group: g, .. } if g == group))
+        left.into_iter().any(|left| matches!(left, Leftover::Group { tables, .. } if !tables.is_empty()))
     };
     let places = state.live_nodes().filter(|other| *other != node).filter(|other| {
         known.members.contains_key(*other)
-            || state.placing_nodes().any(|placing| placing == *other) && !left_on(other)
+            || state.placing_nodes().any(|placing| placing == *other) && !has_left(other)
     });
     places.count() as u32
 }
