@@ -2,7 +2,7 @@
 
 use model::wire::{SidecarPoll, Views};
 use model::{ClusterState, ClusterStatus, GroupId, Machine, Millis, NodeId, NodeStatus, Reach, TablesStatus};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::io::PollAnswer;
@@ -69,6 +69,8 @@ pub struct NodeView {
     pub reach_since: Millis,
     /// Began when; from the last answered look.
     pub status: Option<(Millis, BTreeMap<GroupId, ClusterStatus>)>,
+    /// Of each cluster that the node has, the last view with a quorum that it was seen in.
+    quorums: BTreeMap<GroupId, Quorum>,
     /// Of clusters without quorum, in how many looks in a row the same was shown, with nothing left to apply.
     calm: BTreeMap<GroupId, u32>,
     /// Began when; from the last answered look at tables.
@@ -81,6 +83,14 @@ pub struct NodeView {
     /// Somebody needs a look at tables that begins at or after this.
     wanted: Option<Millis>,
     next_look: Millis,
+}
+
+/// A view of a cluster with a quorum. `conf_id` counts on within one history.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Quorum {
+    pub state_uuid: String,
+    pub conf_id: i64,
+    pub nodes_view: BTreeSet<NodeId>,
 }
 
 #[derive(Debug)]
@@ -126,6 +136,23 @@ impl NodeView {
     /// an empty receive queue (rule 6).
     pub fn is_calm(&self, group: &GroupId) -> bool {
         self.calm.get(group).is_some_and(|looks| *looks >= CALM_LOOKS)
+    }
+
+    /// The last view with a quorum of the group that the node was seen in.
+    pub fn quorum(&self, group: &GroupId) -> Option<&Quorum> {
+        self.quorums.get(group)
+    }
+
+    fn note_quorums(&mut self, clusters: &BTreeMap<GroupId, ClusterStatus>) {
+        self.quorums.retain(|group, _| clusters.contains_key(group));
+        for (group, cluster) in clusters.iter().filter(|(_, cluster)| cluster.status == ClusterState::Primary)
+        {
+            let known = self.quorums.get(group);
+            if known.is_none_or(|it| it.conf_id != cluster.conf_id || it.state_uuid != cluster.state_uuid) {
+                let ClusterStatus { state_uuid, conf_id, nodes_view, .. } = cluster.clone();
+                self.quorums.insert(group.clone(), Quorum { state_uuid, conf_id, nodes_view });
+            }
+        }
     }
 
     /// Under which `conf_id` groups are primary there; none when it did not answer the last look.
@@ -194,6 +221,7 @@ impl Observed {
         view.reach = Some((answer.reach, pending.began));
         if let Some(NodeStatus { clusters, tables }) = answer.status {
             view.calm = calm(view.status.as_ref().map(|(_, before)| before), &view.calm, &clusters);
+            view.note_quorums(&clusters);
             view.status = Some((pending.began, clusters));
             if let (Some(tables), true) = (tables, pending.tables) {
                 view.tables = Some((pending.began, tables));

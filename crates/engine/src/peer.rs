@@ -40,6 +40,17 @@ impl PeerMessage {
         postcard::to_stdvec(self).expect("a message of plain data always has bytes")
     }
 
+    /// Which piece of a copy it carries, if it carries one: the cluster, which copy of it, and the piece's number. For
+    /// simulations of large tables.
+    pub fn piece(&self) -> Option<(&str, u64, u64)> {
+        match self {
+            Self::Cluster { cluster, message } => {
+                message.piece().map(|(copy, number)| (cluster.as_str(), copy, number))
+            }
+            Self::Work { .. } | Self::WorkDone { .. } => None,
+        }
+    }
+
     pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
         depth::read(|| postcard::from_bytes(bytes)).map_err(|reason| DecodeError { reason })
     }

@@ -47,10 +47,12 @@ pub enum Bug {
     AnyLog,
     NoBinlog,
     AnyNode,
+    CrossingExits,
+    CopyByTheClock,
 }
 
 impl Bug {
-    pub const ALL: [Self; 27] = [
+    pub const ALL: [Self; 29] = [
         Self::ShedBeforeRoute,
         Self::LateCommand,
         Self::UnsyncedRoute,
@@ -78,6 +80,8 @@ impl Bug {
         Self::AnyLog,
         Self::NoBinlog,
         Self::AnyNode,
+        Self::CrossingExits,
+        Self::CopyByTheClock,
     ];
 
     /// The scenario that finds it; every fault does where none is named.
@@ -94,6 +98,7 @@ impl Bug {
             Self::NamesNotStored => Scenario::Directed(Directed::RouteGaps),
             Self::AnyLog => Scenario::Directed(Directed::TwoLogs),
             Self::AnyNode => Scenario::Directed(Directed::AnotherNode),
+            Self::CopyByTheClock => Scenario::Directed(Directed::LongCopies),
             Self::NoBinlog => Scenario::Directed(Directed::PowerCut),
             Self::DropWhileWritten => Scenario::Moves,
             _ => Scenario::All,
@@ -130,6 +135,8 @@ impl Bug {
             Self::AnyLog => "any-log",
             Self::NoBinlog => "no-binlog",
             Self::AnyNode => "any-node",
+            Self::CrossingExits => "crossing-exits",
+            Self::CopyByTheClock => "copy-by-the-clock",
         }
     }
 
@@ -170,6 +177,8 @@ impl Bug {
             Self::NamesNotStored => "a sidecar says that it has stored the names of tables, and has not",
             Self::AnyNode => "whoever answers at a node's address is taken for that node",
             Self::NoBinlog => "a node that is killed has lost what was written to it since it started",
+            Self::CrossingExits => "an EXIT is taken to be over while it runs, and others begin beside it",
+            Self::CopyByTheClock => "a JOIN is given up after its time, however much of its copy has come",
             Self::AnyLog => "a sidecar obeys the leader of any control log",
             Self::StaleLeader => {
                 "a deposed leader goes on giving orders that its log refuses, and sidecars take them"

@@ -21,6 +21,8 @@ const CREATE_TRIES: u32 = 5;
 /// So much later bugs write a route that they have answered for, and repeat what failed.
 const ROUTE_LATER: u64 = 10_000;
 const TRUNCATE_AGAIN: u64 = 30_000;
+/// All that a bug lets overlap begin together.
+const EXITS_EVERY: u64 = 1_000;
 
 /// One action under way.
 struct Turn<'a> {
@@ -430,7 +432,13 @@ impl Turn<'_> {
             Ok(_) => {}
             Err(unseen) => return unseen,
         }
-        match self.say(&format!("EXIT CLUSTER {group}")).await {
+        let sql = format!("EXIT CLUSTER {group}");
+        if self.bug == Some(Bug::CrossingExits) {
+            let pause = EXITS_EVERY - self.wire.now().0 % EXITS_EVERY;
+            self.sidecar.borrow_mut().later.push((pause, sql));
+            return Outcome::Unknown { message: "the connection was lost".to_owned() };
+        }
+        match self.say(&sql).await {
             Outcome::Done { .. } => self.contents(tables).await,
             other => other,
         }

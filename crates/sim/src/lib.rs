@@ -2,6 +2,7 @@
 
 mod bugs;
 mod chance;
+mod copying;
 mod directed;
 mod disk;
 mod execute;

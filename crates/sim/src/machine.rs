@@ -48,6 +48,8 @@ pub struct Machine {
     pub broken_to: BTreeSet<usize>,
     /// Nothing can be written to its disk.
     pub disk_full: Arc<AtomicBool>,
+    /// Its lock for clusters is never free again ([`crate::world`], `locks.rs`).
+    pub waits_for_ever: bool,
     number: usize,
     uuid: String,
 }
@@ -75,6 +77,7 @@ impl Machine {
             sessions: BTreeMap::new(),
             broken_to: BTreeSet::new(),
             disk_full: Arc::new(AtomicBool::new(false)),
+            waits_for_ever: false,
             number: at + 1,
             uuid,
         }
@@ -108,6 +111,7 @@ impl Machine {
         self.started = now;
         self.disturbed = now;
         self.broken_to.clear();
+        self.waits_for_ever = false;
         Ok(())
     }
 

@@ -33,6 +33,8 @@ pub struct Network {
     /// In a thousand statements that a node sends on to another, so many stand still on their way, as on a connection that
     /// lost a packet.
     pub stalls: u64,
+    /// A piece of a copy takes so long, one after the other: tables are large, which is no fault.
+    pub piece_takes: u64,
     /// Messages keep their order between two places.
     last: BTreeMap<(Place, Place), u64>,
 }
@@ -48,13 +50,15 @@ impl Network {
             slow: BTreeMap::new(),
             late_looks: 0,
             stalls: 0,
+            piece_takes: 0,
             last: BTreeMap::new(),
         }
     }
 
     /// Nothing is cut, lost or slow any more.
     pub fn heal(&mut self) {
-        *self = Self { last: std::mem::take(&mut self.last), ..Self::new() };
+        let last = std::mem::take(&mut self.last);
+        *self = Self { last, piece_takes: self.piece_takes, ..Self::new() };
     }
 
     pub fn cut(&mut self, from: Place, to: Place) {

@@ -2,6 +2,7 @@
 //! world runs its scripts.
 
 use crate::bugs::Bug;
+use crate::copying::Copying;
 use crate::execute;
 use crate::seat::LEADER_SILENT;
 use crate::wire::{Answer, Ask, Finish, Wire};
@@ -71,6 +72,7 @@ pub struct Sidecar {
     pub tables: Lane,
     pub results: Vec<CommandResult>,
     pub running: BTreeSet<CommandId>,
+    pub copying: Option<Copying>,
     taken: (Epoch, u64),
     views_version: u64,
     /// Since when the controller wants to know how they answer, and how each answered a look that began after that.
@@ -108,6 +110,7 @@ impl Sidecar {
             tables: Lane::default(),
             results: Vec::new(),
             running: BTreeSet::new(),
+            copying: None,
             taken: (Epoch(0), 0),
             views_version: 0,
             suspects: BTreeMap::new(),
@@ -149,7 +152,7 @@ impl Sidecar {
             peers: self.suspects.iter().filter_map(|(node, seen)| Some((node.clone(), seen.1?))).collect(),
             results: self.results.clone(),
             running: self.running.iter().copied().collect(),
-            going_on: Vec::new(),
+            going_on: self.copying.as_ref().and_then(Copying::said).into_iter().collect(),
             machine: Some(Box::new(roomy())),
         }
     }
@@ -228,6 +231,7 @@ impl Sidecar {
     /// From running to known.
     pub fn finish(&mut self, id: CommandId, outcome: Outcome) {
         self.running.remove(&id);
+        self.copying.take_if(|copying| copying.is_of(id));
         self.results.push(CommandResult { id, epoch: self.disk.epoch, outcome });
     }
 }
@@ -310,6 +314,9 @@ pub async fn carry_out(wire: Wire, sidecar: Shared, item: Item) -> Finish {
         Err(refused) => refused,
         Ok(deadline) => {
             wire.ask(Ask::Begin { id, epoch: item.command.epoch }).await;
+            if let Some(copying) = Copying::of(&item.command, deadline) {
+                sidecar.borrow_mut().copying = Some(copying);
+            }
             execute::execute(&wire, &sidecar, &item.command.action, deadline).await
         }
     };

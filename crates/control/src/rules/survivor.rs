@@ -1,7 +1,7 @@
 //! Rule 6: who may be given a quorum where nobody has one.
 
 use super::Gate;
-use crate::observed::Observed;
+use crate::observed::{Observed, Quorum};
 use crate::state::{Group, State};
 use model::{ClusterState, ClusterStatus, GroupId, Millis, NodeId, Reach};
 use std::collections::BTreeSet;
@@ -84,13 +84,19 @@ pub(super) fn was_with(observed: &Observed, group: &GroupId, lost: &NodeId, node
         .is_some_and(|shown| shown.status == ClusterState::Primary && shown.nodes_view.contains(node))
 }
 
-/// Whether `lost`, when it was last seen, had a quorum of the group that `node` was no part of: it may still take writes, and
-/// it and its like can find together again without `node`.
+/// Whether `lost`, when it was last seen, had a quorum of the group that `node` was no part of, and no later one with it is known:
+/// it may still take writes, and it and its like can find together again without `node`.
 fn went_on(observed: &Observed, known: &Group, group: &GroupId, lost: &NodeId, node: &NodeId) -> bool {
     observed.cluster(lost, group).is_some_and(|shown| {
+        let together_since = |quorum: &Quorum| {
+            quorum.state_uuid == shown.state_uuid
+                && quorum.conf_id > shown.conf_id
+                && quorum.nodes_view.contains(lost)
+        };
         shown.status == ClusterState::Primary
             && known.is_history(&shown.state_uuid)
             && !shown.nodes_view.contains(node)
+            && !observed.view(node).and_then(|view| view.quorum(group)).is_some_and(together_since)
     })
 }
 

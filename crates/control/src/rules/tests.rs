@@ -76,6 +76,15 @@ fn seen(members: u16, looks: &[Looks<'_>]) -> (State, Observed) {
     (state, observed)
 }
 
+/// Whether the survivor is as expected; of one that is waited for a part of the reason.
+fn is_as_expected(found: Result<NodeId, Gate>, expected: Result<NodeId, &str>) {
+    match (found, expected) {
+        (Ok(found), expected) => assert_eq!(Ok(found), expected),
+        (Err(Gate::Wait(text)), Err(why)) => assert!(text.contains(why), "{text}"),
+        other => panic!("{other:?}"),
+    }
+}
+
 fn waits(members: u16, looks: &[Looks<'_>], why: &str) {
     match verdict(members, looks) {
         Err(Gate::Wait(text)) => assert!(text.contains(why), "{text}"),
@@ -99,11 +108,7 @@ fn one_that_came_back_is_a_survivor_while_nobody_has_gone_on_without_it() {
         let known = state.groups.get_mut(&group()).expect("there");
         known.members.insert(node(1), Member::Returning);
         known.newest = [node(newest)].into();
-        match (survivor(&state, &observed, &group(), Millis(0)), expected) {
-            (Ok(found), expected) => assert_eq!(Ok(found), expected),
-            (Err(Gate::Wait(text)), Err(why)) => assert!(text.contains(why), "{text}"),
-            other => panic!("{other:?}"),
-        }
+        is_as_expected(survivor(&state, &observed, &group(), Millis(0)), expected);
     }
 }
 
@@ -171,11 +176,32 @@ fn whoever_was_left_behind_is_no_survivor() {
         let (mut state, observed) = seen(3, &[(1, &behind), (2, &behind), (3, std::slice::from_ref(&last))]);
         state.nodes.get_mut(&node(3)).expect("known").lost = true;
         state.groups.get_mut(&group()).expect("known").members.insert(node(3), Member::Lost);
-        match (survivor(&state, &observed, &group(), Millis(0)), expected) {
-            (Ok(found), expected) => assert_eq!(Ok(found), expected),
-            (Err(Gate::Wait(text)), Err(why)) => assert!(text.contains(why), "{text}"),
-            other => panic!("{other:?}"),
-        }
+        is_as_expected(survivor(&state, &observed, &group(), Millis(0)), expected);
+    }
+}
+
+/// It was left out of a quorum, found back into a later one, and then those died who had been looked at before.
+#[test]
+fn what_the_lost_showed_before_they_were_together_again_says_nothing() {
+    let primary = |conf_id, view: &[u16]| ClusterStatus {
+        status: ClusterState::Primary,
+        conf_id,
+        nodes_view: view.iter().copied().map(node).collect(),
+        ..orphan(5, 3)
+    };
+    let left_out = primary(4, &[2, 3]);
+    for (own, expected) in [
+        (primary(5, &[1, 2, 3]), Ok(node(1))),
+        (primary(4, &[1, 2, 3]), Err("h:3 went on with g without h:1")),
+        (primary(5, &[1, 2]), Err("h:3 went on with g without h:1")),
+        (ClusterStatus { state_uuid: "v".to_owned(), ..primary(5, &[1, 2, 3]) }, Err("went on")),
+    ] {
+        let behind = [own, orphan(5, 3), orphan(5, 3)];
+        let looks: [Looks<'_>; 3] = [(1, &behind), (2, &behind), (3, std::slice::from_ref(&left_out))];
+        let (mut state, observed) = seen(3, &looks);
+        state.nodes.get_mut(&node(3)).expect("known").lost = true;
+        state.groups.get_mut(&group()).expect("known").members.insert(node(3), Member::Lost);
+        is_as_expected(survivor(&state, &observed, &group(), Millis(0)), expected);
     }
 }
 
@@ -237,11 +263,7 @@ fn whom_an_operator_gave_up_does_not_count_unless_others_are_away() {
             let (node, token, status) = (look.node, look.token, empty.clone());
             observed.see(PollAnswer { node, token, reach: Reach::Answered, status });
         }
-        match (survivor(&state, &observed, &group(), Millis(0)), expected) {
-            (Ok(found), expected) => assert_eq!(Ok(found), expected),
-            (Err(Gate::Wait(text)), Err(why)) => assert!(text.contains(why), "{text}"),
-            other => panic!("{other:?}"),
-        }
+        is_as_expected(survivor(&state, &observed, &group(), Millis(0)), expected);
     }
 }
 

@@ -222,6 +222,16 @@ pub enum Standing {
     },
 }
 
+impl ClusterMessage {
+    /// Which copy it is a piece of, and the piece's number.
+    pub(crate) fn piece(&self) -> Option<(u64, u64)> {
+        match self {
+            Self::Transfer { session, number, .. } => Some((*session, *number)),
+            _ => None,
+        }
+    }
+}
+
 /// The state that a transfer ends in.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct TransferHead {

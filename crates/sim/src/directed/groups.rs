@@ -6,6 +6,7 @@ use crate::faults::{self, Fault, Turn};
 use crate::invariants::routes;
 use crate::play::{Gate, TableIs};
 use crate::world::{Event, World};
+use control::state::Group;
 use model::NodeId;
 
 /// By then a group whose members have died is seen without a quorum for 1.5 s, and no node routes to it.
@@ -29,13 +30,18 @@ pub fn missed_change(world: &mut World, chance: &mut Chance) {
     world.run_to(world.now + 10_000);
 }
 
+/// The nodes that the first one routes this shard of the table to.
+fn with_a_copy(world: &mut World, table: &str, number: usize) -> Vec<usize> {
+    let shards = routes::shown(world, 0, table).map(|route| route.shards).unwrap_or_default();
+    let of = |node: &NodeId| world.machines.iter().position(|machine| machine.node == *node);
+    shards.get(number).into_iter().flatten().filter_map(of).collect()
+}
+
 /// Both nodes of a shard die and are back after a while. Meanwhile UPDATEs reach the other shards.
 pub fn no_quorum(world: &mut World, chance: &mut Chance) {
     with_tables(world, &[("t0", 2, 2)], chance);
-    let shards = routes::shown(world, 0, "t0").map(|route| route.shards).unwrap_or_default();
-    let number = chance.index(shards.len());
-    let of = |node: &NodeId| world.machines.iter().position(|machine| machine.node == *node);
-    let mut victims: Vec<usize> = shards.get(number).into_iter().flatten().filter_map(of).collect();
+    let number = chance.index(2);
+    let mut victims = with_a_copy(world, "t0", number);
     if chance.hits(500) {
         victims.reverse();
     }
@@ -63,6 +69,40 @@ pub fn no_quorum(world: &mut World, chance: &mut Chance) {
     let all = world.machines.iter().map(|machine| machine.node.clone()).collect();
     world.play.borrow_mut().only_updates = Some(all);
     world.run_to(world.now + 20_000);
+}
+
+/// So long a piece takes at least: those of all shards of a group together take longer than a JOIN may stand still.
+const PIECE_TAKES: u64 = 10_000;
+/// Longer than one try of a JOIN takes, or than all of them.
+const SHARDS: [u32; 2] = [24, 72];
+const COPIED_WITHIN: u64 = 6_000_000;
+
+/// A node is gone for good, and its copies are made anew on another, slowly; one that is copied from may die meanwhile or right
+/// after, and is back soon.
+pub fn long_copies(world: &mut World, chance: &mut Chance) {
+    let shards = SHARDS[chance.index(SHARDS.len())];
+    with_tables(world, &[("t0", shards, 3)], chance);
+    // Nobody's statement waits out a copy.
+    world.play.borrow_mut().resting = true;
+    world.net.piece_takes = PIECE_TAKES + chance.below(3_000);
+    let mut copies = with_a_copy(world, "t0", 0);
+    let lost = copies.swap_remove(chance.index(copies.len()));
+    faults::happen(world, Turn::KillNode { at: lost });
+    world.machines[lost].gone = true;
+    let copies_now = |world: &World| world.machines.iter().any(|it| it.sidecar.borrow().copying.is_some());
+    wait(world, 60_000, copies_now);
+    if chance.hits(500) {
+        world.run_to(world.now + chance.below(150 * PIECE_TAKES));
+        let at = copies[chance.index(copies.len())];
+        faults::happen(world, Turn::KillNode { at });
+        world.push(world.now + chance.between(500, 20_000), Event::Fault(Turn::StartNode { at }));
+    }
+    wait(world, COPIED_WITHIN, |world| {
+        let whole = |group: &Group| group.serving().count() >= group.rf as usize;
+        world.leader().is_some_and(|leader| leader.controller.state().groups.values().all(whole))
+    });
+    world.play.borrow_mut().resting = false;
+    world.run_to(world.now + 10_000);
 }
 
 /// What was acknowledged long ago is on every copy, and comes back with them.

@@ -38,10 +38,12 @@ pub enum Directed {
     PowerCut,
     /// Rule 10: another node, with tables of its own, gets the address of one that was lost.
     AnotherNode,
+    /// Rule 13: tables are so large that a copy takes longer than a JOIN may stand still, and sources die in the middle.
+    LongCopies,
 }
 
 impl Directed {
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::MissedChange,
         Self::Emptied,
         Self::MadeByHand,
@@ -51,6 +53,7 @@ impl Directed {
         Self::TwoLogs,
         Self::PowerCut,
         Self::AnotherNode,
+        Self::LongCopies,
     ];
 
     /// As the scenario is called.
@@ -65,13 +68,14 @@ impl Directed {
             Self::TwoLogs => "two-logs",
             Self::PowerCut => "power-cut",
             Self::AnotherNode => "another-node",
+            Self::LongCopies => "long-copies",
         }
     }
 
     const fn nodes(self) -> usize {
         match self {
             Self::NoQuorum => 5,
-            Self::AnotherNode => 4,
+            Self::AnotherNode | Self::LongCopies => 4,
             _ => 3,
         }
     }
@@ -87,6 +91,7 @@ impl Directed {
             Self::TwoLogs => controllers::two_logs(world, chance),
             Self::PowerCut => groups::power_cut(world, chance),
             Self::AnotherNode => names::another_node(world, chance),
+            Self::LongCopies => groups::long_copies(world, chance),
         }
     }
 }

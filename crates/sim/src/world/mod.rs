@@ -28,6 +28,7 @@ const BREAK_SHOWS: u64 = 2_000;
 /// Between looks of a standby at the leader.
 const SIGN_INTERVAL: u64 = 1_000;
 
+mod locks;
 mod nodes;
 mod seats;
 
@@ -133,7 +134,7 @@ pub struct World {
     pub clock_wrong_by: i64,
     /// Events so far.
     pub steps: u64,
-    events: BTreeMap<(u64, u64), Event>,
+    pub(crate) events: BTreeMap<(u64, u64), Event>,
     sequence: u64,
     tasks: BTreeMap<u64, Task>,
     next_task: u64,
@@ -264,6 +265,9 @@ impl World {
             }
             Event::Peer { from, to, life, message } => {
                 if self.machines[to].engine.is_some() && self.machines[to].life == life {
+                    if message.piece().is_some() {
+                        self.copy_goes_on(to);
+                    }
                     let from = self.machines[from].node.clone();
                     self.engine(to, EngineInput::Peer { from, message: *message });
                 } else {
@@ -294,6 +298,12 @@ impl World {
         {
             let thaw = self.machines[*at].sidecar_frozen_until;
             return self.push(thaw, Event::Answer { caller, answer });
+        }
+        if let (Answer::Silent, Some(Task { owner: Owner::Sidecar { at, .. }, .. })) =
+            (&answer, self.tasks.get(&caller.task))
+            && let Some(until) = self.copy_has_until(*at, caller)
+        {
+            return self.push(until, Event::Answer { caller, answer });
         }
         self.calls.remove(&(caller.task, caller.ask));
         if self.tasks.get(&caller.task).is_some_and(|task| task.waits_for == caller.ask)
@@ -370,6 +380,12 @@ impl World {
             Ask::Sql { to, session, sql, time_max } => {
                 silent(self, time_max);
                 let Some(at) = self.find(&to) else { return };
+                if from == Place::Node(at)
+                    && sql.starts_with("JOIN CLUSTER ")
+                    && let Some(copying) = &mut self.machines[at].sidecar.borrow_mut().copying
+                {
+                    copying.caller = Some(caller);
+                }
                 if self.net.hears(from, Place::Node(at)) {
                     let arrival = self.net.arrival(self.now, from, Place::Node(at), &mut self.chance);
                     self.push(arrival, Event::Statement { at, from, caller, session, sql });

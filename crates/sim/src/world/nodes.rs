@@ -39,6 +39,9 @@ impl World {
             return;
         }
         crate::invariants::before_statement(self, at, &sql);
+        if self.gets_no_lock(at, &sql) {
+            return;
+        }
         self.next_request += 1;
         let request = self.next_request;
         let own = session.is_none();
@@ -121,6 +124,12 @@ impl World {
             return;
         }
         self.machines[from].broken_to.remove(&to);
+        if self.net.piece_takes > 0 && message.piece().is_some() {
+            match self.piece_arrives(from, to, &message) {
+                Some(after) => arrival = arrival.max(after) + self.net.piece_takes,
+                None => return,
+            }
+        }
         if self.machines[to].engine.is_none() {
             self.push(arrival, Event::PeerLost { at: from, peer: to, refused: true });
         } else if self.net.breaks > 0 && self.chance.hits(self.net.breaks) {
