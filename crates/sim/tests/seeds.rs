@@ -97,6 +97,12 @@ fn a_copy_that_a_move_was_ended_with_is_left_behind() {
     assert_eq!(violations(Scenario::All, 5667..=5667), Vec::<String>::new());
 }
 
+/// The new node of an rf 1 shard's move was started anew before anybody saw it lost, with the routes on it: its source was to leave.
+#[test]
+fn a_source_stays_while_only_it_can_give_its_new_copy_a_quorum() {
+    assert_eq!(violations(Scenario::All, 7399..=7399), Vec::<String>::new());
+}
+
 /// A left-over member of a group whose shards had been handed over was kept as a spare copy, and its dissolving waited for it.
 #[test]
 fn what_is_left_of_a_group_without_shards_is_no_spare() {
