@@ -29,7 +29,7 @@ pub struct Flight {
 #[derive(Debug, Default)]
 pub struct Flights {
     pub open: BTreeMap<StepKey, Flight>,
-    /// Routes that nobody waits for any more, and that their node may still begin to write.
+    /// What nobody waits for any more: routes that their node may still begin to write, EXITs that may run on theirs.
     abandoned: Vec<Flight>,
     /// When a step may be tried again, after a failed try.
     retry_at: BTreeMap<StepKey, Millis>,
@@ -41,11 +41,19 @@ pub struct Flights {
 
 /// The longest pause between two tries.
 const BACKOFF_MAX: Millis = Millis(10_000);
+/// An EXIT that was not answered may run for so long: searchd's wait for the others, 5 s with the times it has by default, twice.
+const EXIT_LASTS: Millis = Millis(10_000);
+
+const fn exits(action: &Action) -> bool {
+    matches!(action, Action::ExitCluster { .. })
+}
 
 impl Flights {
     /// A failed try: the next one not before a pause that doubles from 200 ms, counted from now.
     pub fn fail(&mut self, key: StepKey, attempt: u32, now: Millis) {
-        self.open.remove(&key);
+        if let Some(flight) = self.open.remove(&key) {
+            self.abandon(flight);
+        }
         let pause = Millis(200u64.saturating_mul(1 << attempt.min(10).saturating_sub(1))).min(BACKOFF_MAX);
         self.retry_at.insert(key, now + pause);
         self.ready_since.remove(&key);
@@ -110,21 +118,31 @@ impl Flights {
         of_it.any(|(_, flight)| flight.went_on > 0 && under_way(flight))
     }
 
-    /// Its node has its time left, whatever has become of the step.
-    pub fn abandon(&mut self, flight: Flight) {
-        if flight.outcome.is_none() && matches!(flight.action, Action::SetRoutes { .. }) {
+    /// Its node has its time left, whatever has become of the step, and an EXIT that it may have begun goes on without its sidecar.
+    pub fn abandon(&mut self, mut flight: Flight) {
+        let last_begun = match &flight.outcome {
+            None => flight.deadline,
+            Some((Outcome::Unknown { .. }, at)) => *at,
+            Some(_) => return,
+        };
+        if exits(&flight.action) {
+            flight.deadline = last_begun + EXIT_LASTS;
+            self.abandoned.push(flight);
+        } else if flight.outcome.is_none() && matches!(flight.action, Action::SetRoutes { .. }) {
             self.abandoned.push(flight);
         }
     }
 
-    /// Those whose time is over are not begun any more, nor those of a sidecar that has ended.
+    /// Those whose time is over are not begun any more, nor routes by a sidecar that has ended.
     pub fn forget_abandoned(&mut self, now: Millis, ended: Option<&NodeId>) {
-        self.abandoned.retain(|flight| flight.deadline > now && Some(&flight.node) != ended);
+        let may_begin = |flight: &Flight| exits(&flight.action) || Some(&flight.node) != ended;
+        self.abandoned.retain(|flight| flight.deadline > now && may_begin(flight));
     }
 
-    /// Those of an earlier leader: the node's sidecar has seen ours and runs nothing, so that none of them is begun any more.
+    /// Routes of an earlier leader: the node's sidecar has seen ours and runs nothing, so that none of them is begun any more.
     pub fn forget_inherited(&mut self, node: &NodeId) {
-        self.abandoned.retain(|flight| !flight.inherited || flight.node != *node);
+        let may_begin = |flight: &Flight| exits(&flight.action) || !flight.inherited || flight.node != *node;
+        self.abandoned.retain(may_begin);
     }
 
     /// The next moment at which something here changes by time alone.
@@ -148,15 +166,82 @@ impl Flights {
         })
     }
 
-    /// Whether a cluster statement on this node or group is under way; for an EXIT also whether another EXIT is, wherever:
-    /// each tells all other members, and several at once were seen to wait for each other on real nodes.
+    /// Whether a cluster statement on this node or group is under way; for an EXIT also whether another EXIT is, or may be, wherever:
+    /// each tells all other members, and several at once were seen to wait for each other on real nodes. One more on the same node
+    /// waits there.
     pub fn holds_lock(&self, node: &NodeId, action: &Action, except: StepKey) -> bool {
         let Some(group) = action.group() else { return false };
-        let exits = |action: &Action| matches!(action, Action::ExitCluster { .. });
+        let runs = |flight: &Flight| exits(&flight.action) && flight.node != *node;
+        if exits(action) && self.abandoned.iter().any(runs) {
+            return true;
+        }
         self.open.iter().any(|(key, flight)| {
             *key != except
                 && (exits(action) && exits(&flight.action)
                     || flight.action.group().is_some_and(|other| other == group || flight.node == *node))
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use model::CommandId;
+
+    fn node(n: u16) -> NodeId {
+        NodeId::new(format!("h:{n}")).expect("valid")
+    }
+
+    fn exit(group: &str) -> Action {
+        let group = model::GroupId::new(group).expect("valid");
+        Action::ExitCluster { group, tables: Vec::new(), floor: 0 }
+    }
+
+    /// An EXIT on the first node ended so; until when one of another group is kept back on the second node.
+    fn kept_until(outcome: Option<(Outcome, Millis)>, end: impl FnOnce(&mut Flights, StepKey)) -> Millis {
+        let id = CommandId { operation: OperationId(1), step: StepId(0), attempt: 1 };
+        let key = (id.operation, id.step);
+        let mut flights = Flights::default();
+        let flight = Flight {
+            node: node(1),
+            attempt: 1,
+            action: exit("a"),
+            undo: false,
+            sent: Millis(0),
+            deadline: Millis(20_000),
+            outcome,
+            inherited: false,
+            went_on: 0,
+        };
+        flights.open.insert(key, flight);
+        let other = (OperationId(2), StepId(0));
+        assert!(flights.holds_lock(&node(2), &exit("b"), other), "it is under way");
+        end(&mut flights, key);
+        assert!(!flights.holds_lock(&node(1), &exit("b"), other), "its own node lets one wait for the other");
+        let create = Action::CreateCluster { group: model::GroupId::new("b").expect("valid") };
+        assert!(!flights.holds_lock(&node(2), &create, other), "only EXITs wait for each other");
+        for now in (0..60_000).step_by(1_000).map(Millis) {
+            flights.forget_abandoned(now, Some(&node(1)));
+            flights.forget_inherited(&node(1));
+            if !flights.holds_lock(&node(2), &exit("b"), other) {
+                return now;
+            }
+        }
+        panic!("for ever");
+    }
+
+    #[test]
+    fn an_exit_that_was_not_answered_keeps_those_of_other_nodes_back() {
+        let unknown = || Some((Outcome::Unknown { message: String::new() }, Millis(3_000)));
+        let refused = Some((Outcome::Refused { message: String::new() }, Millis(3_000)));
+        let done = Some((Outcome::Done { contents: BTreeMap::new() }, Millis(3_000)));
+        let failed = |flights: &mut Flights, key: StepKey| flights.fail(key, 1, Millis(3_000));
+        let over = |flights: &mut Flights, key: StepKey| flights.end_step(key);
+        let all_over = |flights: &mut Flights, key: StepKey| flights.end_operation(key.0);
+        assert_eq!(kept_until(unknown(), failed), Millis(13_000));
+        assert_eq!(kept_until(unknown(), over), Millis(13_000));
+        assert_eq!(kept_until(None, all_over), Millis(30_000), "it may be begun until its deadline");
+        assert_eq!(kept_until(refused, failed), Millis(0));
+        assert_eq!(kept_until(done, over), Millis(0));
     }
 }

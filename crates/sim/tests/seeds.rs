@@ -103,6 +103,12 @@ fn a_source_stays_while_only_it_can_give_its_new_copy_a_quorum() {
     assert_eq!(violations(Scenario::All, 7399..=7399), Vec::<String>::new());
 }
 
+/// A sidecar was held up and said an EXIT so late that nobody waited for its end: the next one, elsewhere, began beside it.
+#[test]
+fn an_exit_waits_for_one_that_was_not_answered() {
+    assert_eq!(violations(Scenario::All, 8376..=8376), Vec::<String>::new());
+}
+
 /// A left-over member of a group whose shards had been handed over was kept as a spare copy, and its dissolving waited for it.
 #[test]
 fn what_is_left_of_a_group_without_shards_is_no_spare() {
