@@ -210,7 +210,7 @@ mod tests {
             sent: Millis(0),
             deadline: Millis(20_000),
             outcome,
-            inherited: false,
+            inherited: true,
             went_on: 0,
         };
         flights.open.insert(key, flight);

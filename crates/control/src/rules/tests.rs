@@ -191,12 +191,13 @@ fn what_the_lost_showed_before_they_were_together_again_says_nothing() {
     };
     let left_out = primary(4, &[2, 3]);
     for (own, expected) in [
-        (primary(5, &[1, 2, 3]), Ok(node(1))),
-        (primary(4, &[1, 2, 3]), Err("h:3 went on with g without h:1")),
-        (primary(5, &[1, 2]), Err("h:3 went on with g without h:1")),
-        (ClusterStatus { state_uuid: "v".to_owned(), ..primary(5, &[1, 2, 3]) }, Err("went on")),
+        (vec![primary(5, &[1, 2, 3])], Ok(node(1))),
+        (vec![primary(3, &[1, 2, 3]), primary(5, &[1, 2, 3])], Ok(node(1))),
+        (vec![primary(4, &[1, 2, 3])], Err("h:3 went on with g without h:1")),
+        (vec![primary(5, &[1, 2])], Err("h:3 went on with g without h:1")),
+        (vec![ClusterStatus { state_uuid: "v".to_owned(), ..primary(5, &[1, 2, 3]) }], Err("went on")),
     ] {
-        let behind = [own, orphan(5, 3), orphan(5, 3)];
+        let behind = [own, vec![orphan(5, 3), orphan(5, 3)]].concat();
         let looks: [Looks<'_>; 3] = [(1, &behind), (2, &behind), (3, std::slice::from_ref(&left_out))];
         let (mut state, observed) = seen(3, &looks);
         state.nodes.get_mut(&node(3)).expect("known").lost = true;

@@ -129,34 +129,70 @@ fn an_operator_takes_the_new_copy_as_it_is() {
     assert_eq!(world.state().groups[&group].members.keys().collect::<Vec<_>>(), [&to]);
 }
 
+/// One of the two nodes of a move is lost at some moment of it, and back after so many steps. Whether the new copy served without
+/// its source.
+fn lost_and_back(seed: u64, is_source: bool, away: &[usize]) -> bool {
+    let mut world = World::with_table(seed, 3, 1, 1);
+    let (group, known) = world.state().groups.iter().next().expect("a group");
+    let (group, from) = (group.clone(), known.members.keys().next().expect("a member").clone());
+    let to = (1..=3).map(node).find(|node| *node != from).expect("another");
+    let (name, shard, split) = (table("t"), 0, false);
+    world.told(ShardingStatement::MoveShard { name, shard, from: from.clone(), to: to.clone(), split });
+    for _ in 0..world.random.below(60) {
+        world.write("t");
+        world.step();
+    }
+    let lost = if is_source { &from } else { &to };
+    world.kill(lost);
+    if world.random.chance(20) {
+        world.restart_controller();
+    }
+    for _ in 0..away[world.random.below(away.len())] {
+        world.write("t");
+        world.step();
+    }
+    let kept = is_source && world.state().groups[&group].serving().any(|node| *node == to);
+    world.start(lost);
+    world.settle();
+    kept
+}
+
 /// At whatever moment the source is lost, and whenever it is back: nothing that was acknowledged is missing.
 #[test]
 fn a_source_may_be_lost_at_any_moment_of_a_move() {
-    let mut kept = 0;
-    for seed in super::seeds(120) {
-        let mut world = World::with_table(seed, 3, 1, 1);
-        let (group, known) = world.state().groups.iter().next().expect("a group");
-        let (group, from) = (group.clone(), known.members.keys().next().expect("a member").clone());
-        let to = (1..=3).map(node).find(|node| *node != from).expect("another");
-        let (name, shard, split) = (table("t"), 0, false);
-        world.told(ShardingStatement::MoveShard { name, shard, from: from.clone(), to: to.clone(), split });
-        for _ in 0..world.random.below(60) {
-            world.write("t");
-            world.step();
-        }
-        world.kill(&from);
-        if world.random.chance(20) {
-            world.restart_controller();
-        }
-        // From well before its loss is proven to long after what follows from it is over.
-        let away = [10, 80, 400][world.random.below(3)];
-        for _ in 0..away {
-            world.write("t");
-            world.step();
-        }
-        kept += usize::from(world.state().groups[&group].serving().any(|node| *node == to));
-        world.start(&from);
-        world.settle();
-    }
+    // From well before its loss is proven to long after what follows from it is over.
+    let kept = super::seeds(120).filter(|seed| lost_and_back(*seed, true, &[10, 80, 400])).count();
     assert!(kept > 0 || std::env::var("SHARDWRIGHT_SEEDS").is_ok(), "a new copy served without its source");
+}
+
+/// The same of the new copy's node, which may be back before anybody has seen it lost.
+#[test]
+fn a_new_node_may_be_lost_at_any_moment_of_a_move() {
+    for seed in super::seeds(120) {
+        lost_and_back(seed, false, &[0, 10, 80, 400]);
+    }
+}
+
+/// The routes are on the new copy, and its node is started anew before anybody has seen it lost.
+#[test]
+fn a_source_that_only_its_new_copy_could_replace_stays_when_that_was_started_anew() {
+    let Moving { mut world, group, from, to } = moving(6);
+    world.until("the routes", |world| {
+        let on_it = |at: &NodeId| world.nodes.route(at, "t").is_some_and(|it| it.shards[0] == [to.clone()]);
+        (1..=3).map(node).all(|at| on_it(&at))
+    });
+    assert_eq!(world.state().groups[&group].members[&from], Member::Leaving);
+    world.kill(&to);
+    world.start(&to);
+    world.settle();
+    assert!(!world.state().nodes[&to].lost);
+    let known = &world.state().groups[&group];
+    let holders: Vec<&NodeId> = known.serving().collect();
+    assert_eq!(holders.len(), 1, "{:?}", known.members);
+    assert_eq!(rows(&world, holders[0]), acknowledged(&world));
+    for _ in 0..20 {
+        world.write("t");
+        world.step();
+    }
+    assert!(acknowledged(&world) > 0);
 }
