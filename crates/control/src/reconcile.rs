@@ -230,11 +230,14 @@ impl Controller {
         for (id, group) in
             self.state.groups.iter().filter(|(_, group)| catalogue::keeps_quorum(&self.state, group))
         {
-            let orphan = group.survivors().find(|node| {
-                self.observed
-                    .cluster(node, id)
-                    .is_some_and(|cluster| cluster.status == ClusterState::NonPrimary)
-            });
+            let shows = |node: &NodeId, status| {
+                self.observed.cluster(node, id).is_some_and(|cluster| cluster.status == status)
+            };
+            // Of the two of a move, the other one comes back to it by itself, or leaves.
+            if !group.is_clustered() && group.survivors().any(|node| shows(node, ClusterState::Primary)) {
+                continue;
+            }
+            let orphan = group.survivors().find(|node| shows(node, ClusterState::NonPrimary));
             if let Some(node) = orphan {
                 seen_by = Some(node.clone());
                 stuck.insert(id.clone());

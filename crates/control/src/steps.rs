@@ -143,26 +143,8 @@ impl Controller {
                 && self.is_not_done(operation, id, step)
         });
         let Some(known) = self.state.groups.get(group) else { return false };
-        let goes_on = |node: &&NodeId| {
-            *node != from && self.state.is_live(node) && !self.is_back_without(group, from, node)
-        };
-        let others = known.serving().filter(goes_on).count();
+        let others = known.serving().filter(|node| *node != from && self.state.is_live(node)).count();
         verified && stays && self.state.is_live(from) && others < (*floor).max(1) as usize
-    }
-
-    /// Whether the new copy of a shard of rf 1 was started anew while its source was with it, and neither has had a quorum since: it
-    /// took nothing that the source did not get, and only the source can give them one.
-    fn is_back_without(&self, group: &model::GroupId, from: &NodeId, node: &NodeId) -> bool {
-        let Some(known) = self.state.groups.get(group) else { return false };
-        let shown =
-            |of| self.observed.cluster(of, group).filter(|shown| shown.status == ClusterState::NonPrimary);
-        let (Some(source), Some(new)) = (shown(from), shown(node)) else { return false };
-        let both = std::collections::BTreeSet::from([from.clone(), node.clone()]);
-        !known.is_clustered()
-            && known.told.is_none()
-            && source.is_whole_survivor()
-            && source.nodes_view == both
-            && !new.is_whole_survivor()
     }
 
     /// Whether the step has not happened and cannot happen any more by what was sent.
@@ -321,7 +303,9 @@ impl Controller {
                 .view(node)
                 .is_some_and(|view| matches!(view.cluster_since(group, since), Some(None)))
         };
-        if !known.is_clustered() && survivors.len() == 1 && survivors.iter().all(dissolved) {
+        let stays = |node: &&NodeId| known.members.get(*node) != Some(&Member::Leaving);
+        let staying: Vec<&NodeId> = survivors.iter().filter(stays).collect();
+        if !known.is_clustered() && staying.len() == 1 && staying.into_iter().all(dissolved) {
             // The move whose temporary cluster it was has ended: the copy takes writes by itself.
             return self.step_done(key, BTreeMap::new());
         }

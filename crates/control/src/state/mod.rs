@@ -263,12 +263,14 @@ impl Group {
     }
 
     /// Who may make the group primary again: those that serve, or, when all of them were lost, those that came back and
-    /// that nobody has gone on without.
+    /// that nobody has gone on without. With a shard of rf 1 that moves, its source, too, until it has left: its new copy had no
+    /// quorum without it.
     pub fn survivors(&self) -> impl Iterator<Item = &NodeId> {
         let none_serves = self.serving().next().is_none();
         self.members.iter().filter_map(move |(node, member)| {
             let came_back = none_serves && *member == Member::Returning && self.newest.contains(node);
-            (*member == Member::Serving || came_back).then_some(node)
+            let is_source = !self.is_clustered() && *member == Member::Leaving;
+            (*member == Member::Serving || came_back || is_source).then_some(node)
         })
     }
 

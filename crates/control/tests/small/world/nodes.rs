@@ -38,6 +38,8 @@ struct Node {
 struct Cluster {
     /// Synced members in view.
     view: BTreeSet<NodeId>,
+    /// Those with whom its quorum was lost: without one, the last view that had one is shown.
+    fell: BTreeSet<NodeId>,
     nodes_set: BTreeSet<NodeId>,
     tables: BTreeSet<String>,
     primary: bool,
@@ -113,6 +115,9 @@ impl Nodes {
             if cluster.view.remove(id) {
                 // A strict majority of the last view goes on.
                 cluster.primary &= cluster.view.len() > cluster.view.len().div_ceil(2);
+                if !cluster.primary {
+                    cluster.fell.insert(id.clone());
+                }
             }
         }
     }
@@ -272,7 +277,7 @@ impl Nodes {
             node_state,
             size: cluster.view.len() as u32,
             nodes_set: cluster.nodes_set.clone(),
-            nodes_view: cluster.view.clone(),
+            nodes_view: cluster.view.union(&cluster.fell).cloned().collect(),
             tables: cluster.tables.clone(),
             state_uuid: format!("history {}", cluster.uuid),
             conf_id: 1,
@@ -424,6 +429,7 @@ impl Nodes {
                 let cluster = self.clusters.get_mut(group).ok_or("unknown cluster")?;
                 assert!(cluster.view.contains(id), "{id} is bootstrapped without being a member of {group}");
                 cluster.primary = true;
+                cluster.fell.clear();
             }
             Action::ExitCluster { group, tables, .. } => {
                 if self.by_id[id].member_of.contains(group) {
