@@ -7,6 +7,7 @@ mod backups;
 mod certificates;
 mod disks;
 mod groups;
+mod nodes;
 mod steps;
 
 use crate::Controller;
@@ -164,11 +165,12 @@ impl Controller {
         let mut alerts = of_figures(&cluster, &self.rebalancing(self.unix_now), &queue, failed, &gone);
         alerts.extend(self.of_identities());
         alerts.extend(self.of_flapping());
+        alerts.extend(self.of_cut_off());
         alerts.extend(self.of_groups());
         let overdue = self.overdue(&fires_already);
         alerts.extend(self.of_steps_that_stand_still(&fires_already));
         alerts.extend(self.of_shards(&overdue.0));
-        alerts.extend(overdue.1.iter().map(sidecar_away));
+        alerts.extend(overdue.1.iter().map(nodes::sidecar_away));
         alerts.extend(self.state.active().filter_map(of_operation));
         alerts.extend(self.of_backups());
         alerts.extend(self.of_certificates());
@@ -239,43 +241,6 @@ impl Controller {
             }
             None => is_to_be_there(),
         }
-    }
-
-    fn of_identities(&self) -> Vec<Alert> {
-        let replaced = self.state.nodes.iter().filter(|(node, known)| {
-            let other = self.observed.view(node).and_then(|view| view.sidecar.as_ref());
-            other.is_some_and(|sidecar| sidecar.poll.uuid != known.uuid)
-        });
-        replaced
-            .map(|(node, _)| {
-                alert(
-                    "critical",
-                    "node_replaced",
-                    format!("{node} answers, but it is not the node that was there: its identity has changed"),
-                    "was its disk replaced? restore the file `uuid` of its sidecar's directory with the old data; without that data REMOVE NODE, and it joins as a new one",
-                    &[("node", node.to_string())],
-                )
-            })
-            .collect()
-    }
-
-    /// Nodes that answer and are taken for lost all the same.
-    fn of_flapping(&self) -> Vec<Alert> {
-        let lost = self.state.nodes.iter().filter(|(_, known)| known.lost);
-        let damped = lost.filter(|(node, _)| self.damped_until(node).is_some());
-        damped
-            .map(|(node, _)| {
-                alert(
-                    "warning",
-                    "node_flapping",
-                    format!(
-                        "{node} answers, but was lost again and again: it is taken for lost until it stays up"
-                    ),
-                    "find out why it goes: the machine, its network, searchd's log",
-                    &[("node", node.to_string())],
-                )
-            })
-            .collect()
     }
 
     /// By group, as what is whole needs no look at each of its shards.
@@ -369,16 +334,6 @@ fn of_operation(operation: &Operation) -> Option<Alert> {
             &labels,
         )
     })
-}
-
-fn sidecar_away(node: &NodeId) -> Alert {
-    alert(
-        "warning",
-        "sidecar_away",
-        format!("{node} answers, but its sidecar does not: nothing can be changed on it"),
-        "see the runbook of a sidecar that is away: is searchd's buddy_path set, does the sidecar reach the controller?",
-        &[("node", node.to_string())],
-    )
 }
 
 /// `shard 3`, `shards 1, 3, 5`.

@@ -95,7 +95,7 @@ use recover::{Choice, Standing};
 use recovery::Recovery;
 use state::{State, TableStatus};
 use statements::Waiting;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use verify::Verification;
 
 /// What a controller is started with.
@@ -327,6 +327,7 @@ impl Controller {
         self.unix_now = unix_now;
         self.out = Effects { expected: self.state.last, ..Effects::default() };
         self.flights.forget_abandoned(now, None);
+        self.observed.forget_asked(now);
         if !self.leads {
             self.take_lead();
         }
@@ -625,13 +626,16 @@ impl Controller {
         self.state.names_version
     }
 
-    /// Nodes that did not answer the last look and are not yet counted as lost: what others see of them decides.
+    /// Nodes that did not answer the last look and are not yet counted as lost, and those that may be cut off from the
+    /// others: what others see of them decides.
     pub fn suspects(&self) -> Vec<NodeId> {
         let views = self.observed.nodes.iter();
         let silent = views.filter(|(_, view)| view.reach.is_some_and(|(reach, _)| reach != Reach::Answered));
-        silent
-            .map(|(node, _)| node.clone())
-            .filter(|node| self.state.nodes.get(node).is_none_or(|known| !known.lost))
+        let suspects: BTreeSet<&NodeId> = silent.map(|(node, _)| node).chain(self.observed.asked()).collect();
+        suspects
+            .into_iter()
+            .filter(|node| self.state.nodes.get(*node).is_none_or(|known| !known.lost))
+            .cloned()
             .collect()
     }
 

@@ -7,13 +7,18 @@ use crate::orders::node_state;
 use crate::record::Record;
 use crate::recovery::Retry;
 use crate::rules;
-use crate::state::{Leftover, Member, State};
+use crate::state::{Group, Leftover, Member, State};
 use model::{GroupId, Millis, NodeId, OperationId};
-use planner::{Node, NodeState, Options, Plan, Problem, Unit};
+use planner::{Node, NodeState, Options, Plan, Problem, Reason, Unit};
 use std::collections::BTreeMap;
 
 /// How long the next plan waits after an operation failed.
 const PAUSE_AFTER_FAILURE: Millis = Millis(5_000);
+
+/// Whether no copy of the group can be the source of another one now.
+fn is_stopped(group: &Group) -> bool {
+    group.serving().next().is_none() || group.halt.is_some()
+}
 
 impl Controller {
     /// Plans when there is something to plan and nothing else going on that a plan would have to guess about.
@@ -82,7 +87,7 @@ impl Controller {
     }
 
     /// A group that an operator placed, while all its copies are where they should be.
-    pub(crate) fn is_pinned(&self, group: &crate::state::Group) -> bool {
+    pub(crate) fn is_pinned(&self, group: &Group) -> bool {
         group.pinned
             && group.members.len() == group.rf as usize
             && group.members.iter().all(|(node, member)| {
@@ -144,10 +149,8 @@ impl Controller {
             .state
             .groups
             .iter()
-            // A group without any whole copy is not to be placed anew: its data is where it is.
-            .filter(|(_, group)| {
-                group.serving().next().is_some() && group.halt.is_none() && !self.is_pinned(group)
-            })
+            // One that stopped is not to be placed anew: its data is where it is.
+            .filter(|(_, group)| !is_stopped(group) && !self.is_pinned(group))
             .map(|(id, group)| Unit {
                 id: id.to_string(),
                 rf: group.rf,
@@ -171,6 +174,10 @@ impl Controller {
     /// what failed before and has to wait.
     fn due_moves(&mut self, plan: &Plan) -> Vec<Kind> {
         self.plan_again_at = None;
+        // Their nodes look emptier than they are.
+        let places = |node: &NodeId| self.state.placing_nodes().any(|placing| placing == node);
+        let mut stopped = self.state.groups.values().filter(|group| is_stopped(group));
+        let hidden = stopped.any(|group| group.members.keys().any(places));
         let mut order: Vec<usize> = plan.rounds.iter().flatten().copied().collect();
         let rest: Vec<usize> = (0..plan.moves.len()).filter(|index| !order.contains(index)).collect();
         order.extend(rest);
@@ -194,7 +201,7 @@ impl Controller {
                 (None, None) => continue,
             };
             let restores = self.restores(&kind);
-            if self.state.hold.is_some() && !restores {
+            if self.state.hold.is_some() && !restores || hidden && planned.reason == Reason::Balance {
                 continue;
             }
             match self.may_retry(&group, restores) {

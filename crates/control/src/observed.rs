@@ -11,6 +11,10 @@ use crate::io::PollAnswer;
 pub const SIDECAR_SILENT: Millis = Millis(4_000);
 /// A vote about another node counts for this long: three poll intervals of a sidecar.
 pub const VOTE_FRESH: Millis = Millis(2_500);
+/// Whoever of the peers has not said by then how a node answers is not waited for: longer than one look takes.
+const VOTE_WAIT: Millis = Millis(2_000);
+/// Nobody has wanted to know for so long, and nobody says that it does not answer: the peers are asked no more.
+const ASKED_LASTS: Millis = Millis(5_000);
 /// A look that was not even answered as silent by then is not waited for any longer.
 const LOOK_LOST: Millis = Millis(15_000);
 /// Tables are looked at this often although nothing happened, so that hand-made changes are found.
@@ -57,6 +61,17 @@ pub struct Observed {
     awake_since: Millis,
     next_token: u64,
     views_version: u64,
+    /// Nodes that answer us and may be cut off from the others.
+    asked: BTreeMap<NodeId, Asked>,
+}
+
+/// A node about which its peers are asked.
+#[derive(Debug)]
+struct Asked {
+    since: Millis,
+    wanted: Millis,
+    /// How many of them reach it, once that is known.
+    reached_by: Option<usize>,
 }
 
 /// One node as seen.
@@ -317,6 +332,45 @@ impl Observed {
             .filter(|sidecar| now.since(sidecar.at) <= VOTE_FRESH)
             .map(|sidecar| sidecar.poll.peers.get(about).copied())
             .collect()
+    }
+
+    /// Asks the other sidecars whether they reach `about`, although it answers us.
+    pub fn ask_peers(&mut self, now: Millis, about: &NodeId) {
+        let votes = self.votes(now, about);
+        let asked =
+            self.asked.entry(about.clone()).or_insert(Asked { since: now, wanted: now, reached_by: None });
+        asked.wanted = now;
+        let is_over = now.since(asked.since) >= VOTE_WAIT || votes.iter().all(Option::is_some);
+        let reached_by = votes.iter().filter(|vote| **vote == Some(Reach::Answered)).count();
+        asked.reached_by = is_over.then_some(reached_by);
+    }
+
+    /// How many of its peers reach a node, once those that were asked have said it.
+    pub fn reached_by(&self, node: &NodeId) -> Option<usize> {
+        self.asked.get(node)?.reached_by
+    }
+
+    /// About whom the peers are asked.
+    pub fn asked(&self) -> impl Iterator<Item = &NodeId> {
+        self.asked.keys()
+    }
+
+    /// Whether peers of `node` say that it does not answer them, and none that it does.
+    pub fn is_cut_off(&self, now: Millis, node: &NodeId) -> bool {
+        let said: Vec<Reach> = self.votes(now, node).into_iter().flatten().collect();
+        !said.is_empty() && said.iter().all(|reach| *reach != Reach::Answered)
+    }
+
+    /// Ends what nobody wants to know any more, and for whom nothing is wrong.
+    pub fn forget_asked(&mut self, now: Millis) {
+        let is_over = |node: &NodeId, asked: &Asked| {
+            now.since(asked.wanted) >= ASKED_LASTS
+                && self.votes(now, node).into_iter().flatten().all(|reach| reach == Reach::Answered)
+        };
+        let over = self.asked.iter().filter(|(node, asked)| is_over(node, asked));
+        for node in over.map(|(node, _)| node.clone()).collect::<Vec<_>>() {
+            self.asked.remove(&node);
+        }
     }
 }
 

@@ -260,6 +260,7 @@ impl Controller {
             out.extend(left.map(|node| (id.clone(), node)));
         }
         for (group, node) in out {
+            self.observed.ask_peers(self.now, &node);
             self.record(Record::MemberCutOff { group, node });
         }
     }

@@ -309,6 +309,14 @@ impl Controller {
             // The move whose temporary cluster it was has ended: the copy takes writes by itself.
             return self.step_done(key, BTreeMap::new());
         }
+        let halted = |node: &&NodeId| {
+            let shown = self.observed.cluster(node, group);
+            shown.is_some_and(|shown| shown.status == ClusterState::NonPrimary && shown.is_whole_survivor())
+        };
+        let fit: Vec<NodeId> = survivors.iter().filter(halted).cloned().collect();
+        for node in fit.iter().filter(|_| fit.len() > 1) {
+            self.observed.ask_peers(self.now, node);
+        }
         for node in &survivors {
             self.observed.hurry(node, self.now + Millis(100));
         }

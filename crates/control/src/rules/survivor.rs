@@ -34,7 +34,13 @@ pub fn survivor(state: &State, observed: &Observed, group: &GroupId, since: Mill
         }
         fit.push((node, cluster));
     }
-    let Some(node) = most_advanced(&fit) else {
+    let equals = most_advanced(&fit);
+    if equals.len() > 1
+        && let Some(node) = equals.iter().find(|node| observed.reached_by(node).is_none())
+    {
+        return Err(Gate::Wait(format!("the other nodes have not said yet whether they reach {node}")));
+    }
+    let Some(node) = best_reached(observed, &equals) else {
         return Err(Gate::Wait(format!("no member of {group} is fit to be the survivor")));
     };
     let view: BTreeSet<NodeId> =
@@ -100,18 +106,21 @@ fn went_on(observed: &Observed, known: &Group, group: &GroupId, lost: &NodeId, n
     })
 }
 
-/// The most advanced of members without a quorum, the lowest name among equals. It must stand in the last view of each: those
-/// of a later view, without it, are primary by themselves once all of them meet again, and would be a second quorum.
-fn most_advanced(fit: &[(&NodeId, &ClusterStatus)]) -> Option<NodeId> {
+/// The most advanced of members without a quorum. They must stand in the last view of each: those of a later view, without
+/// them, are primary by themselves once all of them meet again, and would be a second quorum.
+fn most_advanced<'a>(fit: &[(&'a NodeId, &ClusterStatus)]) -> Vec<&'a NodeId> {
     let in_all =
         |node: &NodeId| fit.iter().all(|(other, shown)| *other == node || shown.nodes_view.contains(node));
-    let mut best: Option<(i64, &NodeId)> = None;
-    for (node, shown) in fit.iter().filter(|(node, _)| in_all(node)) {
-        if best.is_none_or(|(committed, name)| (shown.last_committed, name) > (committed, *node)) {
-            best = Some((shown.last_committed, node));
-        }
-    }
-    best.map(|(_, node)| node.clone())
+    let candidates: Vec<_> = fit.iter().filter(|(node, _)| in_all(node)).collect();
+    let most = candidates.iter().map(|(_, shown)| shown.last_committed).max();
+    let is_one = |shown: &ClusterStatus| Some(shown.last_committed) == most;
+    candidates.into_iter().filter(|(_, shown)| is_one(shown)).map(|(node, _)| *node).collect()
+}
+
+/// Of equals the one that more of the other nodes reach, as clients of those cannot write to it else; then the lowest name.
+fn best_reached(observed: &Observed, equals: &[&NodeId]) -> Option<NodeId> {
+    let best = equals.iter().max_by_key(|node| (observed.reached_by(node), std::cmp::Reverse(**node)));
+    best.map(|node| (*node).clone())
 }
 
 /// The same for the user's own cluster, which holds no tables: at least half of all who belong to it are there and calm,
@@ -159,7 +168,7 @@ pub fn user_survivor(
         }
         fit.push((node, shown));
     }
-    match most_advanced(&fit) {
+    match best_reached(observed, &most_advanced(&fit)) {
         Some(node) if fit.len() * 2 >= members.len() => Ok(node),
         _ => Err(Gate::Wait(format!(
             "only {} of the {} members of {cluster} are reachable: an operator must decide",

@@ -73,6 +73,9 @@ fn seen(members: u16, looks: &[Looks<'_>]) -> (State, Observed) {
             observed.see(PollAnswer { node, token, reach: Reach::Answered, status: Some(status) });
         }
     }
+    for (n, _) in looks {
+        observed.ask_peers(Millis(20_000), &node(*n));
+    }
     (state, observed)
 }
 

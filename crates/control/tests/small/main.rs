@@ -3,6 +3,7 @@
 mod access;
 mod backups;
 mod copies;
+mod cut_off;
 mod disks;
 mod drops;
 mod formats;

@@ -102,6 +102,8 @@ pub struct World {
     pub silent: BTreeSet<NodeId>,
     /// Nodes that refuse the controller's looks, and nobody else's.
     pub refusing: BTreeSet<NodeId>,
+    /// Nodes between whom and all others the network is broken; the controller reaches them.
+    pub cut_off: BTreeSet<NodeId>,
     /// Nodes whose sidecars ask for nothing.
     pub mute: BTreeSet<NodeId>,
     /// `None`: they are there at once.
@@ -154,6 +156,7 @@ impl World {
             impostors: BTreeSet::new(),
             silent: BTreeSet::new(),
             refusing: BTreeSet::new(),
+            cut_off: BTreeSet::new(),
             mute: BTreeSet::new(),
             slow: None,
             machines: BTreeMap::new(),
@@ -321,7 +324,12 @@ impl World {
 
     fn poll_of(&mut self, id: &NodeId) -> SidecarPoll {
         let peers = self.nodes.all().into_iter().map(|other| {
-            let reach = if self.nodes.is_live(&other) { Reach::Answered } else { Reach::Refused };
+            let cut = other != *id && (self.cut_off.contains(&other) || self.cut_off.contains(id));
+            let reach = match self.nodes.is_live(&other) {
+                false => Reach::Refused,
+                true if cut => Reach::Silent,
+                true => Reach::Answered,
+            };
             (other, reach)
         });
         let peers = peers.collect();

@@ -1,0 +1,100 @@
+//! Nodes that the controller reaches and the others do not.
+
+use super::world::{World, node};
+use control::operation::Kind;
+use control::state::Halt;
+use model::wire::{ShardingStatement, StatementReply};
+use model::{GroupId, NodeId};
+
+fn group(world: &World) -> (GroupId, Vec<NodeId>) {
+    let (id, group) = world.state().groups.iter().next().expect("a group");
+    (id.clone(), group.members.keys().cloned().collect())
+}
+
+/// The nodes for which the alert fires.
+fn alerted(world: &World) -> Vec<String> {
+    let StatementReply::Rows { rows, .. } = world.controller.show(&ShardingStatement::ShowAlerts) else {
+        panic!("no rows");
+    };
+    let fires = |row: &&Vec<Option<String>>| {
+        row[1].as_deref() == Some("node_cut_off") && row[5].as_deref() == Some("firing")
+    };
+    rows.iter().filter(fires).filter_map(|row| row[2].clone()).collect()
+}
+
+/// Neither of the two has a quorum, and both have everything.
+#[test]
+fn of_two_equals_the_one_that_the_others_reach_goes_on() {
+    for away in [0, 1] {
+        let mut world = World::with_table(4, 3, 1, 2);
+        world.settle();
+        let (id, members) = group(&world);
+        world.cut_off.insert(members[away].clone());
+        world.nodes.break_quorum(&id);
+        world.until("the word", |world| world.state().groups[&id].told.is_some());
+        assert_eq!(world.state().groups[&id].told.as_ref(), Some(&members[1 - away]));
+        for _ in 0..20 {
+            world.step();
+        }
+        let told = alerted(&world);
+        assert!(told.len() == 1 && told[0].starts_with(members[away].as_str()), "{told:?}");
+        world.cut_off.clear();
+        world.until("the end of it", |world| {
+            alerted(world).is_empty() && world.controller.suspects().is_empty()
+        });
+    }
+}
+
+/// Sidecars that say nothing are waited for, and not for ever.
+#[test]
+fn whoever_does_not_say_whom_it_reaches_is_not_waited_for_long() {
+    let mut world = World::with_table(4, 3, 1, 2);
+    world.settle();
+    let (id, members) = group(&world);
+    world.mute.extend((1..=3).map(node));
+    world.nodes.break_quorum(&id);
+    world.until("the word", |world| world.state().groups[&id].told.is_some());
+    assert_eq!(world.state().groups[&id].told.as_ref(), Some(&members[0]), "the lowest name");
+    assert!(alerted(&world).is_empty());
+    world.mute.clear();
+    world.settle();
+}
+
+/// Its nodes look emptier than they are while groups have no quorum, and nobody sees to those yet.
+#[test]
+fn nothing_is_balanced_while_groups_have_stopped() {
+    let mut world = World::with_table(5, 4, 12, 2);
+    world.settle();
+    let groups: Vec<GroupId> = world.state().groups.keys().cloned().collect();
+    let of = |world: &World, node: &NodeId| -> Vec<GroupId> {
+        let all = world.state().groups.iter();
+        all.filter(|(_, group)| group.members.contains_key(node)).map(|(id, _)| id.clone()).collect()
+    };
+    let stopped = of(&world, &node(1));
+    let first = groups.iter().find(|id| !stopped.contains(id)).expect("another");
+    // The next failover pauses after the one of this group.
+    world.nodes.break_quorum(first);
+    world.until("a failover", |world| world.state().active().next().is_some());
+    world.until("its end", |world| world.state().active().next().is_none());
+    for id in &stopped {
+        world.nodes.break_quorum(id);
+        world.nodes.unsynced(id, true);
+    }
+    let halted =
+        |world: &World| stopped.iter().all(|id| world.state().groups[id].halt == Some(Halt::NoQuorum));
+    world.until("the halt", |world| halted(world));
+    let cares = |world: &World| {
+        world.state().active().any(|operation| matches!(operation.kind, Kind::Failover { .. }))
+    };
+    assert!(!cares(&world), "{:?}", world.state().active().map(|it| it.kind.clone()).collect::<Vec<_>>());
+    for _ in 0..40 {
+        world.step();
+        let kinds: Vec<_> = world.state().active().map(|operation| operation.kind.clone()).collect();
+        assert!(kinds.iter().all(|kind| !matches!(kind, Kind::Move { .. })), "{kinds:?}");
+    }
+    for id in &stopped {
+        world.nodes.unsynced(id, false);
+    }
+    world.settle();
+    assert_eq!(of(&world, &node(1)), stopped, "nothing was moved");
+}
