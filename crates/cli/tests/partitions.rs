@@ -63,6 +63,49 @@ async fn two_nodes_that_do_not_hear_each_other_lose_nothing() {
     trio.end();
 }
 
+/// The controllers hear it as before, so that they have to ask whom the others reach. Its name is the lowest.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_only_controllers_reach_is_given_no_group_of_the_others() {
+    let Some(net) = net::own("a_node_that_only_controllers_reach_is_given_no_group_of_the_others") else {
+        return;
+    };
+    let Some(etcd) = Etcd::start() else { return };
+    let dir = tempfile::tempdir().expect("a directory");
+    let trio = Trio::start_on(dir.path(), &etcd, Some(net)).await;
+    let load = Load::start(&trio).await;
+    let nodes = trio.endpoints();
+    let create = "CREATE TABLE c:others (title text) shards='4' rf='2' timeout='120'";
+    sql(&nodes[0], create).await.expect("created");
+    let alone = (0..nodes.len()).min_by_key(|at| nodes[*at].node.clone()).expect("nodes");
+    let others: Vec<usize> = (0..nodes.len()).filter(|at| *at != alone).collect();
+    for other in &others {
+        trio.net().cut_between(trio::host_of_node(alone), trio::host_of_node(*other));
+    }
+    let cut = Instant::now();
+    wait_for("an alert", || async {
+        let leader = trio.leader().await.ok_or("nobody leads")?;
+        let shown = String::from_utf8_lossy(&trio.ask(leader, &["alerts"]).stdout).into_owned();
+        if shown.contains("node_cut_off") { Ok(()) } else { Err(shown) }
+    })
+    .await;
+    println!("the alert fires {:.1} s after the cut", cut.elapsed().as_secs_f64());
+    // Of 40 documents each shard has some.
+    let rows: Vec<String> = (1..=40).map(|n| format!("({n}, 'by another')")).collect();
+    wait_for("writes to every shard by the others", || async {
+        let write = format!("REPLACE INTO others (id, title) VALUES {}", rows.join(","));
+        sql(&nodes[others[0]], &write).await.map(drop).map_err(|fault| fault.to_string())
+    })
+    .await;
+    println!("every shard takes writes {:.1} s after the cut", cut.elapsed().as_secs_f64());
+    for other in &others {
+        trio.net().mend_between(trio::host_of_node(alone), trio::host_of_node(*other));
+    }
+    trio.wait_until_calm().await;
+    whole(&trio, "kept", kept::SHARDS).await;
+    load.end_with_faults(&trio).await;
+    trio.end();
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_leader_that_is_cut_off_is_replaced_and_follows_when_it_is_back() {
     let Some(net) = net::own("a_leader_that_is_cut_off_is_replaced_and_follows_when_it_is_back") else {
