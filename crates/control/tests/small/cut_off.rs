@@ -4,7 +4,7 @@ use super::world::{World, node};
 use control::operation::Kind;
 use control::state::Halt;
 use model::wire::{ShardingStatement, StatementReply};
-use model::{GroupId, NodeId};
+use model::{GroupId, Millis, NodeId};
 
 fn group(world: &World) -> (GroupId, Vec<NodeId>) {
     let (id, group) = world.state().groups.iter().next().expect("a group");
@@ -51,12 +51,14 @@ fn whoever_does_not_say_whom_it_reaches_is_not_waited_for_long() {
     let mut world = World::with_table(4, 3, 1, 2);
     world.settle();
     let (id, members) = group(&world);
-    world.mute.extend((1..=3).map(node));
+    world.wordless.extend((1..=3).map(node));
     world.nodes.break_quorum(&id);
+    let began = world.now;
     world.until("the word", |world| world.state().groups[&id].told.is_some());
     assert_eq!(world.state().groups[&id].told.as_ref(), Some(&members[0]), "the lowest name");
+    assert!(world.now.since(began) >= Millis(2_000), "they were asked");
     assert!(alerted(&world).is_empty());
-    world.mute.clear();
+    world.wordless.clear();
     world.settle();
 }
 

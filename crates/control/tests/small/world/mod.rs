@@ -104,6 +104,8 @@ pub struct World {
     pub refusing: BTreeSet<NodeId>,
     /// Nodes between whom and all others the network is broken; the controller reaches them.
     pub cut_off: BTreeSet<NodeId>,
+    /// Nodes whose sidecars say of nobody whether they reach it.
+    pub wordless: BTreeSet<NodeId>,
     /// Nodes whose sidecars ask for nothing.
     pub mute: BTreeSet<NodeId>,
     /// `None`: they are there at once.
@@ -157,6 +159,7 @@ impl World {
             silent: BTreeSet::new(),
             refusing: BTreeSet::new(),
             cut_off: BTreeSet::new(),
+            wordless: BTreeSet::new(),
             mute: BTreeSet::new(),
             slow: None,
             machines: BTreeMap::new(),
@@ -332,7 +335,7 @@ impl World {
             };
             (other, reach)
         });
-        let peers = peers.collect();
+        let peers = peers.filter(|_| !self.wordless.contains(id)).collect();
         let (now, slow) = (self.now, self.slow);
         let sidecar = self.sidecars.entry(id.clone()).or_default();
         let running = sidecar.copying.iter().map(|(command, _)| command.id).collect();
