@@ -49,6 +49,7 @@ enum As<'a> {
     /// Shardwright's own user; where there is none, the sidecar.
     Own,
     Sidecar,
+    Nobody,
     /// A user who failed with it before.
     User(&'a str),
 }
@@ -200,6 +201,23 @@ impl Client {
     pub async fn query_p99_ms(&self, node: &NodeId, timeout: Duration) -> Result<Option<u64>, CallError> {
         let rows = self.rows(node, &Statement::ShowSearchStatistics, timeout).await?;
         Ok(status::query_p99_ms(&rows))
+    }
+
+    /// Whether the node has users. One that has none answers whoever asks, and names a user all the same: the one that a
+    /// client of its MySQL port says, whom nobody has checked.
+    pub async fn has_users(&self, node: &NodeId, timeout: Duration) -> Result<bool, CallError> {
+        let text = Statement::ShowClusterStatus.to_string();
+        closed_set::check(&text).map_err(|error| CallError::NotSent(error.to_string()))?;
+        let (status, body) =
+            self.post(&self.fresh, node, text, As::Nobody, OWN_REPLY_BYTES_MAX, timeout).await?;
+        if status == 401 || status == 403 {
+            return Ok(true);
+        }
+        match reply::read(status, &body).map_err(|error| bad_reply(node, error.to_string()))? {
+            Reply::Rows(_) => Ok(false),
+            Reply::Error { message } => Err(bad_reply(node, message)),
+            Reply::Done { .. } => Err(bad_reply(node, "no rows of its status".to_owned())),
+        }
     }
 
     /// What searchd lets its user do; nothing, when it knows no such user.
@@ -398,6 +416,7 @@ impl Client {
         let url = format!("{}://{node}/sql?mode=raw", self.scheme);
         let mut request = by.post(url).timeout(timeout).body(sql);
         request = match (who, &self.logins) {
+            (As::Nobody, _) => request,
             (As::Own, Logins { own: Some(login), .. }) => {
                 request.basic_auth(&login.name, Some(login.password()))
             }

@@ -82,7 +82,7 @@ impl Request {
         }
     }
 
-    /// For whom it is. Without authentication searchd names nobody, or somebody without a name.
+    /// For whom it is: nobody over HTTP to a node without users, and over MySQL there whomever the client says he is.
     pub fn acting_user(&self) -> Option<&str> {
         self.user.as_deref().filter(|user| !user.is_empty())
     }

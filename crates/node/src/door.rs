@@ -40,7 +40,7 @@ pub(crate) struct Door {
 /// A client's session; says goodbye to the engine when it goes, however it goes.
 #[derive(Debug)]
 pub(crate) struct Session {
-    /// Whose it is, where there are users.
+    /// Whose it is: where there are no users, whose its client says it is.
     user: Option<String>,
     id: SessionId,
     machine: Machine,

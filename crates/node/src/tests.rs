@@ -341,7 +341,7 @@ async fn what_the_engine_cannot_do_goes_to_the_sidecar_and_back() {
     assert_eq!(conn.query::<i64, _>("SHOW SHARDING STATUS").await.expect("rows"), [5]);
     assert_eq!(
         requests.recv().await.expect("asked"),
-        json!({"type": "unknown sql request", "version": 3,
+        json!({"type": "unknown sql request", "version": 3, "user": "",
             "error": {"message": "P01: syntax error near 'SHOW SHARDING STATUS'", "body": null},
             "message": {"path_query": "", "http_method": "", "body": "SHOW SHARDING STATUS"}})
     );

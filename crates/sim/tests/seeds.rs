@@ -103,6 +103,13 @@ fn a_source_stays_while_only_it_can_give_its_new_copy_a_quorum() {
     assert_eq!(violations(Scenario::All, 7399..=7399), Vec::<String>::new());
 }
 
+/// A member was cut off, the two others went on and lost their quorum, and all three stood without one when a controller was back:
+/// which of them had fallen behind showed in their last views alone.
+#[test]
+fn who_fell_behind_before_all_lost_their_quorum_is_not_routed() {
+    assert_eq!(violations(Scenario::All, 8622..=8622), Vec::<String>::new());
+}
+
 /// A sidecar was held up and said an EXIT so late that nobody waited for its end: the next one, elsewhere, began beside it.
 #[test]
 fn an_exit_waits_for_one_that_was_not_answered() {

@@ -130,7 +130,8 @@ fn status_text(board: &Dashboard) -> String {
         format!("{} groups copied, {} are the fewest", rebalancing.last_copies, rebalancing.last_lower_bound),
     );
     let mut text = table.to_string().trim_start().to_owned();
-    for alert in &board.alerts {
+    // What is over is in `alerts`.
+    for alert in board.alerts.iter().filter(|alert| alert.state == "firing") {
         let _ = write!(text, "\n{} {}: {}\n  {}", alert.level, alert.kind, alert.message, alert.action);
     }
     text
@@ -155,8 +156,31 @@ fn health_text(health: &Health) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use model::api::{CopyStatus, ShardPlacement, TableSummary};
+    use model::api::{Alert, CopyStatus, ShardPlacement, TableSummary};
     use model::{NodeId, TableName};
+
+    #[test]
+    fn the_status_names_what_fires_and_not_what_is_over() {
+        let alert = |kind: &str, state: &str| Alert {
+            level: "critical".into(),
+            kind: kind.into(),
+            message: String::new(),
+            action: String::new(),
+            since: 1_000,
+            labels: std::collections::BTreeMap::new(),
+            state: state.into(),
+            silenced_until: None,
+        };
+        let text = status_text(&Dashboard {
+            timestamp: 2_000,
+            overall_status: "critical".into(),
+            rebalancing: model::api::RebalancingMetrics::default(),
+            queue: model::api::QueueMetrics::default(),
+            cluster: model::api::ClusterMetrics::default(),
+            alerts: vec![alert("no_quorum", "resolved"), alert("disk_full", "firing")],
+        });
+        assert!(text.contains("disk_full") && !text.contains("no_quorum"), "{text}");
+    }
 
     #[test]
     fn a_table_is_shown_with_its_copies() {

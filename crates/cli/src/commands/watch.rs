@@ -49,10 +49,11 @@ fn alerts_text(list: &AlertList) -> String {
     let texts = list.alerts.iter().map(|alert| {
         let silent = alert.silenced_until.map(|until| format!(", silenced until {}", time(until)));
         format!(
-            "{} {} ({} since {}{}): {}\n  {}",
+            "{} {} ({}{}{}{}): {}\n  {}",
             alert.level,
             named(Some(&alert.kind), &alert.labels),
             alert.state,
+            if alert.state == "firing" { " since " } else { ", it had begun " },
             time(alert.since),
             silent.unwrap_or_default(),
             alert.message,
@@ -113,6 +114,9 @@ mod tests {
             state: "firing".into(),
             silenced_until: Some(2_000),
         };
+        let over = Alert { state: "resolved".into(), silenced_until: None, ..alert.clone() };
+        let text = alerts_text(&AlertList { alerts: vec![over] });
+        assert!(text.contains("(resolved, it had begun 1970-01-01T00:16:40Z): shard 1"), "{text}");
         let text = alerts_text(&AlertList { alerts: vec![alert] });
         assert_eq!(
             text,

@@ -133,7 +133,8 @@ impl Client {
             let options = OptsBuilder::default()
                 .ip_or_hostname(self.endpoint.mysql.ip().to_string())
                 .tcp_port(self.endpoint.mysql.port())
-                .user(Some(""))
+                // As clients do, also where there are no users.
+                .user(Some("shardwright"))
                 .prefer_socket(false)
                 .max_allowed_packet(Some(64 << 20))
                 .wait_timeout(Some(28_800))

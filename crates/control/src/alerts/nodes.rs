@@ -24,7 +24,7 @@ impl Controller {
             .collect()
     }
 
-    /// Nodes that answer and are taken for lost all the same.
+    /// Nodes that are taken for lost also when they answer.
     pub(super) fn of_flapping(&self) -> Vec<Alert> {
         let lost = self.state.nodes.iter().filter(|(_, known)| known.lost);
         let damped = lost.filter(|(node, _)| self.damped_until(node).is_some());
@@ -33,9 +33,7 @@ impl Controller {
                 alert(
                     "warning",
                     "node_flapping",
-                    format!(
-                        "{node} answers, but was lost again and again: it is taken for lost until it stays up"
-                    ),
+                    format!("{node} was lost again and again: it is taken for lost until it stays up"),
                     "find out why it goes: the machine, its network, searchd's log",
                     &[("node", node.to_string())],
                 )

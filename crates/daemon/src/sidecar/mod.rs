@@ -35,7 +35,7 @@ use std::io::Write as _;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::net::TcpListener;
 
@@ -151,6 +151,8 @@ struct Sidecar {
     upstream: Option<upstream::Upstream>,
     /// `None`: any process of this machine is taken for searchd.
     door: Option<SameUser>,
+    /// Set once searchd has refused a request that named nobody: from then on whoever hands a statement over has rights.
+    searchd_has_users: OnceLock<()>,
     word: Mutex<Word>,
     /// When routes were last written here, in milliseconds since `began`.
     routes_written_ms: AtomicU64,
@@ -326,6 +328,7 @@ impl Bound {
             session_tls,
             login,
             door,
+            searchd_has_users: OnceLock::new(),
             galera_listen: options.galera_listen,
             node,
             client,

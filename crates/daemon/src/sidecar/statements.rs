@@ -3,7 +3,7 @@
 use super::Sidecar;
 use super::hold::{self, Failed};
 use manticore::handover::{Request, RequestKind, Response, ResponseKind, VERSION};
-use manticore::{names, sharding};
+use manticore::{CallError, names, sharding};
 use model::wire::{ShardingStatement, StatementReply};
 use model::{TableName, UserRights};
 use serde_json::{Value, json};
@@ -58,15 +58,22 @@ fn is_controllers(statement: &ShardingStatement, ours: &BTreeSet<TableName>, has
     }
 }
 
-/// What searchd lets the user of `request` do; `None` on a node without authentication, which names no user.
+/// What searchd lets the user of `request` do; `None` on a node without users, where nobody is asked who he is.
 ///
 /// Asked for every statement: a right that was taken away is gone at once.
 async fn rights(sidecar: &Sidecar, request: &Request) -> Result<Option<UserRights>, String> {
     let Some(user) = request.acting_user() else { return Ok(None) };
-    let asked = sidecar.client.rights(&sidecar.node, user, RIGHTS_TIME_MAX).await;
-    asked.map(Some).map_err(|error| {
+    let not_asked = |error: CallError| {
         format!("what user '{user}' may do could not be asked of searchd ({error}): nothing was done")
-    })
+    };
+    // Those of a node are refused one by one in its log, so once is enough.
+    if sidecar.searchd_has_users.get().is_none() {
+        if !sidecar.client.has_users(&sidecar.node, RIGHTS_TIME_MAX).await.map_err(not_asked)? {
+            return Ok(None);
+        }
+        let _set_already = sidecar.searchd_has_users.set(());
+    }
+    sidecar.client.rights(&sidecar.node, user, RIGHTS_TIME_MAX).await.map(Some).map_err(not_asked)
 }
 
 async fn ask(sidecar: &Sidecar, request: &Request, statement: ShardingStatement) -> Response {

@@ -142,7 +142,8 @@ impl Connection {
         if let Some(refused) = refused_database(&login.database) {
             return Ok((packets, Err(refused)));
         }
-        let Some(users) = &self.door.users else { return Ok((packets, Ok(None))) };
+        // As in searchd: without users every name is taken, and nobody checks it.
+        let Some(users) = &self.door.users else { return Ok((packets, Ok(Some(login.user)))) };
         let scrambled = if login.is_native() {
             login.scrambled
         } else {

@@ -356,6 +356,8 @@ async fn what_a_user_may_do_is_asked_of_searchd_and_goes_along() {
             &["username", "action", "target", "allow", "budget"],
             &[&["ann", "read", "a*", "1", ""], &["ann", "schema", "a*", "0", ""]],
         ),
+        // It refuses whoever names nobody.
+        "SHOW STATUS LIKE 'cluster%'" => (401, json!({ "error": "Authorization header field missed" })),
         "SHOW PERMISSIONS FOR 'gone'" => error("user 'gone' not found"),
         "SHOW PERMISSIONS FOR 'o\\'neil'" => error("Permission denied for user 'system.buddy'"),
         _ => error("this is not answered here"),
@@ -382,11 +384,37 @@ async fn what_a_user_may_do_is_asked_of_searchd_and_goes_along() {
         "{refused}"
     );
     assert_eq!(requests().len(), 2);
-    // A node without authentication names nobody, or somebody without a name.
+    // Over HTTP a node without users names nobody, or somebody without a name.
     let asked_for_rights = || node.asked().iter().filter(|sql| sql.contains("PERMISSIONS")).count();
     let before = asked_for_rights();
     hand_over_of(address, "", "SHOW SHARDING STATUS").await;
     hand_over(address, "SHOW SHARDING STATUS", "P01: syntax error").await;
     assert_eq!((before, asked_for_rights()), (3, 3));
     assert_eq!((&requests()[2]["user"], &requests()[3]["rights"]), (&json!(null), &json!(null)));
+}
+
+/// Over MySQL such a node names whomever its client says he is.
+#[tokio::test]
+async fn on_a_node_without_users_nobody_is_asked_who_he_is() {
+    let answers = std::sync::atomic::AtomicBool::new(false);
+    let node = Server::start(move |_, sql| match sql {
+        "SHOW STATUS LIKE 'cluster%'" if answers.swap(true, Ordering::SeqCst) => {
+            rows(&["Counter", "Value"], &[])
+        }
+        _ => error("it is just starting"),
+    })
+    .await;
+    let controller = Server::start(|_, _| (200, json!("ok"))).await;
+    let mut stage = Stage::new(&node, Some(&controller)).await;
+    stage.knows(&["t"], 10);
+    let (address, _trigger) = stage.run();
+    // Whether it has users must be known first.
+    let refused = text(&hand_over_of(address, "root", "DRAIN NODE 'h:1'").await);
+    assert!(refused.contains("it is just starting") && refused.contains("nothing was done"), "{refused}");
+    hand_over_of(address, "root", "SHOW SHARDING STATUS").await;
+    let asked = controller.asked().into_iter().filter_map(|body| serde_json::from_str(&body).ok());
+    let asked: Vec<serde_json::Value> =
+        asked.filter(|body: &serde_json::Value| !body["statement"].is_null()).collect();
+    assert_eq!(asked.len(), 1);
+    assert_eq!((&asked[0]["user"], &asked[0]["rights"]), (&json!(null), &json!(null)));
 }
