@@ -89,7 +89,7 @@ fn already_so(statement: &Statement, message: &str) -> bool {
 const MAYBE: [&str; 5] = ["PostRollback", "timed out", "timeout", "processed_ids", "connection"];
 
 /// Words of refusals before anything was done, each recorded from or read in searchd.
-const REFUSALS: [&str; 22] = [
+const REFUSALS: [&str; 23] = [
     "syntax error",
     "already exists",
     "already part of cluster",
@@ -107,7 +107,8 @@ const REFUSALS: [&str; 22] = [
     "is locked",
     "is a part of cluster",
     "is not in any cluster",
-    "requires an existing RT table",
+    "requires an existing RT",
+    "not suitable for lock",
     "only supported for local",
     "error at ToExecuteStart, code 3",
     "Permission denied",
@@ -158,6 +159,8 @@ mod tests {
         let drop_route = Statement::DropRoute { table: TableName::new("t").expect("valid") };
         let make = Statement::CreateShard { table: table.clone(), schema: model::Schema::default() };
         let count = Statement::Content { table: table.clone() };
+        let lock = Statement::LockTables { tables: vec![table.clone()] };
+        let optimize = Statement::Optimize { table: table.clone() };
         for (statement, message, meaning) in [
             (&create, "failed to create desc: cluster 'g0' already exists", Is::Done),
             (&create, "failed to create desc: cluster 'g01' already exists", Is::Refused),
@@ -194,6 +197,10 @@ mod tests {
                 Is::Refused,
             ),
             (&make, "connect and query timed out", Is::Unknown),
+            (&lock, "Table system.t_s0 is member of a cluster; not suitable for lock", Is::Refused),
+            (&lock, "Table system.t_s0 absent, or not suitable for lock", Is::Refused),
+            (&exit, "can not exit cluster 'g0': cluster is not primary", Is::Refused),
+            (&optimize, "OPTIMIZE TABLE requires an existing RT, distributed, or shard table", Is::Refused),
             (&count, "whatever it says, it only looked", Is::Refused),
         ] {
             let answer = Ok(Reply::Error { message: message.into() });

@@ -86,7 +86,7 @@ pub fn refused(message: impl Into<String>) -> Outcome {
 const MAYBE: [&str; 5] = ["PostRollback", "timed out", "timeout", "processed_ids", "connection"];
 
 /// Words of refusals before anything was done.
-const REFUSALS: [&str; 20] = [
+const REFUSALS: [&str; 21] = [
     "syntax error",
     "already exists",
     "already part of cluster",
@@ -104,7 +104,8 @@ const REFUSALS: [&str; 20] = [
     "is locked",
     "is a part of cluster",
     "is not in any cluster",
-    "requires an existing RT table",
+    "requires an existing RT",
+    "not suitable for lock",
     "error at ToExecuteStart, code 3",
     "absent",
 ];

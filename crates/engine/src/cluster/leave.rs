@@ -39,6 +39,10 @@ impl Cluster {
             let name = &self.desc.name;
             return Err(SqlError::new(format!("can not exit cluster '{name}': current state is {state}")));
         }
+        if !self.is_primary() {
+            let name = &self.desc.name;
+            return Err(SqlError::new(format!("can not exit cluster '{name}': cluster is not primary")));
+        }
         self.writable()?;
         let deadline = host.now() + DEPARTURE_MAX;
         self.departure = Some(Departure::Exit { ticket, told: false, deadline });

@@ -36,7 +36,7 @@ impl Engine {
     fn run_cluster_statement(&mut self, asker: Asker, statement: ClusterStatement) {
         let number = self.number();
         self.cluster_lock = Some(number);
-        self.waiting.insert(number, Waiting { asker, affected: 0 });
+        self.waiting.insert(number, Waiting { asker, affected: 0, about: None });
         let ticket = Ticket(number);
         let name = statement.name;
         let begun = match statement.action {
@@ -79,7 +79,7 @@ impl Engine {
             Err(SqlError::new(format!("cluster '{name}', variable '{variable}' cannot be set")))
         } else if on {
             let number = self.number();
-            self.waiting.insert(number, Waiting { asker: asker.clone(), affected: 0 });
+            self.waiting.insert(number, Waiting { asker: asker.clone(), affected: 0, about: None });
             match self.begin(name, |cluster, host| cluster.bootstrap(host, Ticket(number))) {
                 Ok(()) => return self.settle(),
                 Err(error) => {
@@ -210,7 +210,8 @@ impl Engine {
         if self.cluster_lock == Some(ticket) {
             self.cluster_lock = None;
         }
-        if let Some(Waiting { asker, affected }) = self.waiting.remove(&ticket) {
+        if let Some(Waiting { asker, affected, about }) = self.waiting.remove(&ticket) {
+            let outcome = outcome.map_err(|error| super::write::about(about.as_deref(), error));
             self.answer(asker, outcome.map(|()| Reply::Done { affected }));
         }
     }

@@ -9,7 +9,7 @@ use crate::{
     io::{Reply, RequestId, SessionId, SqlError, Value},
     sql::{
         self, Statement,
-        ast::{Select, Set, TableRef},
+        ast::{LockMode, Select, Set, TableRef},
         expr::Literal,
     },
 };
@@ -44,8 +44,8 @@ impl Engine {
             Statement::Commit => return self.commit(asker, session),
             Statement::Cluster(statement) => return self.cluster_statement(asker, statement),
             Statement::CreateTable(create) => self.create_table(&create),
-            Statement::DropTable(drop) => self.drop_table(session, &drop),
-            Statement::AlterTable(alter) => self.alter_table(session, &alter),
+            Statement::DropTable(drop) => self.drop_table(&drop),
+            Statement::AlterTable(alter) => self.alter_table(&alter),
             Statement::ShowTables { system, like } => Ok(self.show_tables(system, like.as_deref())),
             Statement::Describe { table } => self.describe(&table),
             Statement::ShowCreateTable { table, force } => self.show_create_table(&table, force),
@@ -67,20 +67,19 @@ impl Engine {
                 self.end_transaction(session);
                 DONE
             }
-            Statement::LockTables(tables) => {
-                // As in MySQL, a new LOCK TABLES lets go of the old locks.
-                self.locks.unlock_all(session);
-                for (table, mode) in tables {
-                    self.locks.lock(session, &table.name, mode);
-                }
-                DONE
-            }
+            Statement::ShowLocks => Ok(self.show_locks()),
+            Statement::LockTables(tables) => self.lock_tables(session, &tables),
             Statement::UnlockTables => {
                 self.locks.unlock_all(session);
                 DONE
             }
-            Statement::FlushRamchunk(table) => self.touch_table(&table, "FLUSH RAMCHUNK"),
-            Statement::Optimize { table, .. } => self.touch_table(&table, "OPTIMIZE"),
+            Statement::FlushRamchunk(table) => self.touch_table(&table, "FLUSH RAMCHUNK", "RT table"),
+            Statement::Optimize { table, .. } if self.routes.contains_key(&table.name) => {
+                Err(SqlError::new("OPTIMIZE TABLE requires an existing RT table"))
+            }
+            Statement::Optimize { table, .. } => {
+                self.touch_table(&table, "OPTIMIZE TABLE", "RT, distributed, or shard table")
+            }
         };
         self.answer(asker, result);
     }
@@ -150,11 +149,45 @@ impl Engine {
     }
 
     /// A statement that has nothing to do here but to find its table.
-    fn touch_table(&mut self, table: &TableRef, what: &str) -> Result<Reply, SqlError> {
+    fn touch_table(&mut self, table: &TableRef, what: &str, kind: &str) -> Result<Reply, SqlError> {
         if self.node.storage.schema(&table.name).is_some() {
             return DONE;
         }
-        Err(SqlError::new(format!("{what} requires an existing RT table")))
+        Err(SqlError::new(format!("{what} requires an existing {kind}")))
+    }
+
+    /// LOCK TABLES. As in MySQL it lets go of the session's old locks; of its tables those before a refused one stay
+    /// locked.
+    fn lock_tables(
+        &mut self,
+        session: SessionId,
+        tables: &[(TableRef, LockMode)],
+    ) -> Result<Reply, SqlError> {
+        self.locks.unlock_all(session);
+        for (TableRef { name, .. }, mode) in tables {
+            if self.node.storage.schema(name).is_none() {
+                return Err(SqlError::new(format!("Table {name} absent, or not suitable for lock")));
+            }
+            if self.cluster_of(name).is_some() {
+                return Err(SqlError::new(format!(
+                    "Table {name} is member of a cluster; not suitable for lock"
+                )));
+            }
+            if *mode == LockMode::Read {
+                self.locks.lock(session, name);
+            }
+        }
+        DONE
+    }
+
+    /// Ends the locks of tables that have gone or have joined a cluster.
+    pub(super) fn drop_stale_locks(&mut self) {
+        let clusters = &self.clusters;
+        let storage = &self.node.storage;
+        self.locks.retain(|table| {
+            storage.schema(table).is_some()
+                && !clusters.values().any(|cluster| cluster.tables().contains(table))
+        });
     }
 
     /// What `@@name` and SHOW VARIABLES say.

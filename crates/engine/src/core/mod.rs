@@ -79,6 +79,8 @@ enum Asker {
 struct Waiting {
     asker: Asker,
     affected: u64,
+    /// The table that stands before an error.
+    about: Option<String>,
 }
 
 /// Statements under way at once, from clients and from peers; more are refused.

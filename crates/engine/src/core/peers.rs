@@ -32,7 +32,8 @@ pub(super) enum Loss {
 impl Loss {
     pub const fn reason(self) -> &'static str {
         match self {
-            Self::Unsent | Self::Broken => "connection closed by peer",
+            Self::Unsent => "error when sending data: Connection refused",
+            Self::Broken => "connection closed by peer",
             Self::Late => "connect and query timed out",
         }
     }

@@ -3,7 +3,6 @@
 use crate::{
     exec::WriteSet,
     io::{SessionId, SqlError},
-    sql::ast::LockMode,
 };
 use model::Millis;
 use std::collections::BTreeMap;
@@ -51,39 +50,36 @@ impl Transaction {
     }
 }
 
-/// Tables that connections have locked.
+/// Tables that connections have locked for reading. searchd takes `WRITE` without an error and locks nothing for it, lets
+/// anybody drop a locked table, its holder write to it no more than others, and ends the lock when the table joins a
+/// cluster.
 #[derive(Debug, Default)]
-pub(super) struct Locks(BTreeMap<String, Vec<(SessionId, LockMode)>>);
+pub(super) struct Locks(BTreeMap<String, Vec<SessionId>>);
 
 impl Locks {
-    pub fn lock(&mut self, session: SessionId, table: &str, mode: LockMode) {
-        self.0.entry(table.to_owned()).or_default().push((session, mode));
+    pub fn lock(&mut self, session: SessionId, table: &str) {
+        self.0.entry(table.to_owned()).or_default().push(session);
     }
 
     pub fn unlock_all(&mut self, session: SessionId) {
         for holders in self.0.values_mut() {
-            holders.retain(|(holder, _)| *holder != session);
+            holders.retain(|holder| *holder != session);
         }
         self.0.retain(|_, holders| !holders.is_empty());
     }
 
-    /// Refuses a write to a table that another session has locked, or that this one has locked for reading.
-    pub fn check_write(&self, table: &str, session: Option<SessionId>) -> Result<(), SqlError> {
-        let free = |holder: SessionId, mode: LockMode| Some(holder) == session && mode == LockMode::Write;
-        self.check(table, free)
+    /// Keeps the locks of these tables alone.
+    pub fn retain(&mut self, keep: impl Fn(&str) -> bool) {
+        self.0.retain(|table, _| keep(table));
     }
 
-    /// Refuses to drop or change a table that another session has locked.
-    pub fn check_change(&self, table: &str, session: Option<SessionId>) -> Result<(), SqlError> {
-        self.check(table, |holder, _| Some(holder) == session)
+    pub fn is_locked(&self, table: &str) -> bool {
+        self.0.contains_key(table)
     }
 
-    fn check(&self, table: &str, free: impl Fn(SessionId, LockMode) -> bool) -> Result<(), SqlError> {
-        let holders = self.0.get(table).map_or(&[][..], Vec::as_slice);
-        if holders.iter().all(|(holder, mode)| free(*holder, *mode)) {
-            return Ok(());
-        }
-        Err(SqlError::new(format!("table '{table}' is locked")))
+    /// The locked tables with the number of their locks.
+    pub fn counts(&self) -> impl Iterator<Item = (&str, usize)> {
+        self.0.iter().map(|(table, holders)| (table.as_str(), holders.len()))
     }
 }
 
@@ -111,19 +107,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_read_lock_stops_all_writes_and_only_its_holder_may_drop() {
+    fn a_lock_lasts_until_its_last_holder_lets_go() {
         let mut locks = Locks::default();
         let (holder, other) = (SessionId(1), SessionId(2));
-        locks.lock(holder, "t", LockMode::Read);
-        let error = locks.check_write("t", Some(other)).expect_err("locked").message;
-        assert_eq!(error, "table 't' is locked");
-        assert!(locks.check_write("t", Some(holder)).is_err() && locks.check_write("t", None).is_err());
-        assert!(
-            locks.check_change("t", Some(holder)).is_ok() && locks.check_change("t", Some(other)).is_err()
-        );
-        assert!(locks.check_write("u", Some(other)).is_ok());
+        locks.lock(holder, "t");
+        locks.lock(other, "t");
+        assert!(locks.is_locked("t") && !locks.is_locked("u"));
+        assert_eq!(locks.counts().collect::<Vec<_>>(), [("t", 2)]);
         locks.unlock_all(holder);
-        assert!(locks.check_write("t", Some(other)).is_ok());
+        assert!(locks.is_locked("t"));
+        locks.unlock_all(other);
+        assert!(!locks.is_locked("t"));
+        locks.lock(holder, "t");
+        locks.retain(|table| table != "t");
+        assert!(!locks.is_locked("t"));
     }
 
     #[test]

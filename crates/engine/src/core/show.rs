@@ -128,6 +128,14 @@ impl Engine {
         texts(&columns, self.running.values().enumerate().map(row).collect())
     }
 
+    pub(super) fn show_locks(&mut self) -> Reply {
+        self.drop_stale_locks();
+        let row = |(table, count): (&str, usize)| {
+            ["rt", table, "read", &format!("Count: {count}")].map(str::to_owned).to_vec()
+        };
+        texts(&["Type", "Name", "Lock Type", "Additional Info"], self.locks.counts().map(row).collect())
+    }
+
     pub(super) fn show_meta(&self, session: SessionId, like: Option<&str>) -> Reply {
         let found = self.sessions.get(&session).map_or(0, |session| session.found);
         let rows = vec![named("total", &found), named("total_found", &found), named("time", &"0.000")];

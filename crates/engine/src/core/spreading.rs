@@ -25,7 +25,9 @@ impl Engine {
         for table in &select.from {
             if let Some(route) = self.routes.get(table) {
                 for target in &route.targets {
-                    parts.push(Part::new(parts.len(), target.mirrors.clone(), work.clone()));
+                    let mut part = Part::new(parts.len(), target.mirrors.clone(), work.clone());
+                    part.read_as.clone_from(table);
+                    parts.push(part);
                 }
             } else if self.node.storage.schema(table).is_some() {
                 let own = Mirror { node: None, table: table.clone() };
@@ -152,6 +154,9 @@ impl Engine {
             part.work = again;
             self.start_part(number, at);
         } else {
+            // The last mirror that is asked again may have got nothing: the one before it may have.
+            let open = loss == Loss::Unsent && matches!(part.work, Work::PutAgain { .. });
+            let loss = if open { Loss::Broken } else { loss };
             part.outcome = Some(Err(part.cut_off(loss.reason())));
             self.end_spread(number);
         }

@@ -3,11 +3,14 @@
 use super::Engine;
 use crate::{
     exec,
-    io::{Reply, SessionId, SqlError},
-    routing::{Definition, Route},
+    io::{Reply, SqlError},
+    routing::{Definition, Mirror, Route, refused_route},
     sql::ast::{AlterColumn, AlterTable, ColumnDef, CreateTable, DropTable},
     storage::TableSchema,
 };
+
+/// MySQL's number of that error, which DESC and SHOW CREATE TABLE say.
+const NO_SUCH_TABLE: u16 = 1146;
 
 const DONE: Result<Reply, SqlError> = Ok(Reply::Done { affected: 0 });
 
@@ -76,13 +79,19 @@ impl Engine {
         let name = &create.table.name;
         let schema = TableSchema::new(&create.columns, &[])?;
         let route = Route::new(name, Definition { schema, options: create.options.clone() })?;
+        let locals = route.targets.iter().flat_map(|target| &target.mirrors).filter(|it| it.node.is_none());
+        for Mirror { table, .. } in locals {
+            if self.node.storage.schema(table).is_none() {
+                return Err(refused_route(name, &format!("no such local table '{table}'")));
+            }
+        }
         let bytes = postcard::to_stdvec(&route.definition).expect("plain data has bytes");
         self.node.storage.set_meta(&[(route_key(name), Some(bytes))])?;
         self.routes.insert(name.clone(), route);
         Ok(())
     }
 
-    pub(super) fn drop_table(&mut self, session: SessionId, drop: &DropTable) -> Result<Reply, SqlError> {
+    pub(super) fn drop_table(&mut self, drop: &DropTable) -> Result<Reply, SqlError> {
         let name = &drop.table.name;
         if let Some(route) = self.routes.get(name) {
             if route.over_system_tables() && !drop.force {
@@ -106,35 +115,38 @@ impl Engine {
         if drop.table.cluster.is_some() {
             return Err(SqlError::new(format!("table '{name}' is not in any cluster, use just '{name}'")));
         }
-        self.locks.check_change(name, Some(session))?;
         self.node.storage.drop_table(name)?;
+        self.drop_stale_locks();
         DONE
     }
 
-    pub(super) fn alter_table(&mut self, session: SessionId, alter: &AlterTable) -> Result<Reply, SqlError> {
+    pub(super) fn alter_table(&mut self, alter: &AlterTable) -> Result<Reply, SqlError> {
         let name = &alter.table.name;
         if self.routes.contains_key(name) {
             return Err(SqlError::new("ALTER is only supported for local (not distributed) tables"));
         }
+        let refused = |reason: &str| SqlError::new(format!("table {name}: {reason}"));
         if let Some(cluster) = self.cluster_of(name) {
-            let text = format!("ALTER TABLE failed: unable to alter a cluster table '{name}' of '{cluster}'");
-            return Err(SqlError::new(text));
+            let text = format!("is part of cluster {cluster}, ALTER is not supported for tables in cluster");
+            return Err(refused(&text));
         }
         let Some(schema) = self.node.storage.schema(name) else {
-            return Err(SqlError::new(format!("ALTER TABLE failed: unknown table '{name}'")));
+            return Err(refused("unknown local table in ALTER request"));
         };
-        self.locks.check_change(name, Some(session))?;
+        if self.locks.is_locked(name) {
+            return Err(refused("is locked, ALTER is not supported for locked tables"));
+        }
         let mut columns: Vec<ColumnDef> = schema.columns().to_vec();
         match &alter.change {
             AlterColumn::Add(column) => {
                 if column.name == "id" || schema.column(&column.name).is_some() {
-                    return Err(SqlError::new(format!("'{}' attribute already in schema", column.name)));
+                    return Err(refused(&format!("'{}' attribute already in schema", column.name)));
                 }
                 columns.push(column.clone());
             }
             AlterColumn::Drop(column) => {
                 if schema.column(column).is_none() {
-                    return Err(SqlError::new(format!("attribute '{column}' does not exist")));
+                    return Err(refused(&format!("attribute '{column}' does not exist")));
                 }
                 columns.retain(|kept| kept.name != *column);
             }
@@ -185,5 +197,5 @@ fn route_key(name: &str) -> String {
 }
 
 fn no_such_table(table: &str) -> SqlError {
-    SqlError::new(format!("no such table '{table}'"))
+    SqlError { code: NO_SUCH_TABLE, message: format!("no such table '{table}'") }
 }

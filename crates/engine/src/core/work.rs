@@ -1,6 +1,9 @@
 //! Work on one shard of a routing table, done where the shard is.
 
-use super::{Asker, Engine, write::Named};
+use super::{
+    Asker, Engine,
+    write::{Named, Verb},
+};
 use crate::{
     exec::{self, WriteSet},
     io::{Reply, SqlError},
@@ -16,7 +19,7 @@ impl Engine {
                 self.answer(asker, result.map(Reply::Rows));
             }
             Work::Put { table, replace, rows, token } => {
-                self.write(asker, None, &Named::ByRoute(&table), |storage, _| {
+                self.write(asker, Verb::Put, &Named::ByRoute(&table), |storage, _| {
                     let write = exec::put_rows(&table, rows.decode()?, replace, storage)?;
                     Ok(WriteSet { token: Some(token), ..write })
                 });
@@ -29,6 +32,9 @@ impl Engine {
             }
             Work::Delete(delete) => {
                 let table = delete.table.name.clone();
+                if self.node.storage.schema(&table).is_none() {
+                    return self.answer(asker, Err(SqlError::new(format!("table '{table}' absent"))));
+                }
                 let statement = Statement::Delete(delete);
                 self.work_statement(asker, &table, &statement);
             }
@@ -36,7 +42,7 @@ impl Engine {
     }
 
     fn work_statement(&mut self, asker: Asker, table: &str, statement: &Statement) {
-        self.write(asker, None, &Named::ByRoute(table), |storage, ids| {
+        self.write(asker, Verb::of(statement), &Named::ByRoute(table), |storage, ids| {
             exec::prepare(statement, storage, ids)
         });
     }

@@ -26,6 +26,52 @@ impl Named<'_> {
     }
 }
 
+/// What a write is, for its errors: searchd words them by it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Verb {
+    /// INSERT, REPLACE and COMMIT.
+    Put,
+    Update,
+    Delete,
+    Truncate,
+}
+
+impl Verb {
+    pub fn of(statement: &Statement) -> Self {
+        match statement {
+            Statement::Update(_) => Self::Update,
+            Statement::Delete(_) => Self::Delete,
+            Statement::Truncate(_) => Self::Truncate,
+            _ => Self::Put,
+        }
+    }
+
+    fn locked(self, named: &Named<'_>) -> SqlError {
+        match (self, named) {
+            (Self::Put, _) | (Self::Delete, Named::ByRoute(_)) => {
+                SqlError::new(format!("table '{}' is locked", named.table()))
+            }
+            _ => SqlError::new("table is locked"),
+        }
+    }
+
+    /// The table that stands before every error of an UPDATE or DELETE of a client.
+    fn about(self, named: &Named<'_>) -> Option<String> {
+        match (self, named) {
+            (Self::Update | Self::Delete, Named::AsWritten(table)) => Some(table.name.clone()),
+            _ => None,
+        }
+    }
+}
+
+/// `error` with the table that it is about, where it does not name that already.
+pub(super) fn about(table: Option<&str>, error: SqlError) -> SqlError {
+    let Some(table) = table else { return error };
+    let before = format!("table {table}: ");
+    let named = error.message.starts_with(&before) || error.message.starts_with("unknown table");
+    if named { error } else { SqlError { message: format!("{before}{}", error.message), ..error } }
+}
+
 impl Engine {
     pub(super) fn cluster_of(&self, table: &str) -> Option<&str> {
         let found = self.clusters.iter().find(|(_, cluster)| cluster.tables().contains(table));
@@ -77,7 +123,7 @@ impl Engine {
             self.answer(asker, result);
             return;
         }
-        self.write(asker, Some(session), &Named::AsWritten(&table), |storage, ids| {
+        self.write(asker, Verb::of(&statement), &Named::AsWritten(&table), |storage, ids| {
             exec::prepare(&statement, storage, ids)
         });
     }
@@ -106,40 +152,44 @@ impl Engine {
             return;
         };
         let table = TableRef { cluster, name: write.table.clone() };
-        self.write(asker, Some(session), &Named::AsWritten(&table), |_, _| Ok(write));
+        self.write(asker, Verb::Put, &Named::AsWritten(&table), |_, _| Ok(write));
     }
 
     /// The way of every write to a table of this node.
     pub(super) fn write(
         &mut self,
         asker: Asker,
-        session: Option<SessionId>,
+        verb: Verb,
         named: &Named<'_>,
         prepare: impl FnOnce(&mut dyn Storage, &mut dyn FnMut() -> i64) -> Result<WriteSet, SqlError>,
     ) {
+        self.drop_stale_locks();
         let checked = self.writing_cluster(named).and_then(|cluster| {
-            self.locks.check_write(named.table(), session)?;
+            if self.locks.is_locked(named.table()) {
+                return Err(verb.locked(named));
+            }
             // A duplicate shows before the cluster's state does, as recorded.
             let node = &mut self.node;
             let mut ids = || node.ids.next();
             Ok((cluster, prepare(&mut *node.storage, &mut ids)?))
         });
+        let of = verb.about(named);
         match checked {
-            Err(error) => self.answer(asker, Err(error)),
+            Err(error) => self.answer(asker, Err(about(of.as_deref(), error))),
             Ok((None, write)) => {
                 let result = exec::apply(&write, &mut *self.node.storage, None);
                 self.answer(asker, result.map(|affected| Reply::Done { affected }));
             }
-            Ok((Some(cluster), write)) => self.replicate(asker, &cluster, &write),
+            Ok((Some(cluster), write)) => self.replicate(asker, &cluster, &write, of),
         }
     }
 
-    fn replicate(&mut self, asker: Asker, cluster: &str, write: &WriteSet) {
+    fn replicate(&mut self, asker: Asker, cluster: &str, write: &WriteSet, about: Option<String>) {
         let affected = touched(write);
         let keys = keys(write);
         let payload = Payload::from(postcard::to_stdvec(write).expect("plain data has bytes"));
         let number = self.number();
-        self.waiting.insert(number, Waiting { asker, affected });
+        self.waiting.insert(number, Waiting { asker, affected, about });
         let submitted = self.with_cluster(cluster, |cluster, host| {
             cluster.submit(host, Ticket(number), Write { keys, payload, blind: write.blind })
         });

@@ -278,10 +278,14 @@ fn merge_groups(shape: &Shape, parts: Vec<ResultSet>) -> Result<ResultSet, SqlEr
         }
     }
     if groups.is_empty() && shape.group_keys == 0 {
-        // Aggregates over nothing are a row of zeros.
+        // Aggregates over nothing are one row: a count of 0, and NULL for the others.
+        let of_nothing = |expr: &Expr| match expr {
+            Expr::Aggregate(Aggregate::Count) => Value::Int(0),
+            _ => Value::Null,
+        };
         let nothing = Group {
             bare: vec![Value::Null; shape.bare.len()],
-            partial: vec![Value::Int(0); shape.partial.len()],
+            partial: shape.partial.iter().map(of_nothing).collect(),
             distinct: vec![BTreeSet::new(); shape.keys.len()],
         };
         groups.insert(Key(Vec::new()), nothing);
@@ -306,7 +310,7 @@ fn add_to_group(shape: &Shape, groups: &mut BTreeMap<Key, Group>, mut row: Vec<V
     let bare = row.split_off(shape.keys.len());
     let distinct = row.split_off(shape.group_keys);
     if matches!(partial.first(), Some(Value::Int(0))) {
-        // The row of zeros of a shard without documents.
+        // The row of a shard without documents.
         return;
     }
     let group = groups.entry(Key(row)).or_insert_with(|| Group {
@@ -372,7 +376,7 @@ impl Group {
             Expr::Aggregate(Aggregate::Avg(of)) => {
                 let sum = float(&partial(&Expr::Aggregate(Aggregate::Sum(of.clone())))?);
                 let count = float(self.partial.first()?);
-                Some(Value::Float(if count == 0.0 { 0.0 } else { sum / count }))
+                Some(if count == 0.0 { Value::Null } else { Value::Float(sum / count) })
             }
             Expr::Aggregate(_) => partial(expr),
             _ => {

@@ -103,7 +103,7 @@ fn assignments(update: &Update, schema: &TableSchema) -> Result<Vec<(u32, Value)
         match schema.column(name) {
             Some((_, ColumnType::Text { .. })) => {
                 return Err(SqlError::new(format!(
-                    "field '{name}' cannot be updated: only attributes can; use REPLACE"
+                    "attribute '{name}' can not be updated (full-text field)"
                 )));
             }
             Some((at, kind)) => {

@@ -40,7 +40,8 @@ impl<'a> Columns<'a> {
 
     fn unknown(&self, name: &str, place: Place) -> SqlError {
         match place {
-            Place::Output | Place::Filter => SqlError::new(format!("unknown column: '{name}'")),
+            Place::Output => self.error(format_args!("parse error: unknown column: {name}")),
+            Place::Filter => self.error(format_args!("unknown column: {name}")),
             Place::Order => self.error(format_args!("sort-by attribute '{name}' not found")),
             Place::Group => self.error(format_args!("group-by attribute '{name}' not found")),
         }

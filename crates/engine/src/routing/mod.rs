@@ -10,6 +10,6 @@ mod work;
 
 pub use hash::shard_of;
 pub use health::Health;
-pub use route::{Definition, Mirror, Route, Target};
+pub use route::{Definition, Mirror, Route, Target, refused_route};
 pub use spread::{Part, Spread, SpreadKind};
 pub use work::{Rows, Token, Work};

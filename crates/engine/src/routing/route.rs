@@ -43,7 +43,18 @@ impl Route {
                 "local" => {
                     Target { mirrors: vec![Mirror { node: None, table: value.trim().to_lowercase() }] }
                 }
-                "agent" => agent(value).map_err(refuse)?,
+                "agent" => {
+                    let target = agent(value).map_err(refuse)?;
+                    let first = &target.mirrors[0].table;
+                    if target.mirrors.iter().any(|mirror| mirror.table != *first) {
+                        let hosts = value.split('[').next().unwrap_or(value);
+                        let reason = format!(
+                            "shard remote target '{hosts}' must name the same remote table on every mirror"
+                        );
+                        return Err(refused_route(table, &reason));
+                    }
+                    target
+                }
                 _ => continue,
             };
             let name = &target.mirrors[0].table;
@@ -54,7 +65,7 @@ impl Route {
             numbered.push((number, target));
         }
         if numbered.is_empty() {
-            return Err(refuse("a table of type 'shard' needs 'local' or 'agent'".into()));
+            return Err(refused_route(table, "no valid local/remote tables in shard table"));
         }
         numbered.sort_by_key(|(number, _)| *number);
         Ok(Self { targets: numbered.into_iter().map(|(_, target)| target).collect(), definition })
@@ -72,6 +83,11 @@ impl Route {
             .flat_map(|target| &target.mirrors)
             .any(|mirror| mirror.table.starts_with("system."))
     }
+}
+
+/// How searchd refuses a routing table that was declared well and cannot be.
+pub fn refused_route(table: &str, reason: &str) -> SqlError {
+    SqlError::new(format!("error adding table '{table}': table '{table}': {reason}"))
 }
 
 /// `host:port:table|host:port:table[retry_count=2,ha_strategy=noerrors]`. The options ask for what is always done.
@@ -128,6 +144,7 @@ mod tests {
             &[("agent", "a:1")],
             &[("agent", "a:1:t_s0[retry_count=2")],
             &[("agent", "a:t_s0")],
+            &[("agent", "a:1:t_s0|b:1:t_s1")],
         ] {
             assert!(route(options).is_err(), "{options:?}");
         }

@@ -31,6 +31,8 @@ pub struct Part {
     pub work: Work,
     /// The documents it puts, for `processed_ids`.
     pub ids: Vec<i64>,
+    /// The routing table that a SELECT named.
+    pub read_as: String,
     pub tried: Vec<usize>,
     /// When the first mirror was asked.
     pub begun: Option<Millis>,
@@ -39,7 +41,16 @@ pub struct Part {
 
 impl Part {
     pub fn new(target: usize, mirrors: Vec<Mirror>, work: Work) -> Self {
-        Self { target, mirrors, work, ids: Vec::new(), tried: Vec::new(), begun: None, outcome: None }
+        Self {
+            target,
+            mirrors,
+            work,
+            ids: Vec::new(),
+            read_as: String::new(),
+            tried: Vec::new(),
+            begun: None,
+            outcome: None,
+        }
     }
 
     /// The mirror asked last.
@@ -47,23 +58,24 @@ impl Part {
         self.tried.last().map(|&at| &self.mirrors[at])
     }
 
-    /// How an error of the mirror asked last reads to the client. searchd names the agent, never itself.
+    /// How an error of the mirror asked last reads to the client. searchd names the agent, never itself; what it says
+    /// of an UPDATE is put together at the end.
     pub fn framed(&self, error: &SqlError) -> SqlError {
-        let Some(Mirror { node: Some(node), table }) = self.asked() else { return error.clone() };
-        if self.work.is_write() {
-            SqlError::new(format!("remote table '{table}' at {node} failed: remote error: {error}"))
-        } else {
-            SqlError::new(format!("agent {node}:{table}: remote error: {error}"))
-        }
+        let remote = if self.work.is_write() { "remote error" } else { "remote query error" };
+        self.by_agent(&format!("{remote}: {error}")).unwrap_or_else(|| error.clone())
     }
 
     /// The same for a failure of the way there.
     pub fn cut_off(&self, reason: &str) -> SqlError {
-        let Some(Mirror { node: Some(node), table }) = self.asked() else { return SqlError::new(reason) };
-        if self.work.is_write() {
-            SqlError::new(format!("remote table '{table}' at {node} failed: {reason}"))
-        } else {
-            SqlError::new(format!("agent {node}:{table}: {reason}"))
+        self.by_agent(reason).unwrap_or_else(|| SqlError::new(reason))
+    }
+
+    fn by_agent(&self, text: &str) -> Option<SqlError> {
+        let Some(Mirror { node: Some(node), table }) = self.asked() else { return None };
+        match self.work {
+            Work::Update(_) => None,
+            Work::Select(_) => Some(SqlError::new(format!("table {}: agent {node}: {text}", self.read_as))),
+            _ => Some(SqlError::new(format!("remote table '{table}' at {node} failed: {text}"))),
         }
     }
 }
@@ -103,16 +115,36 @@ fn errors(parts: &[Part]) -> Vec<&SqlError> {
 }
 
 /// All reasons, as every one of them decides whether the statement may be run again.
-fn joined(errors: &[&SqlError], behind: &str) -> SqlError {
+fn joined(errors: &[&SqlError], between: &str, behind: &str) -> SqlError {
     let mut texts: Vec<&str> = errors.iter().map(|error| error.message.as_str()).collect();
     texts.dedup();
-    SqlError::new(format!("{}{behind}", texts.join("; ")))
+    SqlError::new(format!("{}{behind}", texts.join(between)))
+}
+
+/// How searchd sets the reasons of several shards apart that one search or UPDATE had.
+const BETWEEN: &str = ";\n";
+
+/// The reasons of an UPDATE, each behind the shards that had it.
+fn by_reason(parts: &[Part]) -> SqlError {
+    let mut reasons: Vec<(&str, Vec<&str>)> = Vec::new();
+    for part in parts {
+        let (Some(Err(error)), Some(mirror)) = (&part.outcome, part.asked()) else { continue };
+        let text = error.message.strip_prefix(&format!("table {}: ", mirror.table)).unwrap_or(&error.message);
+        match reasons.iter_mut().find(|(reason, _)| *reason == text) {
+            Some((_, tables)) if tables.contains(&mirror.table.as_str()) => {}
+            Some((_, tables)) => tables.push(&mirror.table),
+            None => reasons.push((text, vec![&mirror.table])),
+        }
+    }
+    let lines: Vec<String> =
+        reasons.iter().map(|(reason, tables)| format!("table {}: {reason}", tables.join(","))).collect();
+    SqlError::new(lines.join(BETWEEN))
 }
 
 fn answer_select(select: &Select, parts: Vec<Part>) -> Result<Reply, SqlError> {
     let mut sets = Vec::with_capacity(parts.len());
     let mut warning = None;
-    let mut first = None;
+    let mut failures = Vec::new();
     for part in parts {
         match part.outcome {
             Some(Ok(Reply::Rows(set))) => sets.push(set),
@@ -120,13 +152,16 @@ fn answer_select(select: &Select, parts: Vec<Part>) -> Result<Reply, SqlError> {
                 if !error.message.contains("unknown local table(s)") {
                     warning = warning.or_else(|| Some(error.message.clone()));
                 }
-                first = first.or(Some(error));
+                failures.push(error);
             }
             _ => {}
         }
     }
     if sets.is_empty() {
-        return Err(first.unwrap_or_else(|| SqlError::new("no shard answered")));
+        if failures.is_empty() {
+            return Err(SqlError::new("no shard answered"));
+        }
+        return Err(joined(&failures.iter().collect::<Vec<_>>(), BETWEEN, ""));
     }
     let mut merged = exec::merge(select, sets)?;
     if let Some(warning) = warning {
@@ -144,12 +179,12 @@ fn answer_put(named: u64, parts: &[Part]) -> Result<Reply, SqlError> {
     let processed: Vec<String> = done.flat_map(|part| &part.ids).map(i64::to_string).collect();
     let behind =
         if processed.is_empty() { String::new() } else { format!("; processed_ids={}", processed.join(",")) };
-    Err(joined(&errors, &behind))
+    Err(joined(&errors, "; ", &behind))
 }
 
 fn answer_update(parts: &[Part]) -> Result<Reply, SqlError> {
     if parts.iter().all(|part| matches!(part.outcome, Some(Err(_)))) {
-        return Err(joined(&errors(parts), ""));
+        return Err(by_reason(parts));
     }
     // Mirrors update the same documents; they are counted once.
     let shards = parts.iter().map(|part| part.target).max().map_or(0, |last| last + 1);
@@ -165,7 +200,7 @@ fn answer_delete(parts: &[Part]) -> Result<Reply, SqlError> {
     if errors.is_empty() {
         return Ok(Reply::Done { affected: parts.iter().filter_map(affected).sum() });
     }
-    Err(joined(&errors, ""))
+    Err(joined(&errors, "; ", ""))
 }
 
 #[cfg(test)]
@@ -205,8 +240,9 @@ mod tests {
         assert_eq!(Spread { kind: SpreadKind::Update, parts }.answer(), done(0));
         let parts = vec![part(0, done(2)), part(0, done(2)), part(1, done(1))];
         assert_eq!(Spread { kind: SpreadKind::Update, parts }.answer(), done(3), "mirrors count once");
-        let parts = vec![part(0, failed("a")), part(1, failed("b"))];
-        assert_eq!(Spread { kind: SpreadKind::Update, parts }.answer(), failed("a; b"));
+        let parts = vec![part(0, failed("a")), part(1, failed("b")), part(1, failed("a"))];
+        let said = failed("table t_s0: a;\ntable t_s0: b");
+        assert_eq!(Spread { kind: SpreadKind::Update, parts }.answer(), said, "each reason once");
     }
 
     #[test]
@@ -228,8 +264,9 @@ mod tests {
                 warning: String::new(),
             }))
         };
-        let absent =
-            || failed("agent n:1:t_s1: remote error: unknown local table(s) 't_s1' in search request");
+        let absent = || {
+            failed("table t: agent n:1: remote query error: unknown local table(s) 't_s1' in search request")
+        };
         let answer = |parts| Spread { kind: SpreadKind::Select(Box::new(select.clone())), parts }.answer();
         let Ok(Reply::Rows(set)) = answer(vec![part(0, counted(3)), part(1, absent())]) else {
             panic!("rows")

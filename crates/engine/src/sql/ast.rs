@@ -37,6 +37,7 @@ pub enum Statement {
     },
     ShowSettings,
     ShowThreads,
+    ShowLocks,
     ShowWarnings,
     ShowMeta {
         like: Option<String>,

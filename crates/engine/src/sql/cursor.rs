@@ -259,9 +259,14 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    /// A name as written: a bare word that is not reserved, or anything in backticks.
+    /// A name as written: a bare word that is not reserved, or any word in backticks.
     pub(super) fn name(&mut self) -> Parsed<&'a str> {
         let name = match self.peek().map(|token| &token.kind) {
+            Some(TokenKind::Quoted(name))
+                if !name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_') =>
+            {
+                return Err(self.unexpected_as("invalid token", &[]));
+            }
             Some(TokenKind::Quoted(name)) if !name.is_empty() => *name,
             Some(TokenKind::Word(word)) if !word.starts_with('@') && !is_reserved(word) => *word,
             _ => return Err(self.unexpected(&[])),
@@ -275,18 +280,13 @@ impl<'a> Cursor<'a> {
         Ok(self.name()?.to_ascii_lowercase())
     }
 
-    /// The name of a column where it is declared, folded to lower case. Backticks hold letters, digits and underlines there.
+    /// The name of a column where it is declared, folded to lower case.
     pub(super) fn column_name(&mut self) -> Parsed<String> {
         match self.peek().map(|token| &token.kind) {
             Some(TokenKind::Word(word))
                 if is_one_of(word, &COLUMN_WORDS) || is_one_of(word, &WANTED_IN_BACKTICKS) =>
             {
                 Err(self.unexpected(&[]))
-            }
-            Some(TokenKind::Quoted(name))
-                if !name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_') =>
-            {
-                Err(self.unexpected_as("invalid token", &[]))
             }
             // Reserved elsewhere, but not here.
             Some(TokenKind::Word(word)) if is_reserved(word) => {
@@ -338,6 +338,12 @@ impl<'a> Cursor<'a> {
     pub(super) fn unexpected(&self, expecting: &[&str]) -> SqlError {
         let found = self.peek().map_or_else(|| "$end".to_owned(), |token| self.describe(token));
         self.unexpected_as(&found, expecting)
+    }
+
+    /// At the end of a row that has not as many values as columns were named.
+    pub(super) fn wrong_number_of_values(&self) -> SqlError {
+        let near = self.peek().map_or("", |token| &self.sql[token.start..]);
+        SqlError::new(format!("{}: wrong number of values here near '{near}'", self.grammar.code()))
     }
 
     fn unexpected_as(&self, found: &str, expecting: &[&str]) -> SqlError {

@@ -46,7 +46,10 @@ pub fn needs(statement: &Statement) -> Vec<Need<'_>> {
         Statement::CreateTable(create) => vec![Need::Right(Schema, &create.table.name)],
         Statement::DropTable(drop) => vec![Need::Right(Schema, &drop.table.name)],
         Statement::AlterTable(alter) => vec![Need::Right(Schema, &alter.table.name)],
-        Statement::ShowStatus { .. } | Statement::ShowSettings | Statement::ShowThreads => {
+        Statement::ShowStatus { .. }
+        | Statement::ShowSettings
+        | Statement::ShowThreads
+        | Statement::ShowLocks => {
             vec![Need::Some(Schema)]
         }
         Statement::Cluster(cluster) => match cluster.action {

@@ -32,6 +32,9 @@ pub(super) fn show(cursor: &mut Cursor<'_>) -> Parsed<Statement> {
     if cursor.eat("threads") {
         return Ok(Statement::ShowThreads);
     }
+    if cursor.eat("locks") {
+        return Ok(Statement::ShowLocks);
+    }
     if cursor.eat("warnings") {
         return Ok(Statement::ShowWarnings);
     }

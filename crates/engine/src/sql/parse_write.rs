@@ -23,6 +23,9 @@ pub(super) fn insert(cursor: &mut Cursor<'_>, replace: bool) -> Parsed<Statement
     let rows = cursor.list(|cursor| {
         cursor.expect_symbol("(")?;
         let values = cursor.list(literal)?;
+        if columns.as_ref().is_some_and(|columns| columns.len() != values.len()) && cursor.at_symbol(")") {
+            return Err(cursor.wrong_number_of_values());
+        }
         cursor.expect_symbol(")")?;
         Ok(values)
     })?;

@@ -1,10 +1,16 @@
 //! The recorded replies of real nodes, line by line: as they are, and with tables, ids and values renamed.
 //!
-//! `SHARDWRIGHT_SHARED` names the directory that has `transcripts/`; the tests are skipped, loudly, where there is
-//! none.
+//! They lie in two places: our own recordings in this crate's `tests/transcripts`, which are replayed always, and those
+//! beside the checkout. `SHARDWRIGHT_SHARED` names the directory that has the latter's `transcripts/`; their tests are
+//! skipped, loudly, where there is none.
+//!
+//! One JSON object a line. A statement: `node`, `via` (`mysql`, or `http`: `/sql?mode=raw`), `sql`, and either `columns` and
+//! `rows`, or `ok` (affected rows), or `error` (`code`, `message`), or `status` and `body` for HTTP; with a number as
+//! `session` it was said on that MySQL session of the node, else on one of its own. `until` waits until the rows of a statement hold a text, `do` is
+//! what was done to a node: `mkdir`, `kill9`, `term` (a clean stop), `start`, `close` (the end of a session).
 
 use crate::support::machines::{Answer, Nodes, VERSION, text};
-use engine::{ColumnKind, Reply, routing::shard_of};
+use engine::{ColumnKind, Input, Reply, SessionId, routing::shard_of};
 use serde_json::{Value as Json, json};
 use std::path::PathBuf;
 
@@ -18,7 +24,13 @@ const ACCEPTED: [(&str, &str); 1] = [(
     "the words before 'near' are the real parser's expectations: code, grammar and the part from 'near' on are compared",
 )];
 
-fn transcripts() -> Option<PathBuf> {
+/// Our own recordings.
+fn own() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/transcripts")
+}
+
+/// Those beside the checkout.
+fn shared() -> Option<PathBuf> {
     let shared = std::env::var_os("SHARDWRIGHT_SHARED")
         .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../../shared"), PathBuf::from);
     let place = shared.join("transcripts");
@@ -89,6 +101,10 @@ impl Replay {
             "kill9" => self.nodes.kill(at),
             "term" => self.nodes.stop(at),
             "start" => self.nodes.start(at),
+            "close" => {
+                let session = words.next().and_then(|word| word.parse().ok()).expect("a session");
+                self.nodes.input(at, Input::SessionClosed(SessionId(session)));
+            }
             other => panic!("unknown action {other}"),
         }
     }
@@ -119,7 +135,10 @@ impl Replay {
             }
             return;
         }
-        let answer = self.nodes.sql(at, &sql);
+        let answer = match line["session"].as_u64() {
+            Some(session) => self.nodes.sql_on(at, session, &sql),
+            None => self.nodes.sql(at, &sql),
+        };
         // A client takes a moment between statements.
         self.nodes.run(25);
         if line["via"] == "http" {
@@ -146,7 +165,7 @@ impl Replay {
                 let names: Vec<&str> = set.columns.iter().map(|column| column.name.as_str()).collect();
                 let rows: Vec<Vec<Option<String>>> =
                     set.rows.iter().map(|row| row.iter().map(text).collect()).collect();
-                let wanted: Json = self.renamed(&line["rows"], line["columns"].as_array());
+                let wanted: Json = self.renamed(&line["rows"], line["columns"].as_array(), &rows);
                 let same = if sql.to_uppercase().starts_with("SHOW STATUS") {
                     same_status(&wanted, &rows)
                 } else {
@@ -159,21 +178,22 @@ impl Replay {
         }
     }
 
-    /// Expected rows in this run's words; ids are numbers that the renaming changes.
-    fn renamed(&self, rows: &Json, columns: Option<&Vec<Json>>) -> Json {
-        let cell = |at: usize, cell: &Json| match cell.as_str() {
-            Some(text) if columns.is_some_and(|columns| columns[at] == "id") => {
-                json!(self.fill(&format!("id={text}"))[3..])
-            }
-            Some(text) => json!(self.fill(text)),
-            None => cell.clone(),
+    /// Expected rows in this run's words; ids are numbers that the renaming changes, and their sum is then taken from
+    /// the answer.
+    fn renamed(&self, rows: &Json, columns: Option<&Vec<Json>>, got: &[Vec<Option<String>>]) -> Json {
+        let column = |at: usize| columns.and_then(|columns| columns[at].as_str()).unwrap_or("");
+        let other_ids = self.fill("id=1") != "id=1";
+        let cell = |row: usize, at: usize, cell: &Json| match (cell.as_str(), column(at)) {
+            (Some(text), "id" | "min(id)" | "max(id)") => json!(self.fill(&format!("id={text}"))[3..]),
+            (Some(_), "sum(id)") if other_ids => json!(got.get(row).and_then(|row| row.get(at))),
+            (Some(text), _) => json!(self.fill(text)),
+            (None, _) => cell.clone(),
         };
-        let row = |row: &Json| {
-            Json::Array(
-                row.as_array().into_iter().flatten().enumerate().map(|(at, it)| cell(at, it)).collect(),
-            )
+        let cells = |row: &Json| row.as_array().cloned().unwrap_or_default();
+        let line = |(row, wanted): (usize, &Json)| {
+            Json::Array(cells(wanted).iter().enumerate().map(|(at, it)| cell(row, at, it)).collect())
         };
-        Json::Array(rows.as_array().into_iter().flatten().map(row).collect())
+        Json::Array(rows.as_array().into_iter().flatten().enumerate().map(line).collect())
     }
 
     fn compare_http(&mut self, line: &Json, answer: &Answer) {
@@ -271,8 +291,8 @@ fn same_status(wanted: &Json, got: &[Vec<Option<String>>]) -> bool {
         })
 }
 
-fn replay(file: &str, rename: Rename) {
-    let Some(place) = transcripts() else { return };
+fn replay(place: Option<PathBuf>, file: &str, rename: Rename) {
+    let Some(place) = place else { return };
     let text = std::fs::read_to_string(place.join(file)).expect("a transcript");
     let mut replay = Replay::new(rename);
     for line in text.lines() {
@@ -322,7 +342,10 @@ fn renamed(text: &str) -> String {
         if let Some((_, new)) = WORDS.iter().find(|(old, _)| *old == word) {
             word = (*new).to_owned();
         } else if let Ok(id) = word.parse::<i64>()
-            && ["VALUES (", "),(", "id=", "duplicate id '"].iter().any(|before| out.ends_with(before))
+            && (["VALUES (", "),(", "id=", "id > ", "duplicate id '"]
+                .iter()
+                .any(|before| out.ends_with(before))
+                || in_processed_ids(&out))
         {
             word = other_id(id).to_string();
         }
@@ -335,6 +358,12 @@ fn renamed(text: &str) -> String {
     out
 }
 
+/// Whether the next number belongs to a list `processed_ids=1,2`.
+fn in_processed_ids(before: &str) -> bool {
+    let list = before.rsplit_once("processed_ids=").map(|(_, list)| list);
+    list.is_some_and(|list| list.bytes().all(|byte| byte.is_ascii_digit() || byte == b','))
+}
+
 /// Another id in the same order and on the same shard of two.
 fn other_id(id: i64) -> i64 {
     (id * 1_000..id * 1_000 + 1_000)
@@ -342,40 +371,49 @@ fn other_id(id: i64) -> i64 {
         .expect("half of all ids")
 }
 
+/// The files of a place, each replayed as it is and renamed.
 macro_rules! golden {
-    ($($name:ident: $file:literal,)*) => {
-        mod recorded { $(#[test] fn $name() { super::replay($file, super::as_recorded); })* }
-        mod renamed_too { $(#[test] fn $name() { super::replay($file, super::renamed); })* }
+    ($module:ident at $place:expr => { $($name:ident: $file:literal,)* }) => {
+        mod $module {
+            use crate::golden as this;
+            pub const FILES: &[&str] = &[$($file),*];
+            mod recorded { $(#[test] fn $name() { super::this::replay($place, $file, super::this::as_recorded); })* }
+            mod renamed_too { $(#[test] fn $name() { super::this::replay($place, $file, super::this::renamed); })* }
+        }
     };
 }
 
-golden! {
+golden! { own_ones at Some(crate::golden::own()) => {
+    groups_exit_and_dissolve: "groups-exit-and-dissolve.jsonl",
+    locked_tables: "locked-tables.jsonl",
+    lists_of_members: "lists-of-members.jsonl",
+    routes_to_missing_shards: "routes-to-missing-shards.jsonl",
+    tables_in_groups_and_names: "tables-in-groups-and-names.jsonl",
+    updates_without_a_quorum: "updates-without-a-quorum.jsonl",
+} }
+
+golden! { shared_ones at crate::golden::shared() => {
     cluster_life_cycle: "cluster-life-cycle.jsonl",
     delete_cluster_from_a_joining_node: "delete-cluster-from-a-joining-node.jsonl",
     failover_of_a_group: "failover-of-a-group.jsonl",
     return_restart_and_total_loss: "return-restart-and-total-loss.jsonl",
     routing_and_groups: "routing-and-groups.jsonl",
-}
+} }
 
 #[test]
 fn every_transcript_is_replayed() {
-    let Some(place) = transcripts() else { return };
-    let mut files: Vec<String> = std::fs::read_dir(place)
-        .expect("a directory")
-        .filter_map(|entry| entry.expect("an entry").file_name().into_string().ok())
-        .filter(|name| name.rsplit_once('.').is_some_and(|(_, end)| end == "jsonl"))
-        .collect();
-    files.sort();
-    assert_eq!(
-        files,
-        [
-            "cluster-life-cycle.jsonl",
-            "delete-cluster-from-a-joining-node.jsonl",
-            "failover-of-a-group.jsonl",
-            "return-restart-and-total-loss.jsonl",
-            "routing-and-groups.jsonl",
-        ]
-    );
+    for (place, replayed) in [(Some(own()), own_ones::FILES), (shared(), shared_ones::FILES)] {
+        let Some(place) = place else { continue };
+        let mut files: Vec<String> = std::fs::read_dir(place)
+            .expect("a directory")
+            .filter_map(|entry| entry.expect("an entry").file_name().into_string().ok())
+            .filter(|name| name.rsplit_once('.').is_some_and(|(_, end)| end == "jsonl"))
+            .collect();
+        files.sort();
+        let mut replayed = replayed.to_vec();
+        replayed.sort_unstable();
+        assert_eq!(files, replayed);
+    }
 }
 
 #[test]
@@ -399,5 +437,9 @@ fn the_comparison_sees_differences() {
     assert_eq!(
         renamed("INSERT INTO t (id,v) VALUES (1,1),(2,2)"),
         format!("INSERT INTO products (id,v) VALUES ({},1),({},2)", other_id(1), other_id(2))
+    );
+    assert_eq!(
+        renamed("x; processed_ids=3,7 and 9"),
+        format!("x; processed_ids={},{} and 9", other_id(3), other_id(7))
     );
 }

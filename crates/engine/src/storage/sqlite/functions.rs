@@ -46,7 +46,7 @@ impl Aggregate<Sum, Value> for WrapSum {
 
     fn finalize(&self, _: &mut Context<'_>, sum: Option<Sum>) -> Result<Value> {
         Ok(match sum {
-            None => Value::Integer(0),
+            None => Value::Null,
             Some(sum) if sum.is_float => Value::Real(sum.broken + sum.whole as f64),
             Some(sum) => Value::Integer(sum.whole),
         })

@@ -176,11 +176,11 @@ impl<'a> Translator<'a> {
         Ok(match aggregate {
             Aggregate::Count => "COUNT(*)".to_owned(),
             Aggregate::CountDistinct(_) => format!("COUNT(DISTINCT {argument})"),
+            // Over nothing all of these are NULL.
             Aggregate::Sum(_) => format!("wrap_sum({argument})"),
-            // Over nothing searchd says 0.
-            Aggregate::Min(_) => format!("COALESCE(MIN({argument}), 0)"),
-            Aggregate::Max(_) => format!("COALESCE(MAX({argument}), 0)"),
-            Aggregate::Avg(_) => format!("COALESCE(1.0 * wrap_sum({argument}) / COUNT(*), 0.0)"),
+            Aggregate::Min(_) => format!("MIN({argument})"),
+            Aggregate::Max(_) => format!("MAX({argument})"),
+            Aggregate::Avg(_) => format!("1.0 * wrap_sum({argument}) / COUNT(*)"),
         })
     }
 }
