@@ -177,7 +177,9 @@ impl Bug {
             Self::NamesNotStored => "a sidecar says that it has stored the names of tables, and has not",
             Self::AnyNode => "whoever answers at a node's address is taken for that node",
             Self::NoBinlog => "a node that is killed has lost what was written to it since it started",
-            Self::CrossingExits => "an EXIT is taken to be over while it runs, and others begin beside it",
+            Self::CrossingExits => {
+                "an EXIT is said not to have begun and runs all the same, and others begin beside it"
+            }
             Self::CopyByTheClock => "a JOIN is given up after its time, however much of its copy has come",
             Self::AnyLog => "a sidecar obeys the leader of any control log",
             Self::StaleLeader => {

@@ -436,7 +436,7 @@ impl Turn<'_> {
         if self.bug == Some(Bug::CrossingExits) {
             let pause = EXITS_EVERY - self.wire.now().0 % EXITS_EVERY;
             self.sidecar.borrow_mut().later.push((pause, sql));
-            return Outcome::Unknown { message: "the connection was lost".to_owned() };
+            return refused("it was not begun");
         }
         match self.say(&sql).await {
             Outcome::Done { .. } => self.contents(tables).await,
