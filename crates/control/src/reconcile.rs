@@ -7,6 +7,7 @@ use crate::detector::{self, Verdict};
 use crate::operation::{Kind, Operation, Status};
 use crate::record::Record;
 use crate::route::{self, Desired};
+use crate::rules;
 use crate::state::{Group, Leftover, Member, TableStatus};
 use model::{ClusterState, GroupId, Millis, NodeId, OperationId, TableName};
 use std::collections::{BTreeMap, BTreeSet};
@@ -274,21 +275,16 @@ impl Controller {
         }
     }
 
-    /// Members that serve, and that another one of the group does not have in its view. It has gone on without them, whole or
-    /// until it lost its quorum, too: what shows views in which they were together is older than that.
+    /// Members that serve, and that another one of the group does not have in its view. It has gone on without them, and still
+    /// does, or lost its quorum later.
     fn gone_on_without(&self, id: &GroupId, group: &Group) -> Vec<NodeId> {
-        let shown = |node: &NodeId| self.observed.cluster(node, id);
-        let went_on = |other: &NodeId, before: &NodeId| {
-            shown(other).is_some_and(|it| {
-                it.status == ClusterState::NonPrimary
-                    && it.is_whole_survivor()
-                    && group.is_history(&it.state_uuid)
-            }) && shown(before).is_some_and(|own| own.nodes_view.contains(other))
-        };
         let others_go_on = |node: &NodeId| {
             group.serving().filter(|other| *other != node && self.answers(other)).any(|other| {
-                shown(other).is_some_and(|cluster| !cluster.nodes_view.contains(node))
-                    && (self.is_whole_on(id, other) || went_on(other, node))
+                let shown = (self.observed.cluster(node, id), self.observed.cluster(other, id));
+                let (Some(own), Some(theirs)) = shown else { return false };
+                !theirs.nodes_view.contains(node)
+                    && (self.is_whole_on(id, other)
+                        || rules::fell_behind(group, (node, own), (other, theirs)))
             })
         };
         let is_out = |node: &&NodeId| {

@@ -492,4 +492,4 @@ mod tests;
 pub use adrift::{is_adrift, is_apart, is_member_adrift};
 pub use source::has_all_of;
 pub use spare::{holds_only_spares, holds_spares, is_spare};
-pub use survivor::{survivor, user_survivor};
+pub use survivor::{fell_behind, survivor, user_survivor};

@@ -303,9 +303,7 @@ impl Controller {
                 .view(node)
                 .is_some_and(|view| matches!(view.cluster_since(group, since), Some(None)))
         };
-        let stays = |node: &&NodeId| known.members.get(*node) != Some(&Member::Leaving);
-        let staying: Vec<&NodeId> = survivors.iter().filter(stays).collect();
-        if !known.is_clustered() && staying.len() == 1 && staying.into_iter().all(dissolved) {
+        if !known.is_clustered() && known.heirs().count() == 1 && known.heirs().all(dissolved) {
             // The move whose temporary cluster it was has ended: the copy takes writes by itself.
             return self.step_done(key, BTreeMap::new());
         }
@@ -314,8 +312,10 @@ impl Controller {
             shown.is_some_and(|shown| shown.status == ClusterState::NonPrimary && shown.is_whole_survivor())
         };
         let fit: Vec<NodeId> = survivors.iter().filter(halted).cloned().collect();
-        for node in fit.iter().filter(|_| fit.len() > 1) {
-            self.observed.ask_peers(self.now, node);
+        if fit.len() > 1 {
+            for node in &fit {
+                self.observed.ask_peers(self.now, node);
+            }
         }
         for node in &survivors {
             self.observed.hurry(node, self.now + Millis(100));

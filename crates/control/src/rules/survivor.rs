@@ -106,6 +106,16 @@ fn went_on(observed: &Observed, known: &Group, group: &GroupId, lost: &NodeId, n
     })
 }
 
+/// Whether the group went on with `other` and without `own`, when neither has a quorum: what shows a view in which both were
+/// is older than one of them without it, as each shows the last view with a quorum that it was in.
+pub fn fell_behind(known: &Group, own: (&NodeId, &ClusterStatus), other: (&NodeId, &ClusterStatus)) -> bool {
+    other.1.status == ClusterState::NonPrimary
+        && other.1.is_whole_survivor()
+        && known.is_history(&other.1.state_uuid)
+        && own.1.nodes_view.contains(other.0)
+        && !other.1.nodes_view.contains(own.0)
+}
+
 /// The most advanced of members without a quorum. They must stand in the last view of each: those of a later view, without
 /// them, are primary by themselves once all of them meet again, and would be a second quorum.
 fn most_advanced<'a>(fit: &[(&'a NodeId, &ClusterStatus)]) -> Vec<&'a NodeId> {

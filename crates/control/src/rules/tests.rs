@@ -102,6 +102,29 @@ fn the_most_advanced_of_calm_survivors_is_bootstrapped() {
     assert_eq!(verdict(3, &[(1, &twice(5)), (2, &twice(5))]), Ok(node(1)), "the lowest name among equals");
 }
 
+/// Which of two that have no quorum was left out of the last one shows in their views alone.
+#[test]
+fn whoever_is_in_no_later_view_fell_behind() {
+    let (state, _) = seen(3, &[(1, &[orphan(5, 3)]), (2, &[orphan(7, 3)]), (3, &[orphan(7, 3)])]);
+    let known = &state.groups[&group()];
+    let of = |nodes: &[u16]| ClusterStatus {
+        nodes_view: nodes.iter().copied().map(node).collect(),
+        ..orphan(7, 3)
+    };
+    let behind =
+        |own: &ClusterStatus, other: &ClusterStatus| fell_behind(known, (&node(1), own), (&node(2), other));
+    let (all, later) = (of(&[1, 2, 3]), of(&[2, 3]));
+    assert!(behind(&all, &later));
+    assert!(!behind(&all, &all), "both are in the last view");
+    assert!(!behind(&of(&[1, 3]), &later), "nothing says which of the two views is the later one");
+    let restarted = ClusterStatus { node_state: MemberState::Joining, ..later.clone() };
+    let another = ClusterStatus { state_uuid: "v".to_owned(), ..later.clone() };
+    let primary = ClusterStatus { status: ClusterState::Primary, ..later.clone() };
+    for other in [restarted, another, primary] {
+        assert!(!behind(&all, &other), "{other:?}");
+    }
+}
+
 /// All that served were lost, and one of them is back.
 #[test]
 fn one_that_came_back_is_a_survivor_while_nobody_has_gone_on_without_it() {

@@ -327,9 +327,7 @@ impl State {
     fn regained(&mut self, group: &GroupId) {
         self.tell(group, None);
         if let Some(known) = self.groups.get_mut(group) {
-            // What leaves is no copy to come back to, however it goes on until then.
-            let stays = |node: &&NodeId| known.members.get(*node) != Some(&Member::Leaving);
-            known.newest = known.survivors().filter(stays).cloned().collect();
+            known.newest = known.heirs().cloned().collect();
             known.halt = None;
         }
     }

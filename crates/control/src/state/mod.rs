@@ -262,16 +262,21 @@ impl Group {
         self.in_state(Member::Serving)
     }
 
-    /// Who may make the group primary again: those that serve, or, when all of them were lost, those that came back and
-    /// that nobody has gone on without. With a shard of rf 1 that moves, its source, too, until it has left: its new copy had no
-    /// quorum without it.
-    pub fn survivors(&self) -> impl Iterator<Item = &NodeId> {
+    /// Whose copies are the group's from here on: those that serve, or, when all of them were lost, those that came back and that
+    /// nobody has gone on without.
+    pub fn heirs(&self) -> impl Iterator<Item = &NodeId> {
         let none_serves = self.serving().next().is_none();
         self.members.iter().filter_map(move |(node, member)| {
             let came_back = none_serves && *member == Member::Returning && self.newest.contains(node);
-            let is_source = !self.is_clustered() && *member == Member::Leaving;
-            (*member == Member::Serving || came_back || is_source).then_some(node)
+            (*member == Member::Serving || came_back).then_some(node)
         })
+    }
+
+    /// Who may make the group primary again: its heirs, and with a shard of rf 1 that moves its source, too, until it has left: the
+    /// new copy had no quorum without it.
+    pub fn survivors(&self) -> impl Iterator<Item = &NodeId> {
+        let source = self.in_state(Member::Leaving).filter(|_| !self.is_clustered());
+        self.heirs().chain(source)
     }
 
     /// How many whole copies there must be without one that goes: the smaller of rf and what there is now.

@@ -115,3 +115,14 @@ fn what_a_node_is_given_again_is_not_left_over() {
         assert_eq!(state.leftovers[&node(2)], [tables("system.u_s0")].into());
     }
 }
+
+/// Of a shard of rf 1 that moves it can give the new copy a quorum until it has left, and is no copy to come back to.
+#[test]
+fn the_source_of_a_move_is_a_survivor_and_no_heir() {
+    let members = [(node(1), Member::Leaving), (node(2), Member::Serving)];
+    for (rf, survivors) in [(1, vec![node(2), node(1)]), (2, vec![node(2)])] {
+        let group = Group::new(rf, members.clone().into());
+        assert_eq!(group.survivors().cloned().collect::<Vec<_>>(), survivors);
+        assert_eq!(group.heirs().collect::<Vec<_>>(), [&node(2)]);
+    }
+}

@@ -38,6 +38,12 @@ fn of_two_equals_the_one_that_the_others_reach_goes_on() {
         }
         let told = alerted(&world);
         assert!(told.len() == 1 && told[0].starts_with(members[away].as_str()), "{told:?}");
+        world.kill(&members[away]);
+        for _ in 0..40 {
+            world.step();
+        }
+        assert_eq!(alerted(&world), Vec::<String>::new(), "it answers nobody");
+        world.start(&members[away]);
         world.cut_off.clear();
         world.until("the end of it", |world| {
             alerted(world).is_empty() && world.controller.suspects().is_empty()

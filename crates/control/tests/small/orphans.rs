@@ -80,6 +80,30 @@ fn a_new_copy_that_has_everything_serves_when_its_source_is_lost() {
     assert_eq!(world.state().groups[&group].members.keys().collect::<Vec<_>>(), [&to]);
 }
 
+/// Its new copy goes on, and there is nobody to make primary again.
+#[test]
+fn a_source_that_is_parted_from_its_new_copy_begins_no_failovers() {
+    let Moving { mut world, group, from, to } = moving(3);
+    world.until("the source to leave", |world| {
+        world.state().groups[&group].members[&from] == Member::Leaving
+            && world.state().groups[&group].members[&to] == Member::Serving
+    });
+    world.mute.insert(from.clone());
+    world.nodes.parted.insert(from.clone());
+    let mut begun = std::collections::BTreeSet::new();
+    for _ in 0..600 {
+        world.step();
+        let failovers = world.state().active().filter(|it| matches!(it.kind, Kind::Failover { .. }));
+        begun.extend(failovers.map(|it| it.id));
+    }
+    assert_eq!(world.state().groups[&group].members[&from], Member::Leaving, "it had no way to leave");
+    assert!(begun.is_empty(), "{begun:?}");
+    world.nodes.parted.clear();
+    world.mute.clear();
+    world.settle();
+    assert_eq!(world.state().groups[&group].members.keys().collect::<Vec<_>>(), [&to]);
+}
+
 #[test]
 fn a_new_copy_that_may_lack_a_write_is_kept_until_its_source_is_back() {
     let Moving { mut world, group, from, to } = moving(2);

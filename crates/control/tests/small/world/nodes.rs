@@ -60,6 +60,8 @@ pub struct Nodes {
     refuses_joins: BTreeSet<NodeId>,
     /// Members of the user's cluster that receive its state.
     receiving: BTreeSet<NodeId>,
+    /// Nodes that show every cluster without a quorum, although its others have one.
+    pub parted: BTreeSet<NodeId>,
     /// The second node to start makes a new history of its own copy, as real ones do.
     pub second_wins: bool,
 }
@@ -268,6 +270,7 @@ impl Nodes {
             (true, true) if *group == user_cluster() && self.receiving.contains(id) => {
                 (ClusterState::Primary, MemberState::Joined)
             }
+            (true, true) if self.parted.contains(id) => (ClusterState::NonPrimary, MemberState::Synced),
             (true, true) => (ClusterState::Primary, MemberState::Synced),
             (true, false) => (ClusterState::NonPrimary, MemberState::Synced),
             (false, _) => (ClusterState::Disconnected, MemberState::Joining),

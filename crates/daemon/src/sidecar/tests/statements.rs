@@ -349,6 +349,12 @@ async fn hand_over_of(address: std::net::SocketAddr, user: &str, sql: &str) -> m
     answer.expect("answers").json().await.expect("a response")
 }
 
+/// The statements that the controller was asked for.
+fn statements_asked(controller: &Server) -> Vec<serde_json::Value> {
+    let asked = controller.asked().into_iter().filter_map(|body| serde_json::from_str(&body).ok());
+    asked.filter(|body: &serde_json::Value| !body["statement"].is_null()).collect()
+}
+
 #[tokio::test]
 async fn what_a_user_may_do_is_asked_of_searchd_and_goes_along() {
     let node = Server::start(|_, sql| match sql {
@@ -367,10 +373,7 @@ async fn what_a_user_may_do_is_asked_of_searchd_and_goes_along() {
     let mut stage = Stage::new(&node, Some(&controller)).await;
     stage.knows(&["t"], 10);
     let (address, _trigger) = stage.run();
-    let requests = || -> Vec<serde_json::Value> {
-        let asked = controller.asked().into_iter().filter_map(|body| serde_json::from_str(&body).ok());
-        asked.filter(|body: &serde_json::Value| !body["statement"].is_null()).collect()
-    };
+    let requests = || statements_asked(&controller);
     hand_over_of(address, "ann", "SHOW SHARDING STATUS").await;
     let rule = |action, allow| json!({ "action": action, "target": "a*", "allow": allow });
     let rights = json!({ "user": "ann", "rules": [rule("read", true), rule("schema", false)] });
@@ -391,6 +394,8 @@ async fn what_a_user_may_do_is_asked_of_searchd_and_goes_along() {
     hand_over(address, "SHOW SHARDING STATUS", "P01: syntax error").await;
     assert_eq!((before, asked_for_rights()), (3, 3));
     assert_eq!((&requests()[2]["user"], &requests()[3]["rights"]), (&json!(null), &json!(null)));
+    let refused = node.asked().iter().filter(|sql| sql.starts_with("SHOW STATUS LIKE 'cluster%'")).count();
+    assert_eq!(refused, 1, "its log has one line for each");
 }
 
 /// Over MySQL such a node names whomever its client says he is.
@@ -412,9 +417,7 @@ async fn on_a_node_without_users_nobody_is_asked_who_he_is() {
     let refused = text(&hand_over_of(address, "root", "DRAIN NODE 'h:1'").await);
     assert!(refused.contains("it is just starting") && refused.contains("nothing was done"), "{refused}");
     hand_over_of(address, "root", "SHOW SHARDING STATUS").await;
-    let asked = controller.asked().into_iter().filter_map(|body| serde_json::from_str(&body).ok());
-    let asked: Vec<serde_json::Value> =
-        asked.filter(|body: &serde_json::Value| !body["statement"].is_null()).collect();
+    let asked = statements_asked(&controller);
     assert_eq!(asked.len(), 1);
     assert_eq!((&asked[0]["user"], &asked[0]["rights"]), (&json!(null), &json!(null)));
 }
