@@ -178,7 +178,7 @@ pub struct Controller {
     put_off: BTreeMap<RequestId, PutOff>,
     /// On the monotonic clock; a new controller counts the grace anew, which only delays a rebuild.
     lost_since: BTreeMap<NodeId, Millis>,
-    regain_not_before: Millis,
+    regain_not_before: BTreeMap<GroupId, Millis>,
     /// What was last planned from, the state and the next end of a pause: the same gives the same plan.
     planned_at: Option<(LogIndex, Option<Millis>)>,
     /// After a move that failed the next plan waits a little, or it would fail again at once.
@@ -261,7 +261,7 @@ impl Controller {
             waiting: BTreeMap::new(),
             put_off: BTreeMap::new(),
             lost_since: BTreeMap::new(),
-            regain_not_before: Millis::ZERO,
+            regain_not_before: BTreeMap::new(),
             planned_at: None,
             plan_not_before: Millis::ZERO,
             failures_planned_with: 0,

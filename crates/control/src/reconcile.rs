@@ -4,7 +4,7 @@
 use crate::Controller;
 use crate::catalogue;
 use crate::detector::{self, Verdict};
-use crate::operation::{Kind, Operation, Status};
+use crate::operation::{Kind, Operation, Status, Work};
 use crate::record::Record;
 use crate::route::{self, Desired};
 use crate::rules;
@@ -221,35 +221,41 @@ impl Controller {
         self.plan_moves();
     }
 
-    /// A group that is without quorum although its failover is over (it had to wait for something).
+    /// Groups without quorum that no failover looks after: nobody was lost, or it is over (it had to wait for something).
+    /// Each has its own pause, as those of a cut lose their quorum one after the other.
     fn regain_again(&mut self) {
-        if self.is_busy(|kind| matches!(kind, Kind::Failover { .. })) {
-            return;
-        }
-        let mut stuck = BTreeSet::new();
-        let mut seen_by = None;
+        self.regain_not_before.retain(|_, at| *at > self.now);
+        let mut stuck = BTreeMap::new();
         for (id, group) in
             self.state.groups.iter().filter(|(_, group)| catalogue::keeps_quorum(&self.state, group))
         {
             let shows = |node: &NodeId, status| {
                 self.observed.cluster(node, id).is_some_and(|cluster| cluster.status == status)
             };
+            if self.regain_not_before.contains_key(id) || self.is_being_regained(id) {
+                continue;
+            }
             // Of the two of a move, the other one comes back to it by itself, or leaves.
             if !group.is_clustered() && group.survivors().any(|node| shows(node, ClusterState::Primary)) {
                 continue;
             }
             let orphan = group.survivors().find(|node| shows(node, ClusterState::NonPrimary));
             if let Some(node) = orphan {
-                seen_by = Some(node.clone());
-                stuck.insert(id.clone());
+                stuck.insert(id.clone(), node.clone());
             }
         }
-        if let Some(node) = seen_by
-            && self.now >= self.regain_not_before
-        {
-            self.regain_not_before = self.now + REGAIN_AGAIN;
-            self.add(|state, id, unix| Some(catalogue::failover(state, id, &node, &stuck, unix)));
+        if let Some(node) = stuck.values().next().cloned() {
+            let groups: BTreeSet<GroupId> = stuck.into_keys().collect();
+            let not_before = self.now + REGAIN_AGAIN;
+            self.regain_not_before.extend(groups.iter().map(|id| (id.clone(), not_before)));
+            self.add(|state, id, unix| Some(catalogue::failover(state, id, &node, &groups, unix)));
         }
+    }
+
+    fn is_being_regained(&self, group: &GroupId) -> bool {
+        self.state.active().flat_map(|operation| &operation.steps).any(|step| {
+            !step.status.lets_go_on() && matches!(&step.work, Work::Regain { group: g } if g == group)
+        })
     }
 
     /// A member that its group goes on without, though its node answers: between the nodes the network is broken.
@@ -377,7 +383,7 @@ impl Controller {
             .flat_map(|operation| &operation.steps)
             .filter(|step| !step.status.lets_go_on())
             .filter_map(|step| match &step.work {
-                crate::operation::Work::Route { tables } => Some(tables.clone()),
+                Work::Route { tables } => Some(tables.clone()),
                 _ => None,
             })
             .flatten()
@@ -427,7 +433,7 @@ impl Controller {
     }
 
     fn is_rerouted(&self, name: &TableName) -> bool {
-        let writes = |step: &crate::operation::Step| matches!(&step.work, crate::operation::Work::Route { tables } if tables.contains(name));
+        let writes = |step: &crate::operation::Step| matches!(&step.work, Work::Route { tables } if tables.contains(name));
         self.state.active().any(|operation| {
             matches!(operation.kind, Kind::Reroute { .. }) && operation.steps.iter().any(writes)
         })

@@ -67,6 +67,7 @@ pub fn check(case: &Case<'_>, action: &Action) -> Gate {
         Action::RemoveTables { group, .. } | Action::ReturnTables { group, .. } => {
             held(case).unwrap_or_else(|| all_members_in_view(case, group))
         }
+        Action::UpdateNodes { group } => may_list_anew(case, group),
         Action::ExitCluster { group, .. } => may_exit(case, group),
         Action::DeleteCluster { group, whole } => may_delete(case, group, *whole),
         Action::EndStock { cluster: Some(cluster) } => user_cluster_is_whole(case, cluster),
@@ -144,6 +145,21 @@ fn has_ended(case: &Case<'_>, group: &GroupId, shown: &ClusterStatus) -> bool {
     shown.is_stopped()
         && matches!(case.operation.kind, Kind::Move { .. } | Kind::Snapshot { .. })
         && case.state.groups.get(group).is_some_and(|known| !known.is_clustered())
+}
+
+/// The new list has those in view alone, and who starts again looks for those on its list: no serving member that lives may
+/// be missing. A side of its own, whose node is no member, lists who it likes.
+fn may_list_anew(case: &Case<'_>, group: &GroupId) -> Gate {
+    let known = case.state.groups.get(group).filter(|known| known.members.contains_key(case.node));
+    let Some(known) = known else { return Gate::Go };
+    let view = match case.observed.view(case.node).map(|view| view.cluster_since(group, case.since)) {
+        Some(Some(Some(cluster))) if cluster.is_synced() => cluster,
+        Some(Some(_)) => return Gate::Wait(format!("{} is no synced member of {group}", case.node)),
+        _ => return Gate::Look(vec![case.node.clone()]),
+    };
+    let out = |node: &&NodeId| case.state.is_live(node) && !view.nodes_view.contains(*node);
+    let out = known.serving().find(out);
+    out.map_or(Gate::Go, |out| Gate::Wait(format!("member {out} of {group} is out of view")))
 }
 
 /// Rule 7: a member out of view would come back with other tables and look synced.

@@ -22,10 +22,13 @@ pub fn move_group(
     let tables = known.tables();
     let names: Vec<TableName> = known.table_names().into_iter().collect();
     let mut steps = Steps::default();
-    let source = if known.is_clustered() {
-        Vec::new()
-    } else {
+    let source = if !known.is_clustered() {
         vec![temporary_cluster(&mut steps, donor, group, &tables)]
+    } else if from.is_none() {
+        // JOIN sends its list to each member of the old one, and would wait 120 s for the lost one that is still in it.
+        vec![steps.command(donor, Action::UpdateNodes { group: group.clone() }, &[], None)]
+    } else {
+        Vec::new()
     };
     let joined = join(&mut steps, to, group, donor, &tables, &source);
     let verify = Work::Verify { group: group.clone(), node: to.clone() };
@@ -43,10 +46,7 @@ pub fn move_group(
             steps.command(to, Action::RemoveDirectory { group: group.clone() }, &[left], None);
         }
     } else {
-        let routed = route_everywhere(state, &mut steps, &names, &[verified]);
-        if known.is_clustered() {
-            steps.command(donor, Action::UpdateNodes { group: group.clone() }, &routed, None);
-        }
+        route_everywhere(state, &mut steps, &names, &[verified]);
     }
     let kind = Kind::Move {
         group: group.clone(),

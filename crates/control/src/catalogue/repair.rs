@@ -49,6 +49,8 @@ pub fn returned(
     let mut before = Vec::new();
     if known.is_clustered() {
         before.push(steps.push(Some(node), Work::AwaitSynced { group: group.clone() }, &[], None));
+        // A move that began while it was away has taken it off the list, and its like would not look for it at a start.
+        steps.command(node, Action::UpdateNodes { group: group.clone() }, &before, None);
     }
     let verify = Work::Verify { group: group.clone(), node: node.clone() };
     let verified = steps.push(Some(node), verify, &before, None);

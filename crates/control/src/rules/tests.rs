@@ -550,3 +550,33 @@ fn the_old_copy_of_a_move_goes_in_no_way_while_too_few_others_are_whole() {
         assert_eq!(too_few, !goes, "{gate:?}");
     }
 }
+
+/// Rule 7: `UPDATE nodes` strikes off whoever is out of view, and that may be the lost alone.
+#[test]
+fn a_list_of_members_is_written_anew_where_all_that_serve_and_live_are_in_view() {
+    let whole = |in_view: &[u16]| ClusterStatus {
+        status: ClusterState::Primary,
+        nodes_view: in_view.iter().copied().map(node).collect(),
+        ..orphan(5, 0)
+    };
+    let said = |members: u16, looks: &[Looks<'_>], on: u16| {
+        let (state, observed) = seen(members, looks);
+        let operation = crate::catalogue::reroute(model::OperationId(1), &node(on), Vec::new(), 0);
+        let (flights, node, since, tried) = (&Flights::default(), &node(on), Millis(0), false);
+        let (state, observed, operation) = (&state, &observed, &operation);
+        let case = Case { state, observed, flights, operation, node, since, tried };
+        check(&case, &Action::UpdateNodes { group: group() })
+    };
+    let is_waited_for = |gate: Gate, why: &str| match gate {
+        Gate::Wait(text) => assert!(text.contains(why), "{text}"),
+        other => panic!("{other:?}, not: {why}"),
+    };
+    let all = [whole(&[1, 2, 3])];
+    assert_eq!(said(3, &[(1, &all), (2, &all), (3, &all)], 1), Gate::Go);
+    let two = [whole(&[1, 2])];
+    assert_eq!(said(3, &[(1, &two), (2, &two)], 1), Gate::Go, "the third is lost");
+    is_waited_for(said(3, &[(1, &two), (2, &two), (3, &[orphan(5, 3)])], 1), "h:3 of g is out of view");
+    is_waited_for(said(3, &[(1, &[orphan(5, 3)]), (2, &two)], 1), "h:1 is no synced member");
+    assert_eq!(said(3, &[(1, &two)], 2), Gate::Look(vec![node(2)]), "it was not looked at");
+    assert_eq!(said(2, &[(1, &two), (3, &[orphan(5, 3)])], 3), Gate::Go, "a side of its own is no member");
+}

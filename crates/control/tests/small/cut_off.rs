@@ -73,15 +73,15 @@ fn whoever_does_not_say_whom_it_reaches_is_not_waited_for_long() {
 fn nothing_is_balanced_while_groups_have_stopped() {
     let mut world = World::with_table(5, 4, 12, 2);
     world.settle();
-    let groups: Vec<GroupId> = world.state().groups.keys().cloned().collect();
     let of = |world: &World, node: &NodeId| -> Vec<GroupId> {
         let all = world.state().groups.iter();
         all.filter(|(_, group)| group.members.contains_key(node)).map(|(id, _)| id.clone()).collect()
     };
     let stopped = of(&world, &node(1));
-    let first = groups.iter().find(|id| !stopped.contains(id)).expect("another");
-    // The next failover pauses after the one of this group.
-    world.nodes.break_quorum(first);
+    // The next failover of each pauses after this one.
+    for id in &stopped {
+        world.nodes.break_quorum(id);
+    }
     world.until("a failover", |world| world.state().active().next().is_some());
     world.until("its end", |world| world.state().active().next().is_none());
     for id in &stopped {
@@ -105,4 +105,31 @@ fn nothing_is_balanced_while_groups_have_stopped() {
     }
     world.settle();
     assert_eq!(of(&world, &node(1)), stopped, "nothing was moved");
+}
+
+/// In a cut each group has its own moment; the pause of one is not the pause of all.
+#[test]
+fn a_group_that_stops_a_moment_later_does_not_wait_for_the_pause_of_another() {
+    let mut world = World::with_table(5, 4, 12, 2);
+    world.settle();
+    let groups: Vec<GroupId> = world.state().groups.keys().cloned().collect();
+    let failovers = |world: &World| {
+        let all = world.state().active().filter(|it| matches!(it.kind, Kind::Failover { .. }));
+        all.count()
+    };
+    world.nodes.break_quorum(&groups[0]);
+    // Nobody is fit: the first failover goes on, and the other group does not wait for it either.
+    world.nodes.unsynced(&groups[0], true);
+    world.until("a failover", |world| failovers(world) == 1);
+    let began = world.now;
+    world.nodes.break_quorum(&groups[1]);
+    world.until("another", |world| failovers(world) == 2);
+    world.until("its end", |world| failovers(world) == 1);
+    assert!(world.now.since(began) < Millis(3_000), "{:?}", world.now.since(began));
+    for _ in 0..40 {
+        world.step();
+        assert!(failovers(&world) <= 1, "one is enough");
+    }
+    world.nodes.unsynced(&groups[0], false);
+    world.settle();
 }

@@ -286,6 +286,7 @@ fn without_any_measurement_a_command_counts_five_seconds() {
     assert!(measured.moves.is_empty() || measured.eta_seconds < 60, "{measured:?}");
 }
 
+/// JOINs of balance; of a lost copy, what comes before.
 fn refuse_joins(world: &mut World, lost: bool) {
     world.refused = Some(Refused { kind: "move", step: StepId(2), undo: false, times: u32::MAX });
     world.lost = lost;

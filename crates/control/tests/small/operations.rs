@@ -1,10 +1,10 @@
 //! Operations in the small world: calm, with every kind of fault, and with the controller dying in between.
 
 use super::world::{Fault, Refused, World, node, table};
-use control::operation::{Kind, Operation, Status, StepStatus, Work};
+use control::operation::{Kind, Operation, Status, Step, StepStatus, Work};
 use model::wire::{RebalanceOrder, ShardingStatement, StatementReply};
 use model::{Action, ClusterState, NodeId, OperationId, Outcome, StepId};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 #[test]
 fn a_table_is_made_served_and_dropped_without_a_trace() {
@@ -63,6 +63,37 @@ fn a_node_that_returns_in_time_costs_nothing_and_later_is_cleaned() {
     }
     world.start(&node(1));
     world.settle();
+}
+
+#[test]
+fn a_lost_member_is_off_the_list_before_its_copy_is_made_anew_and_on_it_again_when_it_is_back() {
+    for returns in [false, true] {
+        let mut world = World::with_table(6, 4, 6, 3);
+        world.settle();
+        for n in 1..=4 {
+            world.nodes.refuse_joins(&node(n), returns);
+        }
+        world.kill(&node(1));
+        let updated = |step: &Step| {
+            matches!(step.work.action(), Some(Action::UpdateNodes { .. })) && step.status == StepStatus::Done
+        };
+        world.until("a list without it", |world| {
+            world.state().active().flat_map(|operation| &operation.steps).any(updated)
+        });
+        if returns {
+            world.start(&node(1));
+            world.until("its return", |world| world.state().is_live(&node(1)));
+            for n in 1..=4 {
+                world.nodes.refuse_joins(&node(n), false);
+            }
+        }
+        world.settle();
+        assert_eq!(world.nodes.slow_joins, 0);
+        for (id, group) in &world.state().groups {
+            let members: BTreeSet<NodeId> = group.members.keys().cloned().collect();
+            assert_eq!(world.nodes.listed(id), &members, "{id}, returns: {returns}");
+        }
+    }
 }
 
 #[test]
@@ -313,8 +344,8 @@ fn an_answer_to_an_earlier_controllers_look_is_not_taken() {
     assert!(looks(&mut after, 3).is_empty(), "its own look is still under way");
 }
 
-/// The first step of a gain that copies.
-const JOIN: StepId = StepId(2);
+/// The step of a gain that copies.
+const JOIN: StepId = StepId(3);
 
 /// A copy is lost, a JOIN makes it good, and its donor dies before anybody knows what came of it.
 fn donor_dies(seed: u64, copied: bool) -> (World, OperationId, NodeId) {
@@ -369,7 +400,7 @@ fn a_copy_that_did_not_come_over_from_a_donor_that_died_is_planned_anew() {
 #[test]
 fn a_gain_that_is_nothing_without_its_donor_is_taken_back_when_that_dies() {
     // The directory before JOIN; JOIN into the temporary cluster of a shard without others.
-    for (nodes, rf, step) in [(5, 3, StepId(1)), (2, 1, StepId(5))] {
+    for (nodes, rf, step) in [(5, 3, StepId(2)), (2, 1, StepId(5))] {
         let mut world = World::with_table(8, nodes, 1, rf);
         world.refused = Some(Refused { kind: "move", step, undo: false, times: 1 });
         world.lost = true;

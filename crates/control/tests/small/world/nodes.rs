@@ -58,6 +58,8 @@ pub struct Nodes {
     now: Millis,
     histories: u64,
     refuses_joins: BTreeSet<NodeId>,
+    /// JOINs that would have waited for a dead member of the list.
+    pub slow_joins: u32,
     /// Members of the user's cluster that receive its state.
     receiving: BTreeSet<NodeId>,
     /// Nodes that show every cluster without a quorum, although its others have one.
@@ -152,6 +154,11 @@ impl Nodes {
     /// All members lose sight of each other.
     pub fn break_quorum(&mut self, group: &GroupId) {
         self.clusters.get_mut(group).expect("a cluster").primary = false;
+    }
+
+    /// Whom those that start again look for.
+    pub fn listed(&self, group: &GroupId) -> &BTreeSet<NodeId> {
+        &self.clusters[group].nodes_set
     }
 
     /// While set nobody is fit to go on alone.
@@ -410,6 +417,9 @@ impl Nodes {
                 let donor = self.clusters.get(group).filter(|c| c.primary && c.view.contains(at));
                 if donor.is_none() || !self.is_live(at) {
                     return Err(format!("cluster '{group}', failed to fetch donor user from any node"));
+                }
+                if self.clusters[group].nodes_set.iter().any(|listed| !self.is_live(listed)) {
+                    self.slow_joins += 1;
                 }
                 let mut overwritten =
                     self.clusters[group].tables.iter().filter(|t| self.by_id[id].tables.contains_key(*t));
