@@ -240,7 +240,6 @@ impl Nodes {
         let Some(cluster) = self.clusters.get_mut(group) else { return };
         let donor = cluster.view.first().cloned();
         cluster.view.insert(id.clone());
-        cluster.nodes_set.extend(cluster.view.iter().cloned());
         let tables = cluster.tables.clone();
         for table in tables {
             let rows = donor.as_ref().and_then(|donor| self.by_id[donor].tables.get(&table)).cloned();
@@ -426,6 +425,9 @@ impl Nodes {
                 let foreign = overwritten.find(|t| !self.is_quiet_and_same(t, id, at));
                 assert!(foreign.is_none(), "JOIN would overwrite {foreign:?} on {id}");
                 self.join(id, group);
+                // One that comes back by itself is not put on the list again (recorded: `lists-of-members`).
+                let cluster = self.clusters.get_mut(group).expect("joined");
+                cluster.nodes_set.extend(cluster.view.iter().cloned());
             }
             Action::AddTables { group, tables } => self.add_tables(id, group, tables)?,
             Action::RemoveTables { group, tables } => {
