@@ -262,10 +262,14 @@ impl Controller {
         others.filter_map(|node| Some((node, self.observed.cluster(node, group)?)))
     }
 
-    /// A node whose copy was replaced, and that came back when nobody had the group any more, has formed it anew by itself.
+    /// A node whose copy was replaced, and that came back when nobody had the group any more, has formed it anew by itself, or
+    /// waits without a quorum for those who let go of it.
     fn strangers_let_go(&mut self, group: &GroupId) {
-        let alone =
-            |cluster: &ClusterStatus| cluster.is_stopped() || cluster.is_synced() && cluster.size <= 1;
+        let alone = |cluster: &ClusterStatus| {
+            cluster.is_stopped()
+                || cluster.status == ClusterState::NonPrimary
+                || cluster.is_synced() && cluster.size <= 1
+        };
         let strangers = self.strangers(group).filter(|(node, cluster)| {
             let under_way =
                 |kind: &Kind| matches!(kind, Kind::LetGo { group: g, node: n } if (g, n) == (group, *node));

@@ -121,6 +121,9 @@ impl Controller {
         if self.has_quorum_again(operation) {
             return self.step_skipped(key, "it has a quorum again by itself");
         }
+        if self.is_gone_again(operation, step) {
+            return self.step_skipped(key, "it is no whole member any more");
+        }
         match &step.work {
             Work::Command { action } => {
                 let Some(node) = &step.node else { return };
@@ -188,6 +191,17 @@ impl Controller {
             && step.node.as_ref() == Some(from)
             && !operation.unwinds()
             && self.state.groups.get(group).is_some_and(|known| !known.members.contains_key(from))
+    }
+
+    /// Whether the step lists the members anew for one that had come back, and that has gone again: whoever brings it back
+    /// does so, too.
+    fn is_gone_again(&self, operation: &Operation, step: &Step) -> bool {
+        let (Kind::Return { group, node }, Some(Action::UpdateNodes { .. })) =
+            (&operation.kind, step.work.action())
+        else {
+            return false;
+        };
+        !self.is_member(group, Some(node)) || !self.is_whole_on(group, node)
     }
 
     /// Sends a command if the rules and the node's sidecar allow it now.

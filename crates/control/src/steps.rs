@@ -21,7 +21,13 @@ impl Controller {
     ) {
         let key = (operation.id, id);
         match work {
-            Work::Verify { group, node } => self.verify(key, group, node, since),
+            Work::Verify { group, node } => {
+                // It can stop for good after it was seen to be synced, too.
+                let returns = matches!(operation.kind, Kind::Return { .. });
+                if !(returns && self.give_up_closed(operation, id, step, group, node)) {
+                    self.verify(key, group, node, since);
+                }
+            }
             // It was lost meanwhile, and is to be cleaned.
             Work::Withdraw { group, .. } if !self.is_member(group, step.node.as_ref()) => {
                 self.step_skipped(key, "it is no member of the group any more");
@@ -89,13 +95,13 @@ impl Controller {
         }
     }
 
-    fn is_member(&self, group: &model::GroupId, node: Option<&NodeId>) -> bool {
+    pub(crate) fn is_member(&self, group: &model::GroupId, node: Option<&NodeId>) -> bool {
         let known = self.state.groups.get(group);
         known.is_some_and(|known| node.is_some_and(|node| known.members.contains_key(node)))
     }
 
     /// A copy on its way back whose replication stopped for good, or that finds none of those who went on, will not come:
-    /// while another one is whole it is made anew instead.
+    /// while another one is whole it is made anew instead. Whether it is given up.
     fn give_up_closed(
         &mut self,
         operation: &Operation,
@@ -103,10 +109,10 @@ impl Controller {
         step: &Step,
         group: &model::GroupId,
         node: &NodeId,
-    ) {
+    ) -> bool {
         let adrift = rules::is_member_adrift(&self.state, &self.observed, node, group);
         if !(adrift || self.is_closed_on(group, node)) || self.whole_copies_besides(group, node) == 0 {
-            return;
+            return false;
         }
         let tables = self.state.groups.get(group).map(crate::state::Group::tables).unwrap_or_default();
         let (left, of) = (node.clone(), Some(group.clone()));
@@ -117,6 +123,7 @@ impl Controller {
             step,
             "its replication has stopped, or finds nobody: the copy is made anew",
         );
+        true
     }
 
     /// Serving members besides `node` that their node shows as synced (or that need no cluster).

@@ -155,7 +155,7 @@ impl Action {
         }
     }
 
-    /// The group whose one lock this action takes, when it is a cluster statement.
+    /// The group that this action is about, when it is a cluster statement.
     pub const fn group(&self) -> Option<&GroupId> {
         match self {
             Self::CreateCluster { group }
@@ -170,6 +170,12 @@ impl Action {
             Self::EndStock { cluster } => cluster.as_ref(),
             _ => None,
         }
+    }
+
+    /// Whether searchd carries it out beside a JOIN or an EXIT under way on the node, for which it has one lock
+    /// (`searchdreplication.cpp`: `ReplicateSetOption` and `DoClusterAlterUpdate` do not take it).
+    pub const fn needs_no_lock(&self) -> bool {
+        matches!(self, Self::Bootstrap { .. } | Self::UpdateNodes { .. })
     }
 }
 

@@ -3,7 +3,7 @@
 use crate::bugs::Bug;
 use crate::disk::Disk;
 use crate::net::Place;
-use crate::sidecar::{self, Shared, Sidecar};
+use crate::sidecar::{self, Of, Shared, Sidecar};
 use engine::storage::{Change, SqliteStorage, Storage};
 use engine::{Engine, EngineConfig, Timing};
 use model::{CommandId, Millis, NodeId};
@@ -38,8 +38,8 @@ pub struct Machine {
     pub gone: bool,
     /// Whether a partition has it on the smaller side.
     pub cut_off: bool,
-    /// Commands under way: whether each is in the lane of clusters.
-    pub lane_of: BTreeMap<CommandId, bool>,
+    /// The lanes of commands under way.
+    pub lane_of: BTreeMap<CommandId, Of>,
     /// Peers that the sidecar looks at.
     pub watched: BTreeSet<NodeId>,
     /// Sessions that somebody holds open: whose each is, and in which life of the node it began.

@@ -58,6 +58,18 @@ pub struct Lane {
     pub busy: bool,
 }
 
+/// Which lane, in the order in which those that are free begin.
+#[derive(Clone, Copy, Debug)]
+pub enum Of {
+    Clusters,
+    Quorums,
+    Tables,
+}
+
+impl Of {
+    pub const ALL: [Self; 3] = [Self::Clusters, Self::Quorums, Self::Tables];
+}
+
 /// A sidecar's process and its disk.
 #[derive(Debug)]
 pub struct Sidecar {
@@ -68,8 +80,8 @@ pub struct Sidecar {
     /// The controller asked last.
     pub controller: usize,
     pub controllers: usize,
-    pub clusters: Lane,
-    pub tables: Lane,
+    /// By [`Of`].
+    pub lanes: [Lane; Of::ALL.len()],
     pub results: Vec<CommandResult>,
     pub running: BTreeSet<CommandId>,
     pub copying: Option<Copying>,
@@ -106,8 +118,7 @@ impl Sidecar {
             run: 0,
             controller: 0,
             controllers,
-            clusters: Lane::default(),
-            tables: Lane::default(),
+            lanes: <[Lane; Of::ALL.len()]>::default(),
             results: Vec::new(),
             running: BTreeSet::new(),
             copying: None,
@@ -195,8 +206,12 @@ impl Sidecar {
 
     fn queue(&mut self, command: Command, asked: Millis) {
         self.running.insert(command.id);
-        let lane = if of_clusters(&command.action) { &mut self.clusters } else { &mut self.tables };
-        lane.queue.push_back(Item { command, asked });
+        let of = match &command.action {
+            action if action.needs_no_lock() => Of::Quorums,
+            action if of_clusters(action) => Of::Clusters,
+            _ => Of::Tables,
+        };
+        self.lanes[of as usize].queue.push_back(Item { command, asked });
     }
 
     /// What becomes of a write to a table that the node has not.

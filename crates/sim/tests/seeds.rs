@@ -36,6 +36,12 @@ fn fresh_seeds_are_clean() {
     assert_eq!(violations(Scenario::All, first..=first + 2), Vec::<String>::new());
 }
 
+/// All of a group let go of it, and one that was no member any more waited for them without a quorum, for ever.
+#[test]
+fn who_is_no_member_any_more_lets_go_of_a_stopped_group_too() {
+    assert_eq!(violations(Scenario::All, 270..=270), Vec::<String>::new());
+}
+
 /// A removed node came back with its copy while the move that made it good was taken back: it left its group at once, and one
 /// whole copy stayed.
 #[test]

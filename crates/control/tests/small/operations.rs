@@ -97,6 +97,30 @@ fn a_lost_member_is_off_the_list_before_its_copy_is_made_anew_and_on_it_again_wh
 }
 
 #[test]
+fn a_member_that_goes_again_before_it_is_listed_holds_nothing_up() {
+    for verified in [false, true] {
+        let mut world = World::with_table(6, 4, 1, 3);
+        world.settle();
+        let group = world.state().groups.values().next().expect("a group");
+        let back = group.members.keys().next().cloned().expect("a member");
+        // The list, after it is seen to be synced.
+        world.refused = Some(Refused { kind: "return", step: StepId(1), undo: false, times: u32::MAX });
+        world.kill(&back);
+        world.until("the loss", |world| !world.state().is_live(&back));
+        world.start(&back);
+        let status = |world: &World, of: StepId| {
+            let returns = |it: &&Operation| matches!(it.kind, Kind::Return { .. });
+            Some(world.state().active().find(returns)?.step(of)?.status)
+        };
+        let until = if verified { (StepId(2), StepStatus::Done) } else { (StepId(0), StepStatus::Done) };
+        world.until("the moment", |world| status(world, until.0) == Some(until.1));
+        assert_ne!(status(&world, StepId(1)), Some(StepStatus::Done));
+        world.nodes.fill_disk(&back);
+        world.settle();
+    }
+}
+
+#[test]
 fn a_table_is_made_by_all_that_will_have_it_and_not_by_one() {
     let mut world = World::warmed_up(9, 3);
     // With groups of its own, and in those that are there.

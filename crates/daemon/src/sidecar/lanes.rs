@@ -1,6 +1,7 @@
-//! The order of commands on one node: cluster statements in one lane, tables and routes in another, documents of restores
-//! in a third, each lane one command at a time. searchd has one lock for cluster statements, and a long JOIN must not keep
-//! routes waiting; nor must a write that waits for that JOIN, or for those very routes.
+//! The order of commands on one node, in lanes, each one command at a time: cluster statements; what gives a group a quorum
+//! or lists its members; tables and routes; documents of restores. searchd has one lock for cluster statements, and a JOIN
+//! that copies for an hour must not keep a group without a quorum waiting, nor routes; nor must a write that waits for that
+//! JOIN, or for those very routes.
 
 use super::poll::Ledger;
 use super::{Sidecar, execute};
@@ -27,6 +28,7 @@ struct Item {
 #[derive(Debug)]
 pub(super) struct Lanes {
     clusters: mpsc::Sender<Item>,
+    quorums: mpsc::Sender<Item>,
     tables: mpsc::Sender<Item>,
     documents: mpsc::Sender<Item>,
 }
@@ -35,6 +37,7 @@ pub(super) struct Lanes {
 #[derive(Debug)]
 pub(super) struct Queues {
     clusters: mpsc::Receiver<Item>,
+    quorums: mpsc::Receiver<Item>,
     tables: mpsc::Receiver<Item>,
     documents: mpsc::Receiver<Item>,
 }
@@ -42,11 +45,17 @@ pub(super) struct Queues {
 impl Lanes {
     pub(super) fn new() -> (Self, Queues) {
         let (clusters, clusters_out) = mpsc::channel(COMMANDS_MAX);
+        let (quorums, quorums_out) = mpsc::channel(COMMANDS_MAX);
         let (tables, tables_out) = mpsc::channel(COMMANDS_MAX);
         let (documents, documents_out) = mpsc::channel(COMMANDS_MAX);
         (
-            Self { clusters, tables, documents },
-            Queues { clusters: clusters_out, tables: tables_out, documents: documents_out },
+            Self { clusters, quorums, tables, documents },
+            Queues {
+                clusters: clusters_out,
+                quorums: quorums_out,
+                tables: tables_out,
+                documents: documents_out,
+            },
         )
     }
 
@@ -55,6 +64,7 @@ impl Lanes {
         let (id, epoch) = (command.id, command.epoch);
         let lane = match &command.action {
             Action::PutDocuments { .. } => &self.documents,
+            action if action.needs_no_lock() => &self.quorums,
             action if of_clusters(action) => &self.clusters,
             _ => &self.tables,
         };
@@ -78,7 +88,7 @@ fn of_clusters(action: &Action) -> bool {
 
 impl Queues {
     pub(super) fn spawn(self, tasks: &mut JoinSet<()>, sidecar: &Arc<Sidecar>, shutdown: &Shutdown) {
-        for queue in [self.clusters, self.tables, self.documents] {
+        for queue in [self.clusters, self.quorums, self.tables, self.documents] {
             tasks.spawn(work(queue, Arc::clone(sidecar), shutdown.clone()));
         }
     }

@@ -431,11 +431,8 @@ impl World {
                     return;
                 }
                 let mut sidecar = shared.borrow_mut();
-                let of_clusters = self.machines[at].lane_of.remove(&id).unwrap_or(false);
-                if of_clusters {
-                    sidecar.clusters.busy = false;
-                } else {
-                    sidecar.tables.busy = false;
+                if let Some(of) = self.machines[at].lane_of.remove(&id) {
+                    sidecar.lanes[of as usize].busy = false;
                 }
                 sidecar.finish(id, outcome);
                 drop(sidecar);
@@ -494,10 +491,10 @@ impl World {
         }
         let shared = self.machines[at].sidecar.clone();
         let owner = Owner::Sidecar { at, life };
-        for of_clusters in [true, false] {
+        for of in sidecar::Of::ALL {
             let item = {
                 let mut sidecar = shared.borrow_mut();
-                let lane = if of_clusters { &mut sidecar.clusters } else { &mut sidecar.tables };
+                let lane = &mut sidecar.lanes[of as usize];
                 if lane.busy {
                     continue;
                 }
@@ -505,7 +502,7 @@ impl World {
                 lane.busy = true;
                 item
             };
-            self.machines[at].lane_of.insert(item.command.id, of_clusters);
+            self.machines[at].lane_of.insert(item.command.id, of);
             let sidecar = shared.clone();
             self.spawn(Task::new(owner, |wire| sidecar::carry_out(wire, sidecar, item)));
         }

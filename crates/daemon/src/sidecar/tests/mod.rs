@@ -2,6 +2,7 @@
 
 mod copy;
 mod execute;
+mod lanes;
 mod leaders;
 mod polls;
 mod script;
