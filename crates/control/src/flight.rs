@@ -168,17 +168,21 @@ impl Flights {
 
     /// Whether a cluster statement on this node or group is under way; for an EXIT also whether another EXIT is, or may be, wherever:
     /// each tells all other members, and several at once were seen to wait for each other on real nodes. One more on the same node
-    /// waits there.
+    /// waits there. What needs no lock of searchd's waits for statements on its own group alone: another group of the node may be
+    /// without a quorum while a JOIN copies for an hour.
     pub fn holds_lock(&self, node: &NodeId, action: &Action, except: StepKey) -> bool {
         let Some(group) = action.group() else { return false };
         let runs = |flight: &Flight| exits(&flight.action) && flight.node != *node;
         if exits(action) && self.abandoned.iter().any(runs) {
             return true;
         }
+        let on_node = |flight: &Flight| {
+            flight.node == *node && !action.needs_no_lock() && !flight.action.needs_no_lock()
+        };
         self.open.iter().any(|(key, flight)| {
             *key != except
                 && (exits(action) && exits(&flight.action)
-                    || flight.action.group().is_some_and(|other| other == group || flight.node == *node))
+                    || flight.action.group().is_some_and(|other| other == group || on_node(flight)))
         })
     }
 }
@@ -243,5 +247,39 @@ mod tests {
         assert_eq!(kept_until(None, all_over), Millis(30_000), "it may be begun until its deadline");
         assert_eq!(kept_until(refused, failed), Millis(0));
         assert_eq!(kept_until(done, over), Millis(0));
+    }
+
+    /// A JOIN can last for hours, and whoever waits for a quorum is another group.
+    #[test]
+    fn a_quorum_waits_for_statements_on_its_own_group_alone() {
+        let group = |name: &str| model::GroupId::new(name).expect("valid");
+        let join = Action::JoinCluster { group: group("a"), at: node(2) };
+        let quorum = |name: &str| Action::Bootstrap { group: group(name) };
+        let list = |name: &str| Action::UpdateNodes { group: group(name) };
+        let other = (OperationId(2), StepId(0));
+        let beside = |open: Action| {
+            let id = CommandId { operation: OperationId(1), step: StepId(0), attempt: 1 };
+            let flight = Flight {
+                node: node(1),
+                attempt: 1,
+                action: open,
+                undo: false,
+                sent: Millis(0),
+                deadline: Millis(300_000),
+                outcome: None,
+                inherited: false,
+                went_on: 0,
+            };
+            Flights { open: [((id.operation, id.step), flight)].into(), ..Flights::default() }
+        };
+        let copying = beside(join.clone());
+        assert!(!copying.holds_lock(&node(1), &quorum("b"), other));
+        assert!(!copying.holds_lock(&node(1), &list("b"), other));
+        assert!(copying.holds_lock(&node(1), &quorum("a"), other), "the group that is joined");
+        assert!(copying.holds_lock(&node(2), &quorum("a"), other), "on its donor, too");
+        assert!(copying.holds_lock(&node(1), &exit("b"), other), "it needs searchd's lock");
+        let giving = beside(quorum("b"));
+        assert!(!giving.holds_lock(&node(1), &join, other));
+        assert!(giving.holds_lock(&node(1), &exit("b"), other), "of the same group");
     }
 }
