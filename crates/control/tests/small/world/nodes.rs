@@ -252,6 +252,16 @@ impl Nodes {
         }
     }
 
+    /// One that comes back by itself, by `join` alone, is not put on the list again (recorded: `lists-of-members`).
+    fn join_anew(&mut self, id: &NodeId, group: &GroupId) {
+        if self.clusters[group].nodes_set.iter().any(|listed| !self.is_live(listed)) {
+            self.slow_joins += 1;
+        }
+        self.join(id, group);
+        let cluster = self.clusters.get_mut(group).expect("joined");
+        cluster.nodes_set.extend(cluster.view.iter().cloned());
+    }
+
     pub fn status(&self, id: &NodeId, tables: bool) -> Option<NodeStatus> {
         let node = self.by_id.get(id).filter(|node| node.live)?;
         let clusters =
@@ -417,17 +427,11 @@ impl Nodes {
                 if donor.is_none() || !self.is_live(at) {
                     return Err(format!("cluster '{group}', failed to fetch donor user from any node"));
                 }
-                if self.clusters[group].nodes_set.iter().any(|listed| !self.is_live(listed)) {
-                    self.slow_joins += 1;
-                }
                 let mut overwritten =
                     self.clusters[group].tables.iter().filter(|t| self.by_id[id].tables.contains_key(*t));
                 let foreign = overwritten.find(|t| !self.is_quiet_and_same(t, id, at));
                 assert!(foreign.is_none(), "JOIN would overwrite {foreign:?} on {id}");
-                self.join(id, group);
-                // One that comes back by itself is not put on the list again (recorded: `lists-of-members`).
-                let cluster = self.clusters.get_mut(group).expect("joined");
-                cluster.nodes_set.extend(cluster.view.iter().cloned());
+                self.join_anew(id, group);
             }
             Action::AddTables { group, tables } => self.add_tables(id, group, tables)?,
             Action::RemoveTables { group, tables } => {
