@@ -168,8 +168,8 @@ impl Flights {
 
     /// Whether a cluster statement on this node or group is under way; for an EXIT also whether another EXIT is, or may be, wherever:
     /// each tells all other members, and several at once were seen to wait for each other on real nodes. One more on the same node
-    /// waits there. What needs no lock of searchd's waits for statements on its own group alone: another group of the node may be
-    /// without a quorum while a JOIN copies for an hour.
+    /// waits there. A quorum, which needs no lock of searchd's, waits for statements on its own group alone: a JOIN of another one
+    /// may copy for an hour.
     pub fn holds_lock(&self, node: &NodeId, action: &Action, except: StepKey) -> bool {
         let Some(group) = action.group() else { return false };
         let runs = |flight: &Flight| exits(&flight.action) && flight.node != *node;
@@ -255,7 +255,6 @@ mod tests {
         let group = |name: &str| model::GroupId::new(name).expect("valid");
         let join = Action::JoinCluster { group: group("a"), at: node(2) };
         let quorum = |name: &str| Action::Bootstrap { group: group(name) };
-        let list = |name: &str| Action::UpdateNodes { group: group(name) };
         let other = (OperationId(2), StepId(0));
         let beside = |open: Action| {
             let id = CommandId { operation: OperationId(1), step: StepId(0), attempt: 1 };
@@ -274,10 +273,11 @@ mod tests {
         };
         let copying = beside(join.clone());
         assert!(!copying.holds_lock(&node(1), &quorum("b"), other));
-        assert!(!copying.holds_lock(&node(1), &list("b"), other));
+        let list = Action::UpdateNodes { group: group("b") };
+        assert!(copying.holds_lock(&node(1), &list, other), "it needs searchd's lock");
         assert!(copying.holds_lock(&node(1), &quorum("a"), other), "the group that is joined");
         assert!(copying.holds_lock(&node(2), &quorum("a"), other), "on its donor, too");
-        assert!(copying.holds_lock(&node(1), &exit("b"), other), "it needs searchd's lock");
+        assert!(copying.holds_lock(&node(1), &exit("b"), other), "that, too");
         let giving = beside(quorum("b"));
         assert!(!giving.holds_lock(&node(1), &join, other));
         assert!(giving.holds_lock(&node(1), &exit("b"), other), "of the same group");

@@ -178,6 +178,7 @@ pub struct Controller {
     put_off: BTreeMap<RequestId, PutOff>,
     /// On the monotonic clock; a new controller counts the grace anew, which only delays a rebuild.
     lost_since: BTreeMap<NodeId, Millis>,
+    /// Until when a group that a failover was begun for is given no other one.
     regain_not_before: BTreeMap<GroupId, Millis>,
     /// What was last planned from, the state and the next end of a pause: the same gives the same plan.
     planned_at: Option<(LogIndex, Option<Millis>)>,

@@ -193,8 +193,8 @@ impl Controller {
             && self.state.groups.get(group).is_some_and(|known| !known.members.contains_key(from))
     }
 
-    /// Whether the step lists the members anew for one that had come back, and that has gone again: whoever brings it back
-    /// does so, too.
+    /// Whether the step lists the members anew for one that had come back, and that has gone again. Its next return does
+    /// so, too; where its group lost its quorum and it stayed a member, the next move or return of the group.
     fn is_gone_again(&self, operation: &Operation, step: &Step) -> bool {
         let (Kind::Return { group, node }, Some(Action::UpdateNodes { .. })) =
             (&operation.kind, step.work.action())

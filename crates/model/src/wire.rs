@@ -89,8 +89,8 @@ pub struct SidecarOrders {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub views: Option<Views>,
     /// Cluster statements (`action.group()` is some, or a directory or copies of a group) are carried out one
-    /// after the other in this order; those that need no lock ([`crate::Action::needs_no_lock`]) and all others likewise
-    /// in lanes of their own, so that a long JOIN keeps no group without a quorum and no route from being written.
+    /// after the other in this order; what needs no lock ([`crate::Action::needs_no_lock`]) and all others likewise in
+    /// lanes of their own, so that a long JOIN keeps no group from its quorum and no route from being written.
     pub commands: Vec<Order>,
     /// All nodes: to be looked at one each interval in turn while no controller is heard.
     pub peers: Vec<NodeId>,

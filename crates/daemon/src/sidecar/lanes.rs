@@ -1,7 +1,7 @@
-//! The order of commands on one node, in lanes, each one command at a time: cluster statements; what gives a group a quorum
-//! or lists its members; tables and routes; documents of restores. searchd has one lock for cluster statements, and a JOIN
-//! that copies for an hour must not keep a group without a quorum waiting, nor routes; nor must a write that waits for that
-//! JOIN, or for those very routes.
+//! The order of commands on one node, in lanes, each one command at a time: cluster statements; what gives a group a quorum;
+//! tables and routes; documents of restores. searchd has one lock for cluster statements, and a JOIN that copies for an hour
+//! must not keep a group without a quorum waiting, nor routes; nor must a write that waits for that JOIN, or for those very
+//! routes.
 
 use super::poll::Ledger;
 use super::{Sidecar, execute};
