@@ -169,7 +169,7 @@ impl Flights {
     /// Whether a cluster statement on this node or group is under way; for an EXIT also whether another EXIT is, or may be, wherever:
     /// each tells all other members, and several at once were seen to wait for each other on real nodes. One more on the same node
     /// waits there. A quorum, which needs no lock of searchd's, waits for statements on its own group alone: a JOIN of another one
-    /// may copy for an hour.
+    /// may copy for an hour. Nor does it wait for a JOIN of its group, which waits for it.
     pub fn holds_lock(&self, node: &NodeId, action: &Action, except: StepKey) -> bool {
         let Some(group) = action.group() else { return false };
         let runs = |flight: &Flight| exits(&flight.action) && flight.node != *node;
@@ -179,10 +179,15 @@ impl Flights {
         let on_node = |flight: &Flight| {
             flight.node == *node && !action.needs_no_lock() && !flight.action.needs_no_lock()
         };
+        let on_group = |flight: &Flight| {
+            let joins = matches!(flight.action, Action::JoinCluster { .. });
+            flight.action.group() == Some(group) && !(joins && action.needs_no_lock())
+        };
         self.open.iter().any(|(key, flight)| {
             *key != except
                 && (exits(action) && exits(&flight.action)
-                    || flight.action.group().is_some_and(|other| other == group || on_node(flight)))
+                    || on_group(flight)
+                    || flight.action.group().is_some() && on_node(flight))
         })
     }
 }
@@ -275,11 +280,11 @@ mod tests {
         assert!(!copying.holds_lock(&node(1), &quorum("b"), other));
         let list = Action::UpdateNodes { group: group("b") };
         assert!(copying.holds_lock(&node(1), &list, other), "it needs searchd's lock");
-        assert!(copying.holds_lock(&node(1), &quorum("a"), other), "the group that is joined");
-        assert!(copying.holds_lock(&node(2), &quorum("a"), other), "on its donor, too");
+        assert!(!copying.holds_lock(&node(2), &quorum("a"), other), "or nobody gives what it waits for");
         assert!(copying.holds_lock(&node(1), &exit("b"), other), "that, too");
         let giving = beside(quorum("b"));
         assert!(!giving.holds_lock(&node(1), &join, other));
         assert!(giving.holds_lock(&node(1), &exit("b"), other), "of the same group");
+        assert!(beside(exit("a")).holds_lock(&node(1), &quorum("a"), other), "it may be gone");
     }
 }

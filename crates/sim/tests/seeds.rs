@@ -42,6 +42,12 @@ fn who_is_no_member_any_more_lets_go_of_a_stopped_group_too() {
     assert_eq!(violations(Scenario::All, 270..=270), Vec::<String>::new());
 }
 
+/// The donor of a JOIN lost its quorum: the failover waited for the JOIN, and the JOIN for the quorum.
+#[test]
+fn a_quorum_does_not_wait_for_a_join_of_its_own_group() {
+    assert_eq!(violations(Scenario::All, 1006..=1006), Vec::<String>::new());
+}
+
 /// A removed node came back with its copy while the move that made it good was taken back: it left its group at once, and one
 /// whole copy stayed.
 #[test]
