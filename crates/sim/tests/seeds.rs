@@ -42,6 +42,12 @@ fn who_is_no_member_any_more_lets_go_of_a_stopped_group_too() {
     assert_eq!(violations(Scenario::All, 270..=270), Vec::<String>::new());
 }
 
+/// A member heard one that went on, and that left before it could come back to it: it asked that one for ever, and took no quorum.
+#[test]
+fn a_member_does_not_wait_for_ever_for_one_that_has_left() {
+    assert_eq!(violations(Scenario::All, 185..=185), Vec::<String>::new());
+}
+
 /// The donor of a JOIN lost its quorum: the failover waited for the JOIN, and the JOIN for the quorum.
 #[test]
 fn a_quorum_does_not_wait_for_a_join_of_its_own_group() {

@@ -203,6 +203,11 @@ impl Cluster {
         join.pause(now);
         join.refusals += 1;
         let by_all = join.refusals >= join.at.len();
+        if by_all && matches!(self.phase, Phase::Member) {
+            // Whom it heard is no member any more, and it was not restarted: it must not wait for that one for ever.
+            self.joining = None;
+            return;
+        }
         if let Phase::Outside { since, returning: true, .. } = self.phase
             && by_all
             && now.since(since) >= self.timing.discovery_timeout
