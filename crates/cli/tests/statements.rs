@@ -130,7 +130,7 @@ async fn created_and_looked_at(nodes: &[Endpoint]) {
         let forced = sql(node, "SHOW CREATE TABLE t OPTION force=1").await.expect("rows");
         let text = forced[0][1].clone().expect("a declaration");
         assert!(
-            text.contains("type='shard'") && text.contains("[retry_count=2,ha_strategy=noerrors]"),
+            text.contains("type='shard'") && text.contains("[retry_count=3,ha_strategy=nodeads]"),
             "{text}"
         );
     }

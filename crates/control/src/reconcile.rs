@@ -307,10 +307,11 @@ impl Controller {
         let mut closed = Vec::new();
         // One without shards is being filled or dissolved.
         let at_rest = |(id, group): &(&GroupId, &Group)| self.is_at_rest(id, group);
-        // A move can wait for a copy that does not come any more, its own new one included, and keeps the old one then.
+        // A move can wait for a copy that does not come any more, its own new one included, and keeps the old one then; a return
+        // lists the members anew only with all of them in view.
         let spared = |id: &GroupId| {
             let of = self.state.group_operation(id).map(|it| &it.kind);
-            !matches!(of, None | Some(Kind::Shed { .. } | Kind::Move { .. }))
+            !matches!(of, None | Some(Kind::Shed { .. } | Kind::Move { .. } | Kind::Return { .. }))
         };
         for (id, group) in self.state.groups.iter().filter(at_rest) {
             // One that is being shed, too: it could not EXIT.

@@ -280,8 +280,8 @@ evs.install_timeout=PT2S;evs.keepalive_period=PT0.3S;evs.inactive_check_period=P
                 vec![
                     "DROP TABLE `t` OPTION force=1".into(),
                     "CREATE TABLE `t` (`title` text, `v` int) type='shard' \
-                     agent='127.0.0.1:9312:system.t_s0|127.0.0.2:9312:system.t_s0[retry_count=2,ha_strategy=noerrors]' \
-                     agent='127.0.0.3:9312:system.t_s1[retry_count=2,ha_strategy=noerrors]'"
+                     agent='127.0.0.1:9312:system.t_s0|127.0.0.2:9312:system.t_s0[retry_count=3,ha_strategy=nodeads]' \
+                     agent='127.0.0.3:9312:system.t_s1[retry_count=3,ha_strategy=nodeads]'"
                         .into(),
                 ],
             ),

@@ -76,7 +76,10 @@ pub enum Target {
 pub enum Retry {
     /// A single remote shard of an RF=1 table: no bracket, as recorded.
     Plain,
-    /// `[retry_count=2,ha_strategy=noerrors]`
+    /// `[retry_count=3,ha_strategy=nodeads]`. searchd tries `retry_count` times for each mirror and asks anew each time which one;
+    /// `nodeads` passes over a node after four failures in a row, so that of two mirrors a dead one takes at most four of the
+    /// seven tries. With the stock sidecar's `noerrors` a busy node that died goes on being chosen, at times for every try,
+    /// and the shard is left out of the answer (docs/searchd.md).
     Mirrors,
     /// The same meaning with the words the other way round: an RF=1 table whose shard has two copies while it
     /// moves. So what a node shows can be read back as exactly the route that was written.
@@ -87,8 +90,8 @@ impl Retry {
     pub(crate) const fn suffix(self) -> &'static str {
         match self {
             Self::Plain => "",
-            Self::Mirrors => "[retry_count=2,ha_strategy=noerrors]",
-            Self::MirrorsWhileMoving => "[ha_strategy=noerrors,retry_count=2]",
+            Self::Mirrors => "[retry_count=3,ha_strategy=nodeads]",
+            Self::MirrorsWhileMoving => "[ha_strategy=nodeads,retry_count=3]",
         }
     }
 }

@@ -129,7 +129,7 @@ pub fn route(declaration: &str, own: &NodeId) -> Option<Route> {
             }
             "agent" => {
                 let (mirrors, options) = value.split_at(value.find('[').unwrap_or(value.len()));
-                own_as_local |= options != "[retry_count=2,ha_strategy=noerrors]";
+                own_as_local |= options != "[retry_count=3,ha_strategy=nodeads]";
                 let mut named = Vec::new();
                 let mut number = 0;
                 for mirror in mirrors.split('|') {

@@ -46,8 +46,8 @@ pub fn create_route(route: &Route, schema: &Schema, own: &NodeId) -> String {
         let mirrors: Vec<String> = nodes.iter().map(|node| format!("{node}:{table}")).collect();
         let retry = match (route.own_as_local, nodes.len()) {
             (true, 1) => "",
-            (true, _) => "[ha_strategy=noerrors,retry_count=2]",
-            (false, _) => "[retry_count=2,ha_strategy=noerrors]",
+            (true, _) => "[ha_strategy=nodeads,retry_count=3]",
+            (false, _) => "[retry_count=3,ha_strategy=nodeads]",
         };
         let _infallible = write!(agents, " agent='{}{retry}'", mirrors.join("|"));
     }

@@ -198,7 +198,7 @@ mod tests {
     #[test]
     fn routes_are_read_from_declarations() {
         let text = "CREATE TABLE t (\nid bigint\n) type='shard' local='system.t_s0' \
-                    agent='127.0.0.1:2:system.t_s1|127.0.0.1:3:system.t_s1[retry_count=2,ha_strategy=noerrors]'";
+                    agent='127.0.0.1:2:system.t_s1|127.0.0.1:3:system.t_s1[retry_count=3,ha_strategy=nodeads]'";
         let targets = targets(text, &node(1));
         assert_eq!(targets[&0], BTreeSet::from([node(1)]));
         assert_eq!(targets[&1], BTreeSet::from([node(2), node(3)]));

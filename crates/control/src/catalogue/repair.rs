@@ -5,8 +5,8 @@ use crate::observed::Observed;
 use crate::operation::{Kind, Operation, Steps, Work};
 use crate::rules;
 use crate::state::{Group, Leftover, Member, State, Table};
-use model::{Action, ClusterState, GroupId, NodeId, OperationId, TableName};
-use std::collections::BTreeSet;
+use model::{Action, ClusterState, GroupId, NodeId, OperationId, StepId, TableName};
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Makes `groups`, which lost members (the one on `node`, mostly), writable again, then routes without those.
 pub fn failover(
@@ -17,16 +17,22 @@ pub fn failover(
     unix: u64,
 ) -> Operation {
     let mut steps = Steps::default();
-    let mut tables = BTreeSet::new();
-    let mut regained = Vec::new();
+    // A table waits for its own groups alone: another one's may wait for an operator.
+    let mut waits: BTreeMap<TableName, Vec<StepId>> = BTreeMap::new();
     for (id, group) in state.groups.iter().filter(|(id, _)| groups.contains(id)) {
-        tables.extend(group.table_names());
-        if keeps_quorum(state, group) && group.survivors().next().is_some() {
-            regained.push(steps.push(None, Work::Regain { group: id.clone() }, &[], None));
+        let regained = (keeps_quorum(state, group) && group.survivors().next().is_some())
+            .then(|| steps.push(None, Work::Regain { group: id.clone() }, &[], None));
+        for table in group.table_names() {
+            waits.entry(table).or_default().extend(regained);
         }
     }
-    let tables: Vec<TableName> = tables.into_iter().collect();
-    route_everywhere(state, &mut steps, &tables, &regained);
+    let mut together: BTreeMap<Vec<StepId>, Vec<TableName>> = BTreeMap::new();
+    for (table, regained) in waits {
+        together.entry(regained).or_default().push(table);
+    }
+    for (regained, tables) in together {
+        route_everywhere(state, &mut steps, &tables, &regained);
+    }
     Operation::new(id, Kind::Failover { node: node.clone() }, steps.0, unix)
 }
 
@@ -240,4 +246,40 @@ pub fn every_shard(state: &State, id: OperationId, table: &Table, what: &str, un
     }
     let kind = Kind::EveryShard { table: table.spec.name.clone(), what: what.to_owned() };
     Operation::new(id, kind, steps.0, unix)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::state::{Node, Shard};
+    use model::StepId;
+
+    fn node(n: u16) -> NodeId {
+        NodeId::new(format!("h:{n}")).expect("valid")
+    }
+
+    #[test]
+    fn after_a_failure_a_table_waits_for_the_quorum_of_its_own_groups_alone() {
+        let mut state = State::default();
+        let known = |lost| Node { uuid: String::new(), lost, draining: false, since: 0 };
+        state.nodes = [(node(1), known(true)), (node(2), known(false))].into();
+        for (id, tables) in [("g", &["t", "both"][..]), ("h", &["u", "both"])] {
+            let members = [(node(1), Member::Lost), (node(2), Member::Serving)];
+            let mut group = Group::new(2, members.into());
+            let shard = |name| Shard { table: TableName::new(name).expect("valid"), number: 0 };
+            group.shards.extend(tables.iter().copied().map(shard));
+            state.groups.insert(GroupId::new(id).expect("valid"), group);
+        }
+        let groups = state.groups.keys().cloned().collect();
+        let made = failover(&state, OperationId(1), &node(1), &groups, 0);
+        let waits = |table: &str| -> Vec<&[StepId]> {
+            let writes = |work: &Work| matches!(work, Work::Route { tables } if tables.iter().any(|it| it.as_str() == table));
+            made.steps.iter().filter(|step| writes(&step.work)).map(|step| step.after.as_slice()).collect()
+        };
+        let (g, h) = (StepId(0), StepId(1));
+        assert_eq!(
+            (waits("t"), waits("u"), waits("both")),
+            (vec![&[g][..]], vec![&[h][..]], vec![&[g, h][..]])
+        );
+    }
 }

@@ -161,9 +161,11 @@ impl State {
                 if *last {
                     step.status = StepStatus::Failed;
                 }
-                // The node was seen, and had not done it.
-                if let Work::Regain { group } = step.work.clone() {
-                    self.tell(&group, None);
+                // The node was seen, and had not done it. Another failover may have told another one meanwhile.
+                if let (Work::Regain { group }, asked) = (step.work.clone(), step.node.clone())
+                    && let Some(known) = self.groups.get_mut(&group)
+                {
+                    known.told.take_if(|told| asked.as_ref() == Some(told));
                 }
             }
             Record::StepSkipped { operation, step, why } => {

@@ -126,3 +126,40 @@ fn the_source_of_a_move_is_a_survivor_and_no_heir() {
         assert_eq!(group.heirs().collect::<Vec<_>>(), [&node(2)]);
     }
 }
+
+/// Two failovers of one group: the one of a deposed leader ends when the other one has told somebody else.
+#[test]
+fn a_failure_of_one_failover_does_not_forget_whom_the_other_told() {
+    let group = GroupId::new("g").expect("valid");
+    let members = (1..=3).map(|n| (node(n), Member::Serving)).collect();
+    let mut state = State::default();
+    state.groups.insert(group.clone(), Group::new(3, members));
+    for id in [1, 2] {
+        let mut steps = Steps::default();
+        steps.push(None, Work::Regain { group: group.clone() }, &[], None);
+        let kind = Kind::Failover { node: node(9) };
+        let mut operation = Operation::new(OperationId(id), kind, steps.0, 0);
+        operation.status = Status::Running;
+        state.operations.insert(OperationId(id), operation);
+        let started = Record::StepStarted {
+            operation: OperationId(id),
+            step: StepId(0),
+            node: node(id as u16),
+            attempt: 1,
+            epoch: Epoch(1),
+            deadline_ms: 0,
+            undo: false,
+        };
+        state.apply(&started).expect("follows");
+    }
+    let failed = |id| Record::StepFailed {
+        operation: OperationId(id),
+        step: StepId(0),
+        error: String::new(),
+        last: false,
+    };
+    state.apply(&failed(1)).expect("follows");
+    assert_eq!(state.groups[&group].told, Some(node(2)));
+    state.apply(&failed(2)).expect("follows");
+    assert_eq!(state.groups[&group].told, None);
+}

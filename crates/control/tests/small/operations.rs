@@ -120,6 +120,23 @@ fn a_member_that_goes_again_before_it_is_listed_holds_nothing_up() {
     }
 }
 
+/// A list of members waits for whoever serves and is out of view.
+#[test]
+fn a_member_that_stops_while_another_one_returns_is_given_up() {
+    let mut world = World::with_table(7, 4, 1, 3);
+    world.settle();
+    let group = world.state().groups.values().next().expect("a group");
+    let mut members = group.members.keys().cloned();
+    let (back, stops) = (members.next().expect("a member"), members.next().expect("another one"));
+    world.kill(&back);
+    world.until("the loss", |world| !world.state().is_live(&back));
+    world.start(&back);
+    world
+        .until("its return", |world| world.state().active().any(|it| matches!(it.kind, Kind::Return { .. })));
+    world.nodes.fill_disk(&stops);
+    world.settle();
+}
+
 #[test]
 fn a_table_is_made_by_all_that_will_have_it_and_not_by_one() {
     let mut world = World::warmed_up(9, 3);

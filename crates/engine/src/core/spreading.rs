@@ -12,7 +12,7 @@ use crate::{
     storage::Row,
 };
 
-/// How often one part is tried again elsewhere: `retry_count=2`.
+/// How often one part is tried again elsewhere.
 const RETRIES_MAX: usize = 2;
 
 impl Engine {

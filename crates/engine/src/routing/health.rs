@@ -5,9 +5,9 @@ use model::{Millis, NodeId};
 use std::collections::BTreeMap;
 
 /// How long a mirror that could not be reached is passed over while another one can serve: the real node's
-/// `ha_strategy=noerrors` judges by the errors of the last `ha_period_karma`, 60 s. So a mirror that comes back with
-/// an old copy is not read from before the routing tables have been written anew without it.
-const AVOID: Millis = Millis(60_000);
+/// `ha_strategy=nodeads` does so until the host answers again, and pings it every `ha_ping_interval`, 1 s. So one that comes
+/// back with an old copy can be read from before the routing tables are written anew without it.
+const AVOID: Millis = Millis(1_000);
 
 #[derive(Debug, Default)]
 pub struct Health {
@@ -62,8 +62,8 @@ mod tests {
         health.failed(&node(2), now);
         health.failed(&node(1), now);
         assert_eq!(health.choose(&mirrors, &[], &node(2), now), Some(2));
-        assert_eq!(health.choose(&mirrors, &[], &node(2), Millis(59_999)), Some(2), "not yet");
-        assert_eq!(health.choose(&mirrors, &[], &node(2), Millis(60_001)), Some(1), "it is tried again");
+        assert_eq!(health.choose(&mirrors, &[], &node(2), Millis(999)), Some(2), "not yet");
+        assert_eq!(health.choose(&mirrors, &[], &node(2), Millis(1_001)), Some(1), "it is tried again");
         assert_eq!(health.choose(&mirrors, &[0, 1, 2], &node(2), now), None);
     }
 }

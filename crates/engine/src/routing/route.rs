@@ -90,7 +90,7 @@ pub fn refused_route(table: &str, reason: &str) -> SqlError {
     SqlError::new(format!("error adding table '{table}': table '{table}': {reason}"))
 }
 
-/// `host:port:table|host:port:table[retry_count=2,ha_strategy=noerrors]`. The options ask for what is always done.
+/// `host:port:table|host:port:table[retry_count=3,ha_strategy=nodeads]`. The options ask for what is always done.
 fn agent(text: &str) -> Result<Target, String> {
     let hosts = match text.split_once('[') {
         Some((hosts, options)) if options.ends_with(']') => hosts,
@@ -124,7 +124,7 @@ mod tests {
     fn targets_follow_the_numbers_of_their_shards() {
         let route = route(&[
             ("type", "shard"),
-            ("agent", "a:1:system.t_s10|b:1:system.t_s10[retry_count=2,ha_strategy=noerrors]"),
+            ("agent", "a:1:system.t_s10|b:1:system.t_s10[retry_count=3,ha_strategy=nodeads]"),
             ("agent", "a:1:system.t_s9"),
             ("local", "system.t_s0"),
         ])
@@ -142,7 +142,7 @@ mod tests {
             &[("type", "shard")][..],
             &[("agent", "a:1:t")],
             &[("agent", "a:1")],
-            &[("agent", "a:1:t_s0[retry_count=2")],
+            &[("agent", "a:1:t_s0[retry_count=3")],
             &[("agent", "a:t_s0")],
             &[("agent", "a:1:t_s0|b:1:t_s1")],
         ] {

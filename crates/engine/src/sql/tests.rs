@@ -69,7 +69,7 @@ fn statements_of_the_sidecar_fail_near_the_word_that_no_node_knows() {
 #[test]
 fn a_shard_table_is_created_with_its_targets_in_order() {
     let sql = "CREATE TABLE T (Title text, v int, p text indexed, tags multi64) type='shard' local='system.t_s0' \
-               agent='127.0.0.1:1:system.t_s1|127.0.0.1:2:system.t_s1[retry_count=2,ha_strategy=noerrors]'";
+               agent='127.0.0.1:1:system.t_s1|127.0.0.1:2:system.t_s1[retry_count=3,ha_strategy=nodeads]'";
     let Ok(Statement::CreateTable(create)) = parse(sql) else { panic!("{:?}", parse(sql)) };
     assert_eq!(create.table, table("t"));
     let kinds: Vec<_> = create.columns.iter().map(|column| (column.name.as_str(), column.kind)).collect();
@@ -89,7 +89,7 @@ fn a_shard_table_is_created_with_its_targets_in_order() {
             ("local".to_owned(), "system.t_s0".to_owned()),
             (
                 "agent".to_owned(),
-                "127.0.0.1:1:system.t_s1|127.0.0.1:2:system.t_s1[retry_count=2,ha_strategy=noerrors]"
+                "127.0.0.1:1:system.t_s1|127.0.0.1:2:system.t_s1[retry_count=3,ha_strategy=nodeads]"
                     .to_owned()
             ),
         ]

@@ -37,7 +37,7 @@ fn build(nodes: &mut Nodes) {
         let (one, other) = (address(first), address(second));
         nodes.ok(second, &[&format!("JOIN CLUSTER g{shard} AT '{one}' 'g{shard}' as path, {QUICK}")]);
         let table = format!("system.t_s{shard}");
-        agents += &format!(" agent='{one}:{table}|{other}:{table}[retry_count=2,ha_strategy=noerrors]'");
+        agents += &format!(" agent='{one}:{table}|{other}:{table}[retry_count=3,ha_strategy=nodeads]'");
     }
     for at in 0..3 {
         nodes.ok(at, &[&format!("CREATE TABLE t (title text, v bigint) type='shard'{agents}")]);

@@ -44,7 +44,7 @@ fn routed(sql: &str, agents: Option<&str>) -> Option<(u16, Value)> {
         ("SHOW TABLES", Some(_)) => Some(rows(&["Table", "Type"], &[&["t", "shard"]])),
         (sql, Some(agents)) if sql.starts_with("SHOW CREATE TABLE `t`") => {
             let text = format!(
-                "CREATE TABLE t (\nid bigint,\nv integer\n) type='shard' agent='{agents}[retry_count=2,ha_strategy=noerrors]'"
+                "CREATE TABLE t (\nid bigint,\nv integer\n) type='shard' agent='{agents}[retry_count=3,ha_strategy=nodeads]'"
             );
             Some(rows(&["Table", "Create Table"], &[&["t", &text]]))
         }

@@ -224,7 +224,7 @@ async fn survivor(value: Option<&'static str>) -> Server {
         sql if sql.starts_with("SHOW CREATE TABLE `t`") => {
             let agent = known.get().expect("known");
             let text = format!(
-                "CREATE TABLE t (id bigint, v integer) type='shard' agent='{agent}:system.t_s0[retry_count=2,ha_strategy=noerrors]'"
+                "CREATE TABLE t (id bigint, v integer) type='shard' agent='{agent}:system.t_s0[retry_count=3,ha_strategy=nodeads]'"
             );
             rows(&["Table", "Create Table"], &[&["t", &text]])
         }
