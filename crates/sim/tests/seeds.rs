@@ -48,6 +48,12 @@ fn a_member_does_not_wait_for_ever_for_one_that_has_left() {
     assert_eq!(violations(Scenario::All, 185..=185), Vec::<String>::new());
 }
 
+/// A sidecar asked for a quorum, was killed and asked again: the first statement was never answered, and an EXIT waited for it.
+#[test]
+fn a_quorum_that_is_asked_for_twice_is_answered_twice() {
+    assert_eq!(violations(Scenario::All, 3401..=3401), Vec::<String>::new());
+}
+
 /// The donor of a JOIN lost its quorum: the failover waited for the JOIN, and the JOIN for the quorum.
 #[test]
 fn a_quorum_does_not_wait_for_a_join_of_its_own_group() {

@@ -197,7 +197,10 @@ impl Cluster {
             host.finish(ticket, Ok(()));
             return Ok(());
         }
-        self.bootstrap = Some(ticket);
+        // Who asks again has mostly lost the first answer; nobody may wait for ever.
+        if let Some(earlier) = self.bootstrap.replace(ticket) {
+            host.finish(earlier, Err(errors::not_primary(&self.desc.name, self.node_state())));
+        }
         let company = self.component(host.now());
         self.start_round(host, company, Kind::Bootstrap(ticket));
         Ok(())
