@@ -438,8 +438,8 @@ bugs! {
         finds_names_that_are_not_stored: NamesNotStored from 1 by ["1 documents"],
         finds_nodes_without_a_binlog: NoBinlog from 1 by ["1 documents"],
         finds_a_node_that_is_taken_for_another: AnyNode from 1 by ["1 documents"],
-        finds_exits_that_wait_for_each_other: CrossingExits from 3 by ["8 convergence"],
-        finds_an_older_copy_that_is_first: OlderCopyFirst from 15 by ["1 documents", "3 routes", "8 convergence"],
+        finds_exits_that_wait_for_each_other: CrossingExits from 3 by ["6 leftovers", "8 convergence"],
+        finds_an_older_copy_that_is_first: OlderCopyFirst from 43 by ["1 documents", "3 routes", "8 convergence"],
         finds_a_dead_node_that_blocks: DeadNodeBlocks from 6 by ["3 routes", "8 convergence"],
         finds_success_on_failure: SuccessOnFailure from 6 by ["1 documents", "3 routes", "6 leftovers", "8 convergence"],
     }
