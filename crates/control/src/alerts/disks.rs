@@ -19,8 +19,8 @@ impl Controller {
                     "the data directory of {node} has {free} bytes free: without any searchd cannot write its binlog, writes hang on \
                      every node, and copies on it come to lack rows although they are shown as synced"
                 ),
-                "free some; when it was full already stop the node at once, free some, and start it when it has been away for longer than node_loss_grace_seconds: \
-                 its copies are then made anew (docs/runbooks/disk-full.md)",
+                "free some; when it was full already stop the node at once, free some, and start it when it has been away for \
+                 longer than node_loss_grace_seconds: its copies are then made anew (docs/runbooks/disk-full.md)",
                 &[("node", node.to_string())],
             )
         });

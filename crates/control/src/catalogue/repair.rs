@@ -252,7 +252,6 @@ pub fn every_shard(state: &State, id: OperationId, table: &Table, what: &str, un
 mod tests {
     use super::*;
     use crate::state::{Node, Shard};
-    use model::StepId;
 
     fn node(n: u16) -> NodeId {
         NodeId::new(format!("h:{n}")).expect("valid")
