@@ -297,8 +297,10 @@ impl Controller {
         };
         let numbers: Vec<u32> = shards.iter().map(|(number, _)| *number).collect();
         let have = if numbers.len() == 1 { "has" } else { "have" };
-        let message =
-            format!("{} of {table} {have} no live copy; last holders: {holders}", shards_named(&numbers));
+        let message = format!(
+            "{} of {table} {have} no copy that can serve; last holders: {holders}",
+            shards_named(&numbers)
+        );
         alert("critical", "data_unavailable", message, &action, &[("table", table.to_string())])
     }
 }

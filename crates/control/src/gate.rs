@@ -73,7 +73,13 @@ impl Controller {
     }
 
     fn stands_against(&self, node: &NodeId, id: &GroupId, group: &Group) -> Option<String> {
-        let shown = self.others_show(node, group.members.keys(), id);
+        let newest = group.newest_holders();
+        // One that came back with an older copy, and lost sight of the newest, waits for that itself: it is nobody's quorum.
+        let waits_behind = |other: &NodeId, cluster: &ClusterStatus| {
+            cluster.status == ClusterState::NonPrimary && !newest.contains(other)
+        };
+        let mut shown = self.others_show(node, group.members.keys(), id);
+        shown.retain(|(other, cluster)| cluster.is_none_or(|cluster| !waits_behind(other, cluster)));
         let is_own = |cluster: &ClusterStatus| match cluster.status {
             // Without a quorum they wait for whoever comes.
             ClusterState::NonPrimary => true,
@@ -102,7 +108,6 @@ impl Controller {
         if self.now.since(self.leads_since) < LEADS_FOR {
             return Some("this controller has just begun to lead, and looks who is starting".to_owned());
         }
-        let newest = group.newest_holders();
         if newest.contains(node) {
             return None;
         }

@@ -121,6 +121,13 @@ impl Controller {
         if members.contains_key(to) {
             return Err(format!("node {to} holds a copy of shard {shard} of '{name}' already"));
         }
+        let brings = |operation: &&Operation| matches!(&operation.kind, Kind::Move { group: g, to: t, .. } if *g == group && t == to);
+        if let Some(operation) = self.state.active().find(brings) {
+            return Err(format!(
+                "operation {} brings shard {shard} of '{name}' to node {to} already: see SHOW SHARDING OPERATIONS",
+                operation.id
+            ));
+        }
         if let Some(node) = self.still_in_a_cluster(&group) {
             return Err(format!(
                 "node {node} may still have the cluster of an earlier move: retry when it is cleaned"

@@ -8,7 +8,7 @@ use crate::operation::{Kind, Operation, Status, Work};
 use crate::record::Record;
 use crate::route::{self, Desired};
 use crate::rules;
-use crate::state::{Group, Leftover, Member, TableStatus};
+use crate::state::{Group, Leftover, Member, Shard, TableStatus};
 use model::{ClusterState, GroupId, Millis, NodeId, OperationId, TableName};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -213,6 +213,7 @@ impl Controller {
         self.cut_off();
         self.retire_closed();
         self.take_returns_up();
+        self.note_what_came_later();
         self.clean_up();
         self.finish_removals();
         self.mend_routes();
@@ -357,6 +358,38 @@ impl Controller {
             }
             self.add(|state, id, unix| catalogue::returned(state, id, &group, &node, unix));
         }
+    }
+
+    /// What a node has left over of a group is noted when it leaves. If it comes back into the group first, or had not been
+    /// given all of it yet, it has more when it is cleaned: what its cluster shows, and no group keeps on it.
+    fn note_what_came_later(&mut self) {
+        let mut later = Vec::new();
+        for (node, left) in self.state.leftovers.iter().filter(|(node, _)| self.state.is_live(node)) {
+            for left in left {
+                let Leftover::Group { group, tables } = left else { continue };
+                // What is in the user's own cluster is the user's.
+                let shown = self.observed.cluster(node, group);
+                let Some(shown) = shown.filter(|_| self.state.cluster.as_ref() != Some(group)) else {
+                    continue;
+                };
+                let new = shown.tables.iter().filter(|table| {
+                    let shard = Shard::of(table);
+                    shard.is_some_and(|shard| !tables.contains(table) && !self.is_kept_on(node, &shard))
+                });
+                let new: Vec<String> = new.cloned().collect();
+                if !new.is_empty() {
+                    later.push((node.clone(), group.clone(), new));
+                }
+            }
+        }
+        for (node, group, tables) in later {
+            self.record(Record::LeftBehind { node, group: Some(group), tables, routes: Vec::new() });
+        }
+    }
+
+    fn is_kept_on(&self, node: &NodeId, shard: &Shard) -> bool {
+        let mut groups = self.state.groups.values();
+        groups.any(|group| group.members.contains_key(node) && group.shards.contains(shard))
     }
 
     fn clean_up(&mut self) {

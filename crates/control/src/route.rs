@@ -37,6 +37,8 @@ pub fn of_homes(state: &State, table: &TableName) -> Desired {
         return Desired::Absent;
     }
     let mut shards = Vec::with_capacity(known.homes.len());
+    // By its groups, not its rf: that is another one as soon as it is asked for.
+    let mut own_as_local = true;
     for home in &known.homes {
         let Some(group) = state.groups.get(home) else { return Desired::Unknown };
         let serving: Vec<NodeId> = group.in_state(Member::Serving).cloned().collect();
@@ -45,10 +47,11 @@ pub fn of_homes(state: &State, table: &TableName) -> Desired {
             let were_there = group.members.values().any(lost);
             return if were_there { Desired::Absent } else { Desired::Unknown };
         }
+        own_as_local &= !group.is_clustered();
         shards.push(serving);
     }
     Desired::Routed(RouteSpec {
-        route: Route { table: table.clone(), shards, own_as_local: known.spec.rf == 1 },
+        route: Route { table: table.clone(), shards, own_as_local },
         schema: known.spec.schema.clone(),
     })
 }
@@ -73,9 +76,12 @@ pub fn unserved(state: &State) -> BTreeMap<TableName, String> {
     found
 }
 
-/// Whether two routing tables send every row to the same nodes; how a node writes its own shards is its matter.
+/// Whether two routing tables send every row to the same nodes, and try mirrors in the same way: those of the stock sidecar, read
+/// back as routes of RF=1, do it worse than ours. How the only copy of a shard is named makes no difference.
 pub fn same(a: &Route, b: &Route) -> bool {
-    a.shards.len() == b.shards.len()
+    let has_mirrors = a.shards.iter().any(|nodes| nodes.len() > 1);
+    (a.own_as_local == b.own_as_local || !has_mirrors)
+        && a.shards.len() == b.shards.len()
         && a.shards.iter().zip(&b.shards).all(|(a, b)| {
             let mut a: Vec<_> = a.iter().collect();
             let mut b: Vec<_> = b.iter().collect();
@@ -140,6 +146,35 @@ mod tests {
         assert_eq!(routed(&[Lost, Lost]), Desired::Absent);
         assert_eq!(routed(&[Returning]), Desired::Absent, "it is not verified yet");
         assert_eq!(routed(&[Joining]), Desired::Unknown, "it is being made");
+    }
+
+    #[test]
+    fn routes_are_the_same_with_the_same_nodes_and_the_same_way_to_try_mirrors() {
+        let table = TableName::new("t").expect("valid");
+        let route = |nodes: &[u16], own_as_local| Route {
+            table: table.clone(),
+            shards: vec![nodes.iter().map(|n| node(*n)).collect()],
+            own_as_local,
+        };
+        assert!(same(&route(&[1, 2], false), &route(&[2, 1], false)));
+        assert!(!same(&route(&[1, 2], false), &route(&[1, 3], false)));
+        assert!(!same(&route(&[1, 2], true), &route(&[1, 2], false)), "one of the stock sidecar");
+        assert!(same(&route(&[1], true), &route(&[1], false)));
+    }
+
+    /// From 1 to 2: until its shard is in a group of 2 it is written as before.
+    #[test]
+    fn a_table_whose_rf_changes_is_routed_by_its_groups() {
+        let table = TableName::new("t").expect("valid");
+        let of = |copies: &[Member], rf| {
+            let mut state = state(copies);
+            state.tables.get_mut(&table).expect("one").spec.rf = rf;
+            let Desired::Routed(spec) = desired(&state, &table) else { panic!("it is served") };
+            spec.route.own_as_local
+        };
+        let (one, two) = ([Member::Serving], [Member::Serving; 2]);
+        assert!(of(&one, 1) && of(&one, 2));
+        assert!(!of(&two, 2) && !of(&two, 1));
     }
 
     #[test]

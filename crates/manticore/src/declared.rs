@@ -173,6 +173,20 @@ mod tests {
         }
     }
 
+    /// It is told apart from ours of the same nodes, and so written anew.
+    #[test]
+    fn a_route_that_tries_mirrors_otherwise_reads_as_another_one() {
+        let read = |options: &str| {
+            let agent = format!("n1:1:system.t_s0|n2:2:system.t_s0{options}");
+            let text = format!("CREATE TABLE t (a int) type='shard' agent='{agent}'");
+            route_text(&text, &node(1)).expect("reads").route
+        };
+        assert!(!read(Retry::Mirrors.suffix()).own_as_local);
+        for stock in ["[retry_count=2,ha_strategy=noerrors]", ""] {
+            assert!(read(stock).own_as_local, "{stock}");
+        }
+    }
+
     #[test]
     fn a_declaration_that_is_no_whole_route_is_an_error() {
         for text in [

@@ -54,6 +54,36 @@ fn a_quorum_that_is_asked_for_twice_is_answered_twice() {
     assert_eq!(violations(Scenario::All, 3401..=3401), Vec::<String>::new());
 }
 
+/// A removed node came back into its group, was given a table that had been made meanwhile, and left without it being dropped.
+#[test]
+fn what_a_node_is_given_on_its_way_back_is_cleaned_too() {
+    assert_eq!(violations(Scenario::All, 10345..=10345), Vec::<String>::new());
+}
+
+/// A hand-over was taken back while the JOIN of its new copy still ran: the copy came after it had been cleaned.
+#[test]
+fn a_copy_that_comes_after_its_node_was_cleaned_goes_too() {
+    assert_eq!(violations(Scenario::All, 11748..=11748), Vec::<String>::new());
+}
+
+/// One move was ordered twice, and the second one cancelled before it began: it took the copy of the first with it.
+#[test]
+fn a_move_that_had_not_begun_takes_nothing_with_it() {
+    assert_eq!(violations(Scenario::All, 12266..=12266), Vec::<String>::new());
+}
+
+/// Of the user's own cluster one lost the others, and came back when these had no quorum any more: neither had the other in view.
+#[test]
+fn two_that_lost_each_other_get_a_quorum_all_the_same() {
+    assert_eq!(violations(Scenario::All, 15687..=15687), Vec::<String>::new());
+}
+
+/// One that was let in was killed and back at once: the others waited for the process before it, for ever.
+#[test]
+fn who_is_restarted_while_it_is_let_in_is_let_in_anew() {
+    assert_eq!(violations(Scenario::All, 17545..=17545), Vec::<String>::new());
+}
+
 /// The donor of a JOIN lost its quorum: the failover waited for the JOIN, and the JOIN for the quorum.
 #[test]
 fn a_quorum_does_not_wait_for_a_join_of_its_own_group() {

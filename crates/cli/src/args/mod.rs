@@ -50,10 +50,11 @@ pub struct Common {
         env = "SHARDWRIGHT_CONFIG"
     )]
     pub config: Option<PathBuf>,
-    /// The controller to ask, http://HOST:PORT; by default that of `dev` in this directory, else port 9380 here
+    /// The controller to ask, https://HOST:PORT, or http:// on this machine; by default that of `dev` in this directory, else
+    /// http://127.0.0.1:9380
     #[arg(long, global = true, help_heading = "Common options", value_name = "URL", env = "SHARDWRIGHT_URL")]
     pub url: Option<String>,
-    /// The controller's token (the file `token` in its directory); only changes need it
+    /// The controller's token (the file `token` in its directory, readable by its owner alone); only changes need it
     #[arg(
         long,
         global = true,

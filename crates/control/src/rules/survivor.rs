@@ -178,7 +178,12 @@ pub fn user_survivor(
         }
         fit.push((node, shown));
     }
-    match best_reached(observed, &most_advanced(&fit)) {
+    let mut best = most_advanced(&fit);
+    if best.is_empty() {
+        // Two that lost each other, and neither has a quorum now: there is nothing that one of them could lack.
+        best = fit.iter().map(|(node, _)| *node).collect();
+    }
+    match best_reached(observed, &best) {
         Some(node) if fit.len() * 2 >= members.len() => Ok(node),
         _ => Err(Gate::Wait(format!(
             "only {} of the {} members of {cluster} are reachable: an operator must decide",

@@ -152,6 +152,11 @@ pub struct Shard {
 }
 
 impl Shard {
+    /// The shard whose copies have this name on their nodes; `None` for any other table.
+    pub fn of(physical: &str) -> Option<Self> {
+        model::parse_shard_table(physical).map(|(table, number)| Self { table, number })
+    }
+
     pub fn physical(&self) -> String {
         self.table.shard_table(self.number)
     }

@@ -163,3 +163,52 @@ fn a_failure_of_one_failover_does_not_forget_whom_the_other_told() {
     state.apply(&failed(2)).expect("follows");
     assert_eq!(state.groups[&group].told, None);
 }
+
+/// A copy that is noted while a clean-up of its group runs is left when that ends; there is one entry for each group.
+#[test]
+fn what_is_noted_while_a_clean_up_runs_is_not_forgotten_with_it() {
+    let group = GroupId::new("g").expect("valid");
+    let names = |shards: &[&str]| shards.iter().map(|shard| (*shard).to_owned()).collect::<Vec<String>>();
+    let left_behind = |tables: &[&str]| Record::LeftBehind {
+        node: node(1),
+        group: Some(group.clone()),
+        tables: names(tables),
+        routes: Vec::new(),
+    };
+    let mut steps = Steps::default();
+    let dropped = steps.command(&node(1), Action::DropTables { tables: names(&["system.t_s0"]) }, &[], None);
+    let removed = steps.command(&node(1), Action::RemoveDirectory { group: group.clone() }, &[dropped], None);
+    let id = OperationId(1);
+    let mut operation = Operation::new(id, Kind::Cleanup { node: node(1) }, steps.0, 0);
+    operation.status = Status::Running;
+    let mut state = State { operations: [(id, operation)].into(), ..State::default() };
+    state.apply(&left_behind(&["system.t_s0"])).expect("follows");
+    state.apply(&left_behind(&["system.u_s0"])).expect("follows");
+    let both = Leftover::Group { group: group.clone(), tables: names(&["system.t_s0", "system.u_s0"]) };
+    assert_eq!(state.leftovers[&node(1)], [both].into());
+    for step in [dropped, removed] {
+        let contents = BTreeMap::new();
+        state.apply(&Record::StepDone { operation: id, step, contents }).expect("follows");
+    }
+    assert_eq!(state.leftovers[&node(1)], [Leftover::Tables { tables: names(&["system.u_s0"]) }].into());
+}
+
+/// Two moves of one group to the same node, of which the second had not begun when it was cancelled.
+#[test]
+fn a_move_that_had_not_begun_takes_no_copy_with_it() {
+    let group = GroupId::new("g").expect("valid");
+    let members = [(node(1), Member::Serving), (node(2), Member::Joining)];
+    for (started_at, kept) in [(None, true), (Some(1), false)] {
+        let mut state = State::default();
+        state.groups.insert(group.clone(), Group::new(2, members.clone().into()));
+        for id in [1, 2].map(OperationId) {
+            let operation = Operation::new(id, move_of(&group, node(1), node(2)), Vec::new(), 0);
+            state.operations.insert(id, Operation { started_at, ..operation });
+        }
+        let why = String::new();
+        state
+            .apply(&Record::OperationCancelled { operation: OperationId(2), why, unix: 1 })
+            .expect("follows");
+        assert_eq!(state.groups[&group].members.contains_key(&node(2)), kept);
+    }
+}

@@ -142,6 +142,8 @@ fn a_move_by_hand_stays_or_is_refused() {
     let reply = world.told(ordered.clone());
     let StatementReply::Rows { rows, .. } = &reply else { panic!("{reply:?}") };
     assert_eq!(rows[0].last(), Some(&Some("true".to_owned())), "the loads were even: it is pinned");
+    let twice = world.refused(ordered.clone());
+    assert!(twice.contains("brings shard"), "{twice}");
     for _ in 0..200 {
         world.step();
     }

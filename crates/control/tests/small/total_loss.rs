@@ -251,6 +251,35 @@ fn the_gate_lets_nodes_start_one_by_one_and_the_newest_first() {
     world.settle();
 }
 
+/// One that has come back and was not compared yet waits for the newest itself, when that dies: it is nobody's quorum.
+#[test]
+fn the_gate_does_not_let_two_older_copies_meet() {
+    let mut world = filled(10, 4, 1, 3);
+    let (id, members) = group(&world);
+    let [newest, back, older] = &members[..] else { panic!("{members:?}") };
+    for gone in [back, older] {
+        world.kill(gone);
+        world.until("a quorum without it", |world| !world.state().groups[&id].newest.contains(gone));
+    }
+    assert_eq!(world.state().groups[&id].newest, [newest.clone()].into());
+    world.start(back);
+    world.until("its return", |world| {
+        let shown = world.nodes.status(back, false).and_then(|status| status.clusters.get(&id).cloned());
+        shown.is_some_and(|shown| shown.is_synced())
+    });
+    assert_eq!(world.state().groups[&id].members[back], Member::Returning);
+    world.kill(newest);
+    steps(&mut world, 100);
+    assert_eq!(world.state().groups[&id].newest, [newest.clone()].into());
+    let held = gate(&mut world, older).join("; ");
+    assert!(held.contains(&format!("a newer copy must start first: that on {newest}")), "{held}");
+    world.until("the gate to open", |world| gate(world, newest).is_empty());
+    world.start(newest);
+    world.until("the gate to open", |world| gate(world, older).is_empty());
+    world.start(older);
+    world.settle();
+}
+
 #[test]
 fn a_table_can_be_dropped_while_its_group_is_stopped() {
     let mut world = filled(9, 3, 2, 2);

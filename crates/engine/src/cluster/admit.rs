@@ -30,6 +30,11 @@ impl Frozen {
 
 impl Cluster {
     pub(super) fn on_join(&mut self, host: &mut dyn Host, from: &NodeId, request: JoinRequest) {
+        // It was restarted while it was let in: nobody takes what is sent to the one before, and it would be waited for for ever.
+        let restarted = |frozen: &Frozen| frozen.joiner.node == *from && frozen.joiner != request.member;
+        if self.frozen.as_ref().is_some_and(restarted) {
+            self.drop_admission(host);
+        }
         let answer = self.answer_join(host, from, request);
         host.send(from, M::JoinAnswer(answer));
         self.drive_admission(host);

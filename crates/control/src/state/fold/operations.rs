@@ -4,7 +4,7 @@ use super::super::{FINISHED_KEPT, Group, Leftover, Member, Shard, State, Table, 
 use super::{Folded, illegal};
 use crate::operation::{Kind, NewGroup, Operation, Status, Step, StepStatus, Work};
 use model::{Action, Content, GroupId, NodeId, OperationId, StepId, TableName, TableSpec};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 impl State {
     pub(super) fn add_operation(&mut self, operation: &Operation) -> Folded {
@@ -174,7 +174,30 @@ impl State {
             known.members.remove(node);
             known.newest.remove(node);
         }
+        let kept = self.not_dropped(operation, group, node);
         self.retain_leftovers(node, |left| !matches!(left, Leftover::Group { group: g, .. } if g == group));
+        if !kept.is_empty() {
+            self.leave_behind(node, None, &kept, &[]);
+        }
+    }
+
+    /// What was noted of a group on a node after its clean-up had begun, and is not dropped by it.
+    fn not_dropped(&self, operation: OperationId, group: &GroupId, node: &NodeId) -> Vec<String> {
+        let Some(operation) = self.operations.get(&operation) else { return Vec::new() };
+        if !matches!(operation.kind, Kind::Cleanup { .. }) {
+            return Vec::new();
+        }
+        let left = self.leftovers.get(node).into_iter().flatten();
+        let noted = left.filter_map(|left| match left {
+            Leftover::Group { group: g, tables } if g == group => Some(tables),
+            _ => None,
+        });
+        let is_dropped = |table: &&String| {
+            operation.steps.iter().any(
+                |step| matches!(step.work.action(), Some(Action::DropTables { tables }) if tables.contains(*table)),
+            )
+        };
+        noted.flatten().filter(|table| !is_dropped(table)).cloned().collect()
     }
 
     /// The node joins the group, and had nothing of its tables any more: what it has of them from now on is not left over.
@@ -225,7 +248,7 @@ impl State {
         left.extend(routes.iter().map(|table| Leftover::Route { table: table.clone() }));
         match group {
             Some(group) => {
-                left.insert(Leftover::Group { group: group.clone(), tables: tables.to_vec() });
+                note_group(left, group, tables);
                 if let Some(known) = self.groups.get_mut(group)
                     && !tables.is_empty()
                 {
@@ -323,10 +346,11 @@ impl State {
                     known.fail();
                 }
             }
+            // One that had not begun has given nobody anything; the copy may be another one's.
             (
                 Kind::Move { group, to, .. } | Kind::Snapshot { group, to, .. },
                 Status::Failed | Status::Cancelled,
-            ) => {
+            ) if operation.started_at.is_some() => {
                 if status == Status::Failed && matches!(operation.kind, Kind::Move { .. }) {
                     *self.move_failures.entry(group.clone()).or_default() += 1;
                 }
@@ -424,4 +448,15 @@ impl State {
             self.groups.remove(id);
         }
     }
+}
+
+/// One entry for each group: what was noted before stays.
+fn note_group(left: &mut BTreeSet<Leftover>, group: &GroupId, tables: &[String]) {
+    let of_group = |left: &Leftover| matches!(left, Leftover::Group { group: g, .. } if g == group);
+    let mut all: BTreeSet<String> = tables.iter().cloned().collect();
+    if let Some(Leftover::Group { tables: before, .. }) = left.iter().find(|left| of_group(left)) {
+        all.extend(before.iter().cloned());
+    }
+    left.retain(|left| !of_group(left));
+    left.insert(Leftover::Group { group: group.clone(), tables: all.into_iter().collect() });
 }
