@@ -120,6 +120,14 @@ impl Controller {
         true
     }
 
+    /// Whether tables were to be taken out of a group that stays, of which nobody is left to be told. No member is given up for
+    /// that: the last one has the newest of what else is in the group. The tables go when they are back (`catalogue::cleanup`).
+    pub(crate) fn nobody_can_be_told(&self, operation: &Operation, step: &Step) -> bool {
+        let Some(Action::RemoveTables { group, .. }) = step.work.action() else { return false };
+        let known = self.state.groups.get(group).filter(|_| !ends(operation, group));
+        known.is_some_and(|known| !known.members.is_empty())
+    }
+
     /// Why members of the group leave it one by one, with its tables in it.
     fn cannot_be_emptied(&self, group: &GroupId, step: &Step) -> Option<String> {
         let Some(known) = self.state.groups.get(group) else { return Some("the group is gone".to_owned()) };

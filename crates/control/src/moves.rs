@@ -8,7 +8,7 @@ use crate::record::Record;
 use crate::recovery::Retry;
 use crate::rules;
 use crate::state::{Group, Leftover, Member, State};
-use model::{GroupId, Millis, NodeId, OperationId};
+use model::{Action, GroupId, Millis, NodeId, OperationId};
 use planner::{Node, NodeState, Options, Plan, Problem, Reason, Unit};
 use std::collections::BTreeMap;
 
@@ -304,6 +304,10 @@ impl Controller {
                 }
                 gone.map(|from| format!("{from} has no whole copy any more: planned anew"))
             }
+            Kind::Snapshot { group, to, .. } if !self.group_is_busy(group, operation.id) => {
+                let has_copy = self.state.groups.get(group)?.members.contains_key(to);
+                has_copy.then(|| format!("{to} has a copy already: another node is looked for"))
+            }
             _ => None,
         }
     }
@@ -411,7 +415,7 @@ impl Controller {
     /// The node that gives its copy in a move.
     fn source(operation: &Operation) -> Option<NodeId> {
         operation.steps.iter().find_map(|step| match &step.work {
-            Work::Command { action: model::Action::JoinCluster { at, .. } } => Some(at.clone()),
+            Work::Command { action: Action::JoinCluster { at, .. } } => Some(at.clone()),
             _ => None,
         })
     }
@@ -449,6 +453,11 @@ pub(crate) fn touches(state: &State, operation: &Operation, group: &GroupId) -> 
                 || operation.makes_group(group)
                 || shards.iter().any(|number| home(number) == Some(group))
         }
+        // What a drop could not take out of it.
+        Kind::Cleanup { .. } => operation.steps.iter().any(|step| {
+            !step.status.lets_go_on()
+                && matches!(step.work.action(), Some(Action::RemoveTables { group: g, .. }) if g == group)
+        }),
         _ => operation.group() == Some(group),
     }
 }

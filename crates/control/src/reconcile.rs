@@ -372,6 +372,11 @@ impl Controller {
                 let Some(shown) = shown.filter(|_| self.state.cluster.as_ref() != Some(group)) else {
                     continue;
                 };
+                // One that still is a member has no copies to give up; in a group that is not filled yet they are a hand-over's.
+                let known = self.state.groups.get(group).filter(|known| !known.shards.is_empty());
+                if known.is_some_and(|known| known.members.contains_key(node)) {
+                    continue;
+                }
                 let new = shown.tables.iter().filter(|table| {
                     let shard = Shard::of(table);
                     shard.is_some_and(|shard| !tables.contains(table) && !self.is_kept_on(node, &shard))

@@ -22,10 +22,11 @@ use std::collections::BTreeMap;
 /// | 4 | tokens, marks of audit logs |
 /// | 5 | imports |
 /// | 6 | emptied groups that a new table takes up |
+/// | 7 | what is noted of a node while it is cleaned stays noted; a move cancelled before it began leaves the copy of another one |
 ///
 /// A newer program reads what an older one wrote: fields that are new have defaults that mean what the older one meant. The
 /// other way round is refused. A change that no default can express gets a case in [`crate::state::State::apply`].
-pub const FORMAT: u32 = 6;
+pub const FORMAT: u32 = 7;
 
 /// One fact. `unix` is seconds, only shown and never decided upon.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -8,7 +8,7 @@ use crate::prelude::is_prelude;
 use crate::proof::{self, Proof};
 use crate::record::Record;
 use crate::rules::{self, Case, Gate};
-use crate::state::{Halt, Leftover};
+use crate::state::{Halt, Leftover, Member};
 use model::{Action, Command, CommandId, Millis, NodeId, OperationId, Outcome, StepId};
 use std::collections::BTreeMap;
 
@@ -170,6 +170,11 @@ impl Controller {
                 }
                 Leftover::Route { .. } => false,
             }),
+            // Once it is no whole member it is cleaned of all of the group, by the next one.
+            Action::RemoveTables { group, .. } => {
+                let known = self.state.groups.get(group);
+                known.is_some_and(|known| known.members.get(node) == Some(&Member::Serving))
+            }
             Action::ExitCluster { group, .. }
             | Action::DeleteCluster { group, .. }
             | Action::RemoveDirectory { group } => {

@@ -33,6 +33,7 @@ impl Controller {
                 return self.give_up(operation, id, step, "the node was lost: its shard may not be empty");
             }
             Kind::DropTable { .. } if self.tells_another(operation, id, step) => return,
+            Kind::DropTable { .. } if self.nobody_can_be_told(operation, step) => {}
             // What the stock sidecar knows ends on every node, however long one is away.
             Kind::Import { .. } => return,
             // What they hold is what the recovery is about.

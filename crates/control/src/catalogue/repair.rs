@@ -5,7 +5,7 @@ use crate::observed::Observed;
 use crate::operation::{Kind, Operation, Steps, Work};
 use crate::rules;
 use crate::state::{Group, Leftover, Member, State, Table};
-use model::{Action, ClusterState, GroupId, NodeId, OperationId, StepId, TableName};
+use model::{Action, ClusterState, ClusterStatus, GroupId, NodeId, OperationId, StepId, TableName};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Makes `groups`, which lost members (the one on `node`, mostly), writable again, then routes without those.
@@ -107,9 +107,17 @@ pub fn cleanup(
                 }
                 steps.command(node, Action::RemoveDirectory { group: group.clone() }, &before, None);
             }
-            Leftover::Tables { tables } if in_a_cluster(observed, node, tables) => {}
             Leftover::Tables { tables } => {
-                steps.command(node, Action::DropTables { tables: tables.clone() }, &[], None);
+                let before = match in_a_cluster(observed, node, tables) {
+                    None => Vec::new(),
+                    // A drop found none of its members; they are back with it.
+                    Some(group) if may_be_taken_out(state, node, group, tables) => {
+                        let remove = Action::RemoveTables { group: group.clone(), tables: tables.clone() };
+                        vec![steps.command(node, remove, &[], None)]
+                    }
+                    Some(_) => continue,
+                };
+                steps.command(node, Action::DropTables { tables: tables.clone() }, &before, None);
             }
             Leftover::Route { table } => {
                 steps.push(Some(node), Work::Route { tables: vec![table.clone()] }, &[], None);
@@ -119,10 +127,20 @@ pub fn cleanup(
     (!steps.0.is_empty()).then(|| Operation::new(id, Kind::Cleanup { node: node.clone() }, steps.0, unix))
 }
 
-fn in_a_cluster(observed: &Observed, node: &NodeId, tables: &[String]) -> bool {
-    let clusters = observed.view(node).and_then(|view| view.status.as_ref()).map(|(_, clusters)| clusters);
-    clusters.is_some_and(|clusters| {
-        clusters.values().any(|cluster| tables.iter().any(|table| cluster.tables.contains(table)))
+/// The cluster that has one of these tables on the node.
+fn in_a_cluster<'a>(observed: &'a Observed, node: &NodeId, tables: &[String]) -> Option<&'a GroupId> {
+    let (_, clusters) = observed.view(node)?.status.as_ref()?;
+    let has = |cluster: &&ClusterStatus| tables.iter().any(|table| cluster.tables.contains(table));
+    clusters.iter().find(|(_, cluster)| has(cluster)).map(|(group, _)| group)
+}
+
+/// Whether the group is whole on the node, has nothing under way, and knows nothing of these tables.
+fn may_be_taken_out(state: &State, node: &NodeId, group: &GroupId, tables: &[String]) -> bool {
+    let known = state.groups.get(group).filter(|known| known.is_clustered() && known.halt.is_none());
+    known.is_some_and(|known| {
+        known.members.get(node) == Some(&Member::Serving)
+            && known.tables().iter().all(|table| !tables.contains(table))
+            && !state.active().any(|operation| crate::moves::touches(state, operation, group))
     })
 }
 
@@ -251,7 +269,9 @@ pub fn every_shard(state: &State, id: OperationId, table: &Table, what: &str, un
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::io::PollAnswer;
     use crate::state::{Node, Shard};
+    use model::{Millis, NodeStatus, Reach};
 
     fn node(n: u16) -> NodeId {
         NodeId::new(format!("h:{n}")).expect("valid")
@@ -280,5 +300,40 @@ mod tests {
             (waits("t"), waits("u"), waits("both")),
             (vec![&[g][..]], vec![&[h][..]], vec![&[g, h][..]])
         );
+    }
+
+    /// A drop found none of the group's members; they are back, and still have its table in their cluster.
+    #[test]
+    fn a_table_that_a_drop_left_in_a_group_is_taken_out_of_it_first() {
+        let (group, left) = (GroupId::new("g").expect("valid"), vec!["system.t_s0".to_owned()]);
+        let shard = |name: &str| Shard { table: TableName::new(name).expect("valid"), number: 0 };
+        let mut observed = Observed::default();
+        observed.know(&node(1));
+        for look in observed.due_looks(Millis(1), Millis(1)) {
+            let tables = ["system.t_s0".to_owned(), "system.u_s0".to_owned()].into();
+            let shown = ClusterStatus { tables, ..ClusterStatus::default() };
+            let status = NodeStatus { clusters: [(group.clone(), shown)].into(), tables: None };
+            let (node, token, reach) = (look.node, look.token, Reach::Answered);
+            observed.see(PollAnswer { node, token, reach, status: Some(status) });
+        }
+        let cleaned = |member, shards: &[&str]| -> Option<Vec<Action>> {
+            let mut known = Group::new(2, [(node(1), member)].into());
+            known.shards.extend(shards.iter().map(|name| shard(name)));
+            let state = State {
+                groups: [(group.clone(), known)].into(),
+                leftovers: [(node(1), [Leftover::Tables { tables: left.clone() }].into())].into(),
+                ..State::default()
+            };
+            let made = cleanup(&state, (&observed, &BTreeSet::new()), OperationId(1), &node(1), 0)?;
+            assert!(made.steps.windows(2).all(|two| two[1].after == [StepId(0)]), "one after the other");
+            Some(made.steps.iter().filter_map(|step| step.work.action().cloned()).collect())
+        };
+        let taken_out = vec![
+            Action::RemoveTables { group: group.clone(), tables: left.clone() },
+            Action::DropTables { tables: left.clone() },
+        ];
+        assert_eq!(cleaned(Member::Serving, &["u"]), Some(taken_out));
+        assert_eq!(cleaned(Member::Returning, &["u"]), None, "it is not whole");
+        assert_eq!(cleaned(Member::Serving, &["t", "u"]), None, "the group has that shard");
     }
 }

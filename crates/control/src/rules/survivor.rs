@@ -180,8 +180,10 @@ pub fn user_survivor(
     }
     let mut best = most_advanced(&fit);
     if best.is_empty() {
-        // Two that lost each other, and neither has a quorum now: there is nothing that one of them could lack.
-        best = fit.iter().map(|(node, _)| *node).collect();
+        // Two that lost each other, and neither has a quorum now. There is nothing that one of them could lack, but those of
+        // the last quorum may find each other again.
+        let last = fit.iter().map(|(_, shown)| shown.conf_id).max();
+        best = fit.iter().filter(|(_, shown)| Some(shown.conf_id) == last).map(|(node, _)| *node).collect();
     }
     match best_reached(observed, &best) {
         Some(node) if fit.len() * 2 >= members.len() => Ok(node),

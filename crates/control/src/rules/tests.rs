@@ -304,6 +304,8 @@ fn an_empty_user_cluster_gets_a_quorum_from_half_of_all_that_are_known() {
     // Each was cut off from the other, and then lost its quorum.
     let apart = |of: u16| [(); 2].map(|()| ClusterStatus { nodes_view: [node(of)].into(), ..orphan(5, 1) });
     assert_eq!(user_verdict(3, &[(1, &apart(1)), (2, &apart(2))]), Ok(node(1)));
+    let last = apart(2).map(|shown| ClusterStatus { conf_id: 4, ..shown });
+    assert_eq!(user_verdict(3, &[(1, &apart(1)), (2, &last)]), Ok(node(2)));
     let refusals: [(u16, &[Looks<'_>], &str); 6] = [
         (3, &[(1, &twice(3))], "only 1 of the 3"),
         (3, &[(1, &twice(1))], "only 1 of the 3"),

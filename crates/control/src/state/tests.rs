@@ -181,7 +181,8 @@ fn what_is_noted_while_a_clean_up_runs_is_not_forgotten_with_it() {
     let id = OperationId(1);
     let mut operation = Operation::new(id, Kind::Cleanup { node: node(1) }, steps.0, 0);
     operation.status = Status::Running;
-    let mut state = State { operations: [(id, operation)].into(), ..State::default() };
+    let format = crate::record::FORMAT;
+    let mut state = State { operations: [(id, operation)].into(), format, ..State::default() };
     state.apply(&left_behind(&["system.t_s0"])).expect("follows");
     state.apply(&left_behind(&["system.u_s0"])).expect("follows");
     let both = Leftover::Group { group: group.clone(), tables: names(&["system.t_s0", "system.u_s0"]) };
@@ -198,8 +199,9 @@ fn what_is_noted_while_a_clean_up_runs_is_not_forgotten_with_it() {
 fn a_move_that_had_not_begun_takes_no_copy_with_it() {
     let group = GroupId::new("g").expect("valid");
     let members = [(node(1), Member::Serving), (node(2), Member::Joining)];
-    for (started_at, kept) in [(None, true), (Some(1), false)] {
-        let mut state = State::default();
+    let format = crate::record::FORMAT;
+    for (started_at, format, kept) in [(None, format, true), (Some(1), format, false), (None, 6, false)] {
+        let mut state = State { format, ..State::default() };
         state.groups.insert(group.clone(), Group::new(2, members.clone().into()));
         for id in [1, 2].map(OperationId) {
             let operation = Operation::new(id, move_of(&group, node(1), node(2)), Vec::new(), 0);

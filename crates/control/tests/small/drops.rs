@@ -250,3 +250,52 @@ fn a_drop_from_a_group_that_stays_ends_though_the_member_dies_that_was_told() {
     world.start(&told);
     world.settle();
 }
+
+/// All members of a group that stays die, the newest last: nobody is left behind, and no older copy becomes the group.
+#[test]
+fn a_drop_from_a_group_that_stays_gives_nobody_up_when_all_its_members_are_lost() {
+    for sent in [true, false] {
+        let mut world = World::warmed_up(19, 3);
+        world.made("t", 12, 2);
+        world.made("u", 12, 2);
+        world.settle();
+        let home = world.state().tables[&table("t")].homes[0].clone();
+        assert!(world.state().groups[&home].shards.len() > 1, "it is not alone in its group");
+        let request = world.drop("t");
+        world.until("its steps", |world| world.state().operations.values().any(|it| it.name() == "drop"));
+        let drop = world.state().operations.values().find(|it| it.name() == "drop").expect("it");
+        let takes_out = |step: &Step| matches!(step.work.action(), Some(Action::RemoveTables { group, .. }) if *group == home);
+        let at = drop.steps.iter().position(takes_out).expect("one");
+        let (id, step, told) = (drop.id, StepId(at as u64), drop.steps[at].node.clone().expect("a member"));
+        let members = &world.state().groups[&home].members;
+        let older = members.keys().find(|node| **node != told).cloned().expect("another");
+        world.refused = Some(Refused { kind: "drop", step, undo: false, times: u32::MAX });
+        world.lost = true;
+        if sent {
+            world.until("the order", |world| {
+                world.state().operations[&id].step(step).is_some_and(|it| it.status == StepStatus::Started)
+            });
+        }
+        world.kill(&older);
+        world.until("a quorum without it", |world| {
+            world.state().groups[&home].newest == [told.clone()].into()
+        });
+        for _ in 0..40 {
+            world.write("u");
+            world.step();
+        }
+        world.kill(&told);
+        world.until("its loss", |world| world.state().nodes[&told].lost);
+        world.start(&older);
+        for _ in 0..400 {
+            world.step();
+        }
+        world.refused = None;
+        let known = &world.state().groups[&home];
+        assert!(known.newest_holders().contains(&told) && known.members.contains_key(&told), "{known:?}");
+        assert_eq!(world.answer_to(request), StatementReply::Ok, "it waits for nobody");
+        world.start(&told);
+        world.settle();
+        assert_eq!(world.state().groups[&home].serving().count(), 2, "both have it again");
+    }
+}

@@ -184,7 +184,7 @@ impl State {
     /// What was noted of a group on a node after its clean-up had begun, and is not dropped by it.
     fn not_dropped(&self, operation: OperationId, group: &GroupId, node: &NodeId) -> Vec<String> {
         let Some(operation) = self.operations.get(&operation) else { return Vec::new() };
-        if !matches!(operation.kind, Kind::Cleanup { .. }) {
+        if !matches!(operation.kind, Kind::Cleanup { .. }) || self.format < 7 {
             return Vec::new();
         }
         let left = self.leftovers.get(node).into_iter().flatten();
@@ -346,11 +346,12 @@ impl State {
                     known.fail();
                 }
             }
-            // One that had not begun has given nobody anything; the copy may be another one's.
+            // One that had not begun has given nobody anything; the copy may be another one's. Before format 7 it went, and
+            // what was logged since follows from that.
             (
                 Kind::Move { group, to, .. } | Kind::Snapshot { group, to, .. },
                 Status::Failed | Status::Cancelled,
-            ) if operation.started_at.is_some() => {
+            ) if operation.started_at.is_some() || self.format < 7 => {
                 if status == Status::Failed && matches!(operation.kind, Kind::Move { .. }) {
                     *self.move_failures.entry(group.clone()).or_default() += 1;
                 }
@@ -454,8 +455,11 @@ impl State {
 fn note_group(left: &mut BTreeSet<Leftover>, group: &GroupId, tables: &[String]) {
     let of_group = |left: &Leftover| matches!(left, Leftover::Group { group: g, .. } if g == group);
     let mut all: BTreeSet<String> = tables.iter().cloned().collect();
-    if let Some(Leftover::Group { tables: before, .. }) = left.iter().find(|left| of_group(left)) {
-        all.extend(before.iter().cloned());
+    // Snapshots of earlier versions can have several.
+    for before in left.iter().filter(|left| of_group(left)) {
+        if let Leftover::Group { tables, .. } = before {
+            all.extend(tables.iter().cloned());
+        }
     }
     left.retain(|left| !of_group(left));
     left.insert(Leftover::Group { group: group.clone(), tables: all.into_iter().collect() });
