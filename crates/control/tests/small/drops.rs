@@ -1,9 +1,10 @@
 //! The drop of a table that groups were made for: it goes first, then the groups, which are empty.
 
 use super::world::{Refused, World, node, table};
+use control::RequestId;
 use control::operation::{Kind, Step, StepStatus};
 use model::wire::StatementReply;
-use model::{Action, GroupId, NodeId, Settings, StepId};
+use model::{Action, GroupId, NodeId, OperationId, Settings, StepId};
 use std::collections::BTreeSet;
 
 fn filled(seed: u64) -> World {
@@ -223,10 +224,26 @@ fn a_creation_that_is_taken_back_leaves_no_emptied_group_behind() {
     assert!(nodes().iter().all(|node| world.nodes.clusters(node).len() == 1), "only the user's is left");
 }
 
-/// The group stays, for another table's sake: its tables are taken out by another member.
-#[test]
-fn a_drop_from_a_group_that_stays_ends_though_the_member_dies_that_was_told() {
-    let mut world = World::warmed_up(18, 3);
+/// A drop that does not get on: `told` is to take the table out of `home`, in which there are shards of `u`, too.
+struct Stuck {
+    request: RequestId,
+    home: GroupId,
+    drop: OperationId,
+    step: StepId,
+    told: NodeId,
+}
+
+impl Stuck {
+    fn is_ordered(&self, world: &mut World) {
+        world.until("the order", |world| {
+            let step = world.state().operations[&self.drop].step(self.step);
+            step.is_some_and(|step| step.status == StepStatus::Started)
+        });
+    }
+}
+
+fn stuck_drop(seed: u64) -> (World, Stuck) {
+    let mut world = World::warmed_up(seed, 3);
     world.made("t", 12, 2);
     world.made("u", 12, 2);
     world.settle();
@@ -234,15 +251,22 @@ fn a_drop_from_a_group_that_stays_ends_though_the_member_dies_that_was_told() {
     assert!(world.state().groups[&home].shards.len() > 1, "it is not alone in its group");
     let request = world.drop("t");
     world.until("its steps", |world| world.state().operations.values().any(|it| it.name() == "drop"));
-    let drop = world.state().operations.values().find(|it| it.name() == "drop").expect("it");
-    let takes_out = |step: &Step| matches!(step.work.action(), Some(Action::RemoveTables { .. }));
-    let at = drop.steps.iter().position(takes_out).expect("one");
-    let (id, step, told) = (drop.id, StepId(at as u64), drop.steps[at].node.clone().expect("a member"));
+    let operation = world.state().operations.values().find(|it| it.name() == "drop").expect("it");
+    let takes_out = |step: &Step| matches!(step.work.action(), Some(Action::RemoveTables { group, .. }) if *group == home);
+    let at = operation.steps.iter().position(takes_out).expect("one");
+    let (drop, step) = (operation.id, StepId(at as u64));
+    let told = operation.steps[at].node.clone().expect("a member");
     world.refused = Some(Refused { kind: "drop", step, undo: false, times: u32::MAX });
     world.lost = true;
-    world.until("the order", |world| {
-        world.state().operations[&id].step(step).is_some_and(|step| step.status == StepStatus::Started)
-    });
+    (world, Stuck { request, home, drop, step, told })
+}
+
+/// The group stays, for another table's sake: its tables are taken out by another member.
+#[test]
+fn a_drop_from_a_group_that_stays_ends_though_the_member_dies_that_was_told() {
+    let (mut world, stuck) = stuck_drop(18);
+    stuck.is_ordered(&mut world);
+    let Stuck { request, told, .. } = stuck;
     world.kill(&told);
     world.until("its loss", |world| world.state().nodes[&told].lost);
     world.refused = None;
@@ -255,27 +279,13 @@ fn a_drop_from_a_group_that_stays_ends_though_the_member_dies_that_was_told() {
 #[test]
 fn a_drop_from_a_group_that_stays_gives_nobody_up_when_all_its_members_are_lost() {
     for sent in [true, false] {
-        let mut world = World::warmed_up(19, 3);
-        world.made("t", 12, 2);
-        world.made("u", 12, 2);
-        world.settle();
-        let home = world.state().tables[&table("t")].homes[0].clone();
-        assert!(world.state().groups[&home].shards.len() > 1, "it is not alone in its group");
-        let request = world.drop("t");
-        world.until("its steps", |world| world.state().operations.values().any(|it| it.name() == "drop"));
-        let drop = world.state().operations.values().find(|it| it.name() == "drop").expect("it");
-        let takes_out = |step: &Step| matches!(step.work.action(), Some(Action::RemoveTables { group, .. }) if *group == home);
-        let at = drop.steps.iter().position(takes_out).expect("one");
-        let (id, step, told) = (drop.id, StepId(at as u64), drop.steps[at].node.clone().expect("a member"));
+        let (mut world, stuck) = stuck_drop(19);
+        if sent {
+            stuck.is_ordered(&mut world);
+        }
+        let Stuck { request, home, told, .. } = stuck;
         let members = &world.state().groups[&home].members;
         let older = members.keys().find(|node| **node != told).cloned().expect("another");
-        world.refused = Some(Refused { kind: "drop", step, undo: false, times: u32::MAX });
-        world.lost = true;
-        if sent {
-            world.until("the order", |world| {
-                world.state().operations[&id].step(step).is_some_and(|it| it.status == StepStatus::Started)
-            });
-        }
         world.kill(&older);
         world.until("a quorum without it", |world| {
             world.state().groups[&home].newest == [told.clone()].into()
