@@ -8,7 +8,7 @@ use crate::operation::{Kind, Operation, Status, Work};
 use crate::record::Record;
 use crate::route::{self, Desired};
 use crate::rules;
-use crate::state::{Group, Leftover, Member, Shard, TableStatus};
+use crate::state::{Group, Leftover, Member, TableStatus};
 use model::{ClusterState, GroupId, Millis, NodeId, OperationId, TableName};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -360,41 +360,10 @@ impl Controller {
         }
     }
 
-    /// What a node has left over of a group is noted when it leaves. If it comes back into the group first, or had not been
-    /// given all of it yet, it has more when it is cleaned: what its cluster shows, and no group keeps on it.
     fn note_what_came_later(&mut self) {
-        let mut later = Vec::new();
-        for (node, left) in self.state.leftovers.iter().filter(|(node, _)| self.state.is_live(node)) {
-            for left in left {
-                let Leftover::Group { group, tables } = left else { continue };
-                // What is in the user's own cluster is the user's.
-                let shown = self.observed.cluster(node, group);
-                let Some(shown) = shown.filter(|_| self.state.cluster.as_ref() != Some(group)) else {
-                    continue;
-                };
-                // One that still is a member has no copies to give up; in a group that is not filled yet they are a hand-over's.
-                let known = self.state.groups.get(group).filter(|known| !known.shards.is_empty());
-                if known.is_some_and(|known| known.members.contains_key(node)) {
-                    continue;
-                }
-                let new = shown.tables.iter().filter(|table| {
-                    let shard = Shard::of(table);
-                    shard.is_some_and(|shard| !tables.contains(table) && !self.is_kept_on(node, &shard))
-                });
-                let new: Vec<String> = new.cloned().collect();
-                if !new.is_empty() {
-                    later.push((node.clone(), group.clone(), new));
-                }
-            }
-        }
-        for (node, group, tables) in later {
+        for (node, group, tables) in catalogue::came_later(&self.state, &self.observed) {
             self.record(Record::LeftBehind { node, group: Some(group), tables, routes: Vec::new() });
         }
-    }
-
-    fn is_kept_on(&self, node: &NodeId, shard: &Shard) -> bool {
-        let mut groups = self.state.groups.values();
-        groups.any(|group| group.members.contains_key(node) && group.shards.contains(shard))
     }
 
     fn clean_up(&mut self) {

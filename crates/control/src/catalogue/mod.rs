@@ -18,7 +18,7 @@ pub use import::{Adoption, import};
 pub use moves::{donor, move_group, shed};
 pub use recover::{let_go, remake, tables_to_keep, user_cluster, user_quorum};
 pub use remove::remove_node;
-pub use repair::{cleanup, every_shard, failover, keeps_quorum, reroute, returned};
+pub use repair::{came_later, cleanup, every_shard, failover, keeps_quorum, reroute, returned};
 
 use crate::operation::{Steps, Work};
 use crate::state::State;

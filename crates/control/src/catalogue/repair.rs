@@ -4,7 +4,7 @@ use super::route_everywhere;
 use crate::observed::Observed;
 use crate::operation::{Kind, Operation, Steps, Work};
 use crate::rules;
-use crate::state::{Group, Leftover, Member, State, Table};
+use crate::state::{Group, Leftover, Member, Shard, State, Table};
 use model::{Action, ClusterState, ClusterStatus, GroupId, NodeId, OperationId, StepId, TableName};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -63,6 +63,40 @@ pub fn returned(
     let names: Vec<TableName> = known.table_names().into_iter().collect();
     route_everywhere(state, &mut steps, &names, &[verified]);
     Some(Operation::new(id, Kind::Return { group: group.clone(), node: node.clone() }, steps.0, unix))
+}
+
+/// What a node has left over of a group is noted when it leaves. If it comes back into the group first, or had not been given
+/// all of it yet, it has more when it is cleaned: what its cluster shows, and no group keeps on it.
+pub fn came_later(state: &State, observed: &Observed) -> Vec<(NodeId, GroupId, Vec<String>)> {
+    let mut later = Vec::new();
+    for (node, left) in state.leftovers.iter().filter(|(node, _)| state.is_live(node)) {
+        for left in left {
+            let Leftover::Group { group, tables } = left else { continue };
+            let Some(shown) = observed.cluster(node, group) else { continue };
+            // What is in the user's own cluster is the user's. One that still is a member has no copies to give up; in a group
+            // that is not filled yet they are a hand-over's.
+            let known = state.groups.get(group).filter(|known| !known.shards.is_empty());
+            if state.cluster.as_ref() == Some(group)
+                || known.is_some_and(|known| known.members.contains_key(node))
+            {
+                continue;
+            }
+            let is_new = |table: &&String| {
+                let shard = Shard::of(table);
+                shard.is_some_and(|shard| !tables.contains(table) && !is_kept(state, node, &shard))
+            };
+            let new: Vec<String> = shown.tables.iter().filter(is_new).cloned().collect();
+            if !new.is_empty() {
+                later.push((node.clone(), group.clone(), new));
+            }
+        }
+    }
+    later
+}
+
+fn is_kept(state: &State, node: &NodeId, shard: &Shard) -> bool {
+    let mut groups = state.groups.values();
+    groups.any(|group| group.members.contains_key(node) && group.shards.contains(shard))
 }
 
 /// Takes what `node` still holds of ours away. `None` when nothing can be done yet: the node is still on its way
@@ -270,7 +304,7 @@ pub fn every_shard(state: &State, id: OperationId, table: &Table, what: &str, un
 mod tests {
     use super::*;
     use crate::io::PollAnswer;
-    use crate::state::{Node, Shard};
+    use crate::state::Node;
     use model::{Millis, NodeStatus, Reach};
 
     fn node(n: u16) -> NodeId {
@@ -285,7 +319,6 @@ mod tests {
         for (id, tables) in [("g", &["t", "both"][..]), ("h", &["u", "both"])] {
             let members = [(node(1), Member::Lost), (node(2), Member::Serving)];
             let mut group = Group::new(2, members.into());
-            let shard = |name| Shard { table: TableName::new(name).expect("valid"), number: 0 };
             group.shards.extend(tables.iter().copied().map(shard));
             state.groups.insert(GroupId::new(id).expect("valid"), group);
         }
@@ -302,20 +335,62 @@ mod tests {
         );
     }
 
-    /// A drop found none of the group's members; they are back, and still have its table in their cluster.
-    #[test]
-    fn a_table_that_a_drop_left_in_a_group_is_taken_out_of_it_first() {
-        let (group, left) = (GroupId::new("g").expect("valid"), vec!["system.t_s0".to_owned()]);
-        let shard = |name: &str| Shard { table: TableName::new(name).expect("valid"), number: 0 };
+    fn shard(table: &str) -> Shard {
+        Shard { table: TableName::new(table).expect("valid"), number: 0 }
+    }
+
+    /// What node 1 shows of its only cluster.
+    fn shows(group: &GroupId, tables: &[&str]) -> Observed {
         let mut observed = Observed::default();
         observed.know(&node(1));
         for look in observed.due_looks(Millis(1), Millis(1)) {
-            let tables = ["system.t_s0".to_owned(), "system.u_s0".to_owned()].into();
+            let tables = tables.iter().map(|table| (*table).to_owned()).collect();
             let shown = ClusterStatus { tables, ..ClusterStatus::default() };
             let status = NodeStatus { clusters: [(group.clone(), shown)].into(), tables: None };
             let (node, token, reach) = (look.node, look.token, Reach::Answered);
             observed.see(PollAnswer { node, token, reach, status: Some(status) });
         }
+        observed
+    }
+
+    /// Node 1 is to be cleaned of `g`, has more in it than was noted, and is or is not what others still count on.
+    #[test]
+    fn what_a_node_was_given_later_is_left_over_unless_a_group_keeps_it() {
+        let (g, h) = (GroupId::new("g").expect("valid"), GroupId::new("h").expect("valid"));
+        let observed = shows(&g, &["system.t_s0", "system.u_s0", "mine"]);
+        let member = |of: &[&str], is_one: bool| {
+            let mut known = Group::new(2, [(node(if is_one { 1 } else { 2 }), Member::Serving)].into());
+            known.shards.extend(of.iter().copied().map(shard));
+            known
+        };
+        let later = |groups: &[(&GroupId, Group)], cluster: Option<&GroupId>, lost| {
+            let left = Leftover::Group { group: g.clone(), tables: vec!["system.t_s0".to_owned()] };
+            let state = State {
+                nodes: [(node(1), Node { uuid: String::new(), lost, draining: false, since: 0 })].into(),
+                groups: groups.iter().map(|(id, group)| ((*id).clone(), group.clone())).collect(),
+                leftovers: [(node(1), [left].into())].into(),
+                cluster: cluster.cloned(),
+                ..State::default()
+            };
+            came_later(&state, &observed).into_iter().flat_map(|(_, _, tables)| tables).collect::<Vec<_>>()
+        };
+        let new = ["system.u_s0"];
+        assert_eq!(later(&[], None, false), new);
+        assert_eq!(later(&[(&g, member(&["t", "u"], false))], None, false), new);
+        assert_eq!(later(&[(&g, member(&[], true))], None, false), new, "a hand-over that is taken back");
+        let nothing: [&str; 0] = [];
+        assert_eq!(later(&[(&g, member(&["t"], true))], None, false), nothing, "a member has its copy");
+        let kept = [(&g, member(&[], true)), (&h, member(&["u"], true))];
+        assert_eq!(later(&kept, None, false), nothing, "its copy serves, and is to be handed over");
+        assert_eq!(later(&[], Some(&g), false), nothing, "the user's own");
+        assert_eq!(later(&[], None, true), nothing, "what it shows is old");
+    }
+
+    /// A drop found none of the group's members; they are back, and still have its table in their cluster.
+    #[test]
+    fn a_table_that_a_drop_left_in_a_group_is_taken_out_of_it_first() {
+        let (group, left) = (GroupId::new("g").expect("valid"), vec!["system.t_s0".to_owned()]);
+        let observed = shows(&group, &["system.t_s0", "system.u_s0"]);
         let cleaned = |member, shards: &[&str]| -> Option<Vec<Action>> {
             let mut known = Group::new(2, [(node(1), member)].into());
             known.shards.extend(shards.iter().map(|name| shard(name)));
