@@ -391,12 +391,13 @@ mod tests {
     fn a_table_that_a_drop_left_in_a_group_is_taken_out_of_it_first() {
         let (group, left) = (GroupId::new("g").expect("valid"), vec!["system.t_s0".to_owned()]);
         let observed = shows(&group, &["system.t_s0", "system.u_s0"]);
-        let cleaned = |member, shards: &[&str]| -> Option<Vec<Action>> {
+        let cleaned = |member, shards: &[&str], others: Vec<Operation>| -> Option<Vec<Action>> {
             let mut known = Group::new(2, [(node(1), member)].into());
             known.shards.extend(shards.iter().map(|name| shard(name)));
             let state = State {
                 groups: [(group.clone(), known)].into(),
                 leftovers: [(node(1), [Leftover::Tables { tables: left.clone() }].into())].into(),
+                operations: others.into_iter().map(|operation| (operation.id, operation)).collect(),
                 ..State::default()
             };
             let made = cleanup(&state, (&observed, &BTreeSet::new()), OperationId(1), &node(1), 0)?;
@@ -407,8 +408,14 @@ mod tests {
             Action::RemoveTables { group: group.clone(), tables: left.clone() },
             Action::DropTables { tables: left.clone() },
         ];
-        assert_eq!(cleaned(Member::Serving, &["u"]), Some(taken_out));
-        assert_eq!(cleaned(Member::Returning, &["u"]), None, "it is not whole");
-        assert_eq!(cleaned(Member::Serving, &["t", "u"]), None, "the group has that shard");
+        let none = Vec::new;
+        assert_eq!(cleaned(Member::Serving, &["u"], none()), Some(taken_out.clone()));
+        assert_eq!(cleaned(Member::Returning, &["u"], none()), None, "it is not whole");
+        assert_eq!(cleaned(Member::Serving, &["t", "u"], none()), None, "the group has that shard");
+        // Another member does it.
+        let mut steps = Steps::default();
+        steps.command(&node(2), taken_out[0].clone(), &[], None);
+        let other = Operation::new(OperationId(7), Kind::Cleanup { node: node(2) }, steps.0, 0);
+        assert_eq!(cleaned(Member::Serving, &["u"], vec![other]), None, "one at a time");
     }
 }
