@@ -285,8 +285,9 @@ impl Cluster {
             .filter(|(node, _)| self.heard_lately(node, now))
             .filter_map(|(_, peer)| peer.alive.as_ref())
             .filter(|alive| alive.branch == self.view.branch && alive.uuid == self.view.uuid)
-            // One whose view is in force calls for a new one itself; in one that is not nothing is acknowledged.
-            .filter(|alive| !alive.primary || alive.view == self.view.id && !alive.confirmed)
+            // One whose view is in force calls for a new one itself; in one that is not nothing is acknowledged, and one that
+            // waits for others to come into it cannot go on without them.
+            .filter(|alive| !alive.primary || !alive.confirmed && (alive.view == self.view.id || alive.stuck))
             .map(|alive| alive.member.clone())
             .collect();
         company.push(self.me.clone());
