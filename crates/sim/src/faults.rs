@@ -12,7 +12,6 @@ use crate::wire::{Owner, Task};
 use crate::world::{Event, World};
 use model::NodeId;
 use std::collections::BTreeSet;
-use std::sync::atomic::Ordering;
 
 /// One thing that happens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -198,7 +197,7 @@ pub fn happen(world: &mut World, turn: Turn) {
             let at_gate = world.play.borrow().gates.contains_key(&world.machines[at].node);
             if !world.machines[at].is_up() && !world.machines[at].gone && !at_gate {
                 if machines::has_room(world, at) {
-                    start_again(world, at);
+                    come_back(world, at);
                 } else {
                     // It ends at once, and is started again.
                     later(world, 1_000, turn);
@@ -229,7 +228,7 @@ pub fn happen(world: &mut World, turn: Turn) {
             world.net.breaks = 0;
             world.net.lost_replies = 0;
             world.net.duplicates = 0;
-            world.net.slow.clear();
+            machines::end_slow(world);
             world.net.late_looks = 0;
             world.net.stalls = 0;
             world.controller_crashes = 0;
@@ -257,10 +256,12 @@ pub fn end(world: &mut World) {
     for at in 0..world.machines.len() {
         world.machines[at].cut_off = false;
         world.machines[at].sidecar_frozen_until = world.now;
-        world.machines[at].disk_full.store(false, Ordering::Relaxed);
+        if !machines::has_room(world, at) {
+            machines::fill_disk(world, at, false);
+        }
         let at_gate = world.play.borrow().gates.contains_key(&world.machines[at].node);
         if !world.machines[at].is_up() && !world.machines[at].gone && !at_gate {
-            start_again(world, at);
+            come_back(world, at);
         }
     }
     world.play.borrow_mut().ending = true;
@@ -292,6 +293,18 @@ fn all_die(world: &mut World) {
         later(world, wait, Turn::AtGate { at });
     }
     refresh_live(world);
+}
+
+/// A node that died is started, through the gate when replication can have stopped somewhere: it would take the word of such a
+/// one that nobody else is there.
+fn come_back(world: &mut World, at: usize) {
+    if world.disk_was_full {
+        let node = world.machines[at].node.clone();
+        world.play.borrow_mut().gates.insert(node, Gate::Shut);
+        at_gate(world, at);
+    } else {
+        start_again(world, at);
+    }
 }
 
 /// A node that died starts on what it left behind, but for its routing tables: the gate takes them away, and an embedded

@@ -5,12 +5,13 @@
 
 use crate::chance::Chance;
 use crate::faults::Fault;
-use crate::invariants::routes;
+use crate::invariants::{self, routes};
 use crate::play::{self, SharedPlay, TableIs, ask_leader};
 use crate::wire::{Finish, Owner, Task, Wire};
 use crate::world::World;
+use control::state::{Group, Halt};
 use model::wire::{RebalanceOrder, ShardingStatement, StatementReply};
-use model::{NodeId, TableName};
+use model::{ClusterState, ClusterStatus, GroupId, NodeId, TableName};
 
 /// Nodes that a run may have, those that left included.
 const NODES_MAX: usize = 7;
@@ -19,6 +20,8 @@ const AGAIN: u64 = 1_000;
 const TRIES: usize = 60;
 /// An order that failed is not carried out any more by then: no command has more time.
 const FAILED_FOR_GOOD: u64 = 25_000;
+/// A node answers a word typed by hand within that.
+const WORD_TIME_MAX: u64 = 30_000;
 
 /// Lets people do one of the things that a run draws; `false` when there is nothing to do it with.
 pub fn act(world: &mut World, what: Fault) -> bool {
@@ -120,6 +123,35 @@ pub fn tidy(world: &mut World) {
         world.spawn(Task::new(Owner::Client, |wire| async move {
             play.borrow_mut().asking += 1;
             insist_while_there(&wire, &play, &order).await;
+            play.borrow_mut().asking -= 1;
+            Finish::Nothing
+        }));
+    }
+}
+
+/// What the alert of a group without a quorum says where the controller may not decide: people make the most advanced of its
+/// members primary.
+pub fn decide(world: &mut World) {
+    let Some(leader) = world.leader() else { return };
+    let halted = |group: &&Group| group.halt == Some(Halt::NoQuorum);
+    let groups = leader.controller.state().groups.iter().filter(|(_, group)| halted(group));
+    let groups: Vec<GroupId> = groups.map(|(id, _)| id.clone()).collect();
+    for group in groups {
+        let mut members = Vec::new();
+        for at in (0..world.machines.len()).filter(|at| world.machines[*at].is_up()).collect::<Vec<_>>() {
+            let node = world.machines[at].node.clone();
+            let shown = invariants::clusters(world, at).remove(&group);
+            let fit =
+                |shown: &ClusterStatus| shown.status == ClusterState::NonPrimary && shown.is_whole_survivor();
+            members.extend(shown.filter(fit).map(|shown| (shown.conf_id, shown.last_committed, node)));
+        }
+        let Some((_, _, node)) = members.into_iter().max() else { continue };
+        let play = world.play.clone();
+        world.spawn(Task::new(Owner::Client, |wire| async move {
+            play.borrow_mut().asking += 1;
+            let _seen_by_what_follows = wire
+                .sql(&node, format!("SET CLUSTER {group} GLOBAL 'pc.bootstrap' = 1"), WORD_TIME_MAX)
+                .await;
             play.borrow_mut().asking -= 1;
             Finish::Nothing
         }));

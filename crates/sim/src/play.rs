@@ -10,7 +10,7 @@ use crate::wire::{Answer, Ask, Finish, Wire};
 use engine::Reply;
 use engine::routing::shard_of;
 use model::wire::{ShardingStatement, StatementReply};
-use model::{ColumnSpec, NodeId, Schema, TableName, TableSpec};
+use model::{ColumnSpec, GroupId, NodeId, Schema, TableName, TableSpec};
 use std::cell::RefCell;
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
@@ -35,7 +35,7 @@ pub struct Document {
     pub settled: bool,
     /// When the last acknowledgement came.
     pub at: u64,
-    /// Its table was told to be empty while this was being written: which of the two came first is not known.
+    /// Its table was being emptied while this was being written: which of the two came first is not known.
     pub emptied: bool,
 }
 
@@ -93,6 +93,8 @@ pub struct Play {
     pub updates_unsure_until: u64,
     /// Tables that somebody made on a node without the controller, with the ids in them.
     pub by_hand: BTreeMap<(NodeId, String), Vec<i64>>,
+    /// Groups that shards are in by the log.
+    pub homes: BTreeSet<GroupId>,
     /// Nodes whose removal was asked for and not refused.
     pub leaving: BTreeSet<NodeId>,
 }
@@ -133,7 +135,7 @@ pub async fn client(wire: Wire, play: SharedPlay, number: i64, seed: u64, pause_
         sessions += 1;
         let answer = if chance.hits(TRANSACTIONS) {
             let session = 1 << 45 | (number as u64) << 32 | sessions;
-            transaction(&wire, bug, &write, session).await
+            transaction(&wire, &play, bug, &write, session).await
         } else {
             let Write { node, sql, table, .. } = &write;
             statements::say(&wire, node, None, sql, table, WRITE_TIME_MAX, bug).await
@@ -177,13 +179,21 @@ pub async fn client(wire: Wire, play: SharedPlay, number: i64, seed: u64, pause_
 }
 
 /// The same write as one who knows where the shard is makes it: in a transaction, on the shard's own table.
-async fn transaction(wire: &Wire, bug: Option<Bug>, write: &Write, session: u64) -> Answer {
+async fn transaction(
+    wire: &Wire,
+    play: &SharedPlay,
+    bug: Option<Bug>,
+    write: &Write,
+    session: u64,
+) -> Answer {
     let Write { node, sql, table, shard, .. } = write;
     let Answer::Sql(Ok(reply)) = wire.sql(node, looks::SHOW_CLUSTERS, WRITE_TIME_MAX).await else {
         return Answer::Refused;
     };
     let clusters = read::clusters(&reply);
-    let Some((group, _)) = clusters.iter().find(|(_, cluster)| cluster.tables.contains(shard)) else {
+    let is_home = |group: &GroupId| play.borrow().homes.contains(group);
+    let mut homes = clusters.iter().filter(|(group, _)| is_home(group));
+    let Some((group, _)) = homes.find(|(_, cluster)| cluster.tables.contains(shard)) else {
         return statements::say(wire, node, None, sql, table, WRITE_TIME_MAX, bug).await;
     };
     let sql = sql.replacen(&format!(" {table} "), &format!(" {group}:{shard} "), 1);
@@ -229,6 +239,7 @@ fn choose(play: &SharedPlay, chance: &mut Chance, number: i64, value: i64) -> Op
     let updates = play.only_updates.is_some();
     let table = play.tables.get_mut(&name)?;
     let shards = table.shards as usize;
+    let emptying = table.emptying > 0;
     // Ids of this client alone; new ones take the place of those left in doubt.
     let in_doubt = table.documents.values().filter(|document| !document.settled).count() as u64;
     let id = 1 + number + 16 * chance.below(IDS + in_doubt) as i64;
@@ -255,7 +266,7 @@ fn choose(play: &SharedPlay, chance: &mut Chance, number: i64, value: i64) -> Op
     };
     document.allowed.insert(wants);
     document.settled = false;
-    document.emptied = false;
+    document.emptied = emptying;
     let shard = format!("system.{name}_s{}", shard_of(id, shards));
     Some(Write { table: name, shard, node, id, sql, had, wants })
 }
@@ -354,7 +365,8 @@ pub async fn join_user_cluster(wire: Wire, play: SharedPlay, node: NodeId, first
 
 async fn user_cluster(wire: Wire, play: &SharedPlay, node: NodeId, first: NodeId) {
     let mut at = first;
-    for _ in 0..100 {
+    // One that is killed meanwhile may be away for a minute.
+    for _ in 0..400 {
         let sql =
             if node == at { "CREATE CLUSTER c".to_owned() } else { format!("JOIN CLUSTER c AT '{at}'") };
         match wire.sql(&node, sql.clone(), 60_000).await {

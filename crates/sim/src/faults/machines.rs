@@ -48,11 +48,26 @@ pub fn strike(world: &mut World, fault: Fault) -> bool {
     true
 }
 
+/// Whether what is said to the node comes late.
+pub fn is_slow(world: &World, at: usize) -> bool {
+    world.net.slow.contains_key(&Place::Node(at))
+}
+
+/// A node that was slow may have fallen out of its groups meanwhile, as one that was cut off.
+pub fn end_slow(world: &mut World) {
+    for at in 0..world.machines.len() {
+        if world.net.slow.remove(&Place::Node(at)).is_some() {
+            world.machines[at].disturbed = world.now;
+        }
+    }
+}
+
 pub fn has_room(world: &World, at: usize) -> bool {
     !world.machines[at].disk_full.load(Ordering::Relaxed)
 }
 
 pub fn fill_disk(world: &mut World, at: usize, full: bool) {
+    world.disk_was_full |= full;
     world.machines[at].disk_full.store(full, Ordering::Relaxed);
     world.machines[at].disturbed = world.now;
 }

@@ -1,6 +1,7 @@
 //! Invariant 8: when faults stop, everything becomes what it should be in bounded time, and stays so.
 
 use super::{documents, leftovers, quorums, routes};
+use crate::people;
 use crate::world::World;
 use model::wire::{ShardingStatement, StatementReply};
 
@@ -11,10 +12,13 @@ const LIMIT: u64 = 900_000;
 /// What is wrong at rest stays wrong after this.
 const PATIENCE: u64 = 120_000;
 const LOOK_INTERVAL: u64 = 500;
+/// By then people do what alerts have been telling them.
+const DECIDED_AFTER: u64 = 300_000;
 
 /// Runs until all is at rest, then checks what holds only there.
 pub fn reach(world: &mut World) {
     let limit = world.now + LIMIT;
+    let mut decided_at = Some(world.now + DECIDED_AFTER);
     let mut quiet_since = world.now;
     let mut last = None;
     while world.violations.is_empty() {
@@ -36,6 +40,9 @@ pub fn reach(world: &mut World) {
                 Some(_) if world.now < quiet_since + PATIENCE => {}
                 Some((invariant, detail)) => return world.violate(invariant, detail),
             }
+        }
+        if decided_at.take_if(|at| world.now >= *at).is_some() {
+            people::decide(world);
         }
         if world.now >= limit {
             let open = open_operations(world);

@@ -70,6 +70,7 @@ pub fn is_steady(world: &World, at: usize) -> bool {
     // With a full disk it takes part in every write, and applies none.
     machine.is_up()
         && machines::has_room(world, at)
+        && !machines::is_slow(world, at)
         && !world.machines[at].cut_off
         && world.net.breaks == 0
         && world.now >= machine.disturbed + STEADY_AFTER

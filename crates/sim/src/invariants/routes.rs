@@ -5,8 +5,9 @@ use super::{clusters, documents, is_steady};
 use crate::play::TableIs;
 use crate::read;
 use crate::world::World;
+use control::operation::{Kind, Operation, Status};
 use model::sql::Ident;
-use model::{NodeId, Route, parse_shard_table};
+use model::{ClusterState, ClusterStatus, MemberState, NodeId, Route, TableName, parse_shard_table};
 use std::collections::BTreeSet;
 
 /// An acknowledgement is seen on every copy by then.
@@ -19,8 +20,11 @@ pub fn check_written(world: &mut World, at: usize, sql: &str) {
         return world
             .violate("3 routes", format!("{own} is given a route that does not name all shards: {sql}"));
     };
-    let there =
-        world.play.borrow().tables.get(route.table.as_str()).is_some_and(|table| table.is == TableIs::There);
+    if was_given_up(world, &route.table) {
+        return;
+    }
+    let is = world.play.borrow().tables.get(route.table.as_str()).map(|table| table.is);
+    let there = is == Some(TableIs::There);
     for (number, nodes) in route.shards.iter().enumerate() {
         for node in nodes {
             if let Some(why) = unwhole(world, &route, number as u32, node, there) {
@@ -33,6 +37,20 @@ pub fn check_written(world: &mut World, at: usize, sql: &str) {
     }
 }
 
+/// Whether nobody was promised anything of the table, as its creation is taken back or was: a node that was cut off meanwhile
+/// may do late what it was told. No other table gets the name before that node is clean, and that nothing is left of it is
+/// asked at convergence.
+fn was_given_up(world: &World, table: &TableName) -> bool {
+    let unwinds = |operation: &Operation| {
+        matches!(&operation.kind, Kind::CreateTable { spec, .. } if spec.name == *table)
+            && operation.status == Status::Unwinding
+    };
+    let is = world.play.borrow().tables.get(table.as_str()).map(|table| table.is);
+    is == Some(TableIs::Gone)
+        || is == Some(TableIs::Maybe)
+            && world.leader().is_some_and(|leader| leader.controller.state().active().any(unwinds))
+}
+
 /// Why the copy that a route names is not whole. A node that was disturbed is not judged.
 fn unwhole(world: &mut World, route: &Route, number: u32, node: &NodeId, filled: bool) -> Option<String> {
     let at = world.machines.iter().position(|machine| machine.node == *node)?;
@@ -40,6 +58,15 @@ fn unwhole(world: &mut World, route: &Route, number: u32, node: &NodeId, filled:
         return None;
     }
     let table = route.table.shard_table(number);
+    // It has lost its quorum this moment, and holds what it has not applied yet: it applies that, or leaves the routes.
+    let waits = |cluster: &ClusterStatus| {
+        cluster.tables.contains(&table)
+            && cluster.status == ClusterState::NonPrimary
+            && cluster.node_state == MemberState::Synced
+    };
+    if clusters(world, at).values().any(waits) {
+        return None;
+    }
     let storage = world.machines[at].storage()?;
     storage.schema(&table).map_or_else(|| Some(format!("it has no {table}")), |_| None).or_else(|| {
         let wanted = documents::acknowledged(world, route.table.as_str(), number, APPLIED_AFTER);

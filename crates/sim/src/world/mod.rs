@@ -130,6 +130,8 @@ pub struct World {
     pub freeze_at_next_command: bool,
     /// The leader stands still once it has recorded the next command, before anybody hears of it.
     pub freeze_leader_at_next_command: bool,
+    /// A disk was full: replication can have stopped for good on a node that lives.
+    pub disk_was_full: bool,
     /// By how many seconds the clocks of controllers and nodes are wrong.
     pub clock_wrong_by: i64,
     /// Events so far.
@@ -169,6 +171,7 @@ impl World {
             controller_crashes: 0,
             freeze_at_next_command: false,
             freeze_leader_at_next_command: false,
+            disk_was_full: false,
             clock_wrong_by: 0,
             steps: 0,
             events: BTreeMap::new(),

@@ -202,6 +202,13 @@ impl World {
         }
     }
 
+    /// Whoever writes to a shard itself knows its group by what people were told: not a group that a hand-over is just filling.
+    fn tell_homes(&self) {
+        let Some(leader) = self.leader() else { return };
+        let homes = leader.controller.state().tables.values().flat_map(|table| table.homes.iter().cloned());
+        self.play.borrow_mut().homes = homes.collect();
+    }
+
     fn carry_out(&mut self, at: usize, out: Outbox) {
         let life = self.seats[at].life;
         crate::story::records(self, at, &out.records);
@@ -209,9 +216,11 @@ impl World {
         if !self.seats[at].foreign {
             crate::invariants::leaders::appended(self, at, &out.records);
             crate::invariants::plans::appended(self, &out.records);
+            self.tell_homes();
         }
         self.freeze_for(&out.records);
         let commands = out.records.iter().any(|record| matches!(record, Record::StepStarted { .. }));
+        self.end_jobs(at, &out.effects);
         if commands && std::mem::take(&mut self.freeze_leader_at_next_command) {
             return self.freeze(at);
         }
@@ -239,23 +248,26 @@ impl World {
                 Effect::Measure { node, token, tables, deep } => {
                     self.spawn(Task::new(owner, move |wire| looks::measure(wire, node, token, tables, deep)));
                 }
-                Effect::Job { operation, step, attempt, job } => {
-                    let end = match *job {
-                        Job::Facts { .. } => JobEnd::Done(Done::default()),
-                        _ => JobEnd::Failed {
-                            why: "documents are not kept in a simulation".to_owned(),
-                            last: true,
-                        },
-                    };
-                    let over = Input::JobOver { operation, step, attempt, end };
-                    self.message(at, Message::Seen(over));
-                }
                 Effect::Command { .. }
+                | Effect::Job { .. }
                 | Effect::Answer { .. }
                 | Effect::NamesChanged
                 | Effect::EndJob { .. }
                 | Effect::Announce(_) => {}
             }
+        }
+    }
+
+    /// A controller that stands still has begun them all the same.
+    fn end_jobs(&mut self, at: usize, effects: &[Effect]) {
+        for effect in effects {
+            let Effect::Job { operation, step, attempt, job } = effect else { continue };
+            let (operation, step, attempt) = (*operation, *step, *attempt);
+            let end = match **job {
+                Job::Facts { .. } => JobEnd::Done(Done::default()),
+                _ => JobEnd::Failed { why: "documents are not kept in a simulation".to_owned(), last: true },
+            };
+            self.message(at, Message::Seen(Input::JobOver { operation, step, attempt, end }));
         }
     }
 
