@@ -4,9 +4,9 @@
 use crate::Controller;
 use crate::flight::StepKey;
 use crate::io::Effect;
-use crate::operation::Work;
-use crate::state::Member;
-use model::{GroupId, Measurement, Millis, NodeId};
+use crate::operation::{Operation, Status, Step, Work};
+use crate::state::{Group, Member};
+use model::{Action, Content, GroupId, Measurement, Millis, NodeId};
 use std::collections::BTreeMap;
 
 /// Replicas apply a moment after the acknowledgement.
@@ -21,6 +21,8 @@ pub struct Comparison {
     not_before: Millis,
     tokens: BTreeMap<u64, NodeId>,
     answers: BTreeMap<NodeId, Measurement>,
+    /// What all of them hold, before tables are put back into a group.
+    equal: Option<BTreeMap<String, Content>>,
 }
 
 impl Comparison {
@@ -49,6 +51,23 @@ impl Controller {
         }
     }
 
+    /// Before tables are put back into a group: what its members hold of them, once that is the same. `None`: not yet. Somebody
+    /// can have written to one of them in the meantime, and the members do not copy them from each other.
+    pub(crate) fn equal_again(
+        &mut self,
+        key: StepKey,
+        group: &GroupId,
+        tables: &[String],
+    ) -> Option<BTreeMap<String, Content>> {
+        let equal = self.comparisons.get_mut(&key).and_then(|comparison| comparison.equal.take());
+        if equal.is_some() {
+            self.comparisons.remove(&key);
+        } else {
+            self.compare(key, group, tables, true);
+        }
+        equal
+    }
+
     /// Takes a measurement in; the last one of a round compares.
     pub(crate) fn compared(&mut self, token: u64, measured: Result<Measurement, String>) {
         let asked =
@@ -67,15 +86,19 @@ impl Controller {
             return;
         }
         comparison.not_before = self.now + AGAIN_AFTER;
-        let Some(step) = self.state.operations.get(&key.0).and_then(|operation| operation.step(key.1)) else {
+        let Some(operation) = self.state.operations.get(&key.0) else { return };
+        let Some((group, tables, deep)) = operation.step(key.1).and_then(|step| subject(operation, step))
+        else {
             return;
         };
-        let Work::Compare { group, tables, quick } = &step.work else { return };
-        let members = self.state.groups.get(group).map_or(0, |known| known.members.len());
-        if comparison.answers.len() < members {
+        let unwinds = operation.status == Status::Unwinding;
+        // Before it goes on the group is whole. One that is away when it goes back joins with a copy of what the others have.
+        let held = |known: &Group| if unwinds { known.serving().count() } else { known.members.len() };
+        if comparison.answers.len() < self.state.groups.get(group).map_or(0, held) {
             return;
         }
-        match equal(&comparison.answers, group, tables, !quick) {
+        match equal(&comparison.answers, group, tables, deep) {
+            Ok(contents) if unwinds => comparison.equal = Some(contents),
             Ok(contents) => {
                 self.comparisons.remove(&key);
                 self.step_done(key, contents);
@@ -87,13 +110,25 @@ impl Controller {
     }
 }
 
+/// The group and tables that are compared for this step, or for its undo, and whether by content.
+fn subject<'a>(operation: &Operation, step: &'a Step) -> Option<(&'a GroupId, &'a [String], bool)> {
+    match (&step.work, &step.undo) {
+        (Work::Compare { group, tables, quick }, _) => Some((group, tables, !quick)),
+        (
+            Work::Command { action: Action::RemoveTables { group, tables } },
+            Some(Action::ReturnTables { .. }),
+        ) if operation.status == Status::Unwinding => Some((group, tables, true)),
+        _ => None,
+    }
+}
+
 /// What all of them hold, if it is the same.
 fn equal(
     answers: &BTreeMap<NodeId, Measurement>,
     group: &GroupId,
     tables: &[String],
     deep: bool,
-) -> Result<BTreeMap<String, model::Content>, String> {
+) -> Result<BTreeMap<String, Content>, String> {
     let mut all = answers.iter();
     let Some((first, expected)) = all.next() else { return Err("no copy was seen".to_owned()) };
     for (node, found) in all {

@@ -71,31 +71,40 @@ impl Controller {
     }
 
     /// Passes a step over that a drop does not need: what ends a group once the tables have left it, or the tables' leaving
-    /// where the group is not whole. Whether it did.
+    /// where the group is not whole. A hand-over passes over what ends a group that has lost its quorum meanwhile. Whether it
+    /// did.
     pub(crate) fn ends_otherwise(&mut self, operation: &Operation, id: StepId, step: &Step) -> bool {
-        let (Kind::DropTable { .. }, Some(action)) = (&operation.kind, step.work.action()) else {
+        let (Some(action), Some(node)) = (step.work.action(), &step.node) else { return false };
+        let drops = matches!(operation.kind, Kind::DropTable { .. });
+        if !drops && !matches!(operation.kind, Kind::HandOver { .. }) {
             return false;
-        };
+        }
         let key = (operation.id, id);
         match action {
-            Action::RemoveTables { group, .. } if ends(operation, group) => {
+            Action::RemoveTables { group, .. } if drops && ends(operation, group) => {
                 let Some(why) = self.cannot_be_emptied(group, step) else { return false };
                 self.step_skipped(key, &why);
             }
             Action::ExitCluster { group, .. } | Action::DeleteCluster { group, .. }
-                if is_emptied(operation, group) =>
+                if is_emptied(operation, group) && (drops || self.is_without_quorum(group, node)) =>
             {
-                self.step_skipped(key, "the group is empty: it is dissolved when the table is gone");
+                self.step_skipped(key, "the group is empty: it is dissolved when this is done");
             }
-            Action::RemoveDirectory { group } if is_emptied(operation, group) => {
-                let Some(node) = step.node.clone() else { return false };
+            Action::RemoveDirectory { group }
+                if is_emptied(operation, group) && (drops || was_passed_over(operation, node, group)) =>
+            {
                 let (group, tables, routes) = (Some(group.clone()), Vec::new(), Vec::new());
-                self.record(Record::LeftBehind { node, group, tables, routes });
-                self.step_skipped(key, "the group is empty: it is dissolved when the table is gone");
+                self.record(Record::LeftBehind { node: node.clone(), group, tables, routes });
+                self.step_skipped(key, "the group is empty: it is dissolved when this is done");
             }
             _ => return false,
         }
         true
+    }
+
+    fn is_without_quorum(&self, group: &GroupId, node: &NodeId) -> bool {
+        let shown = self.observed.cluster(node, group);
+        shown.is_some_and(|shown| shown.status == ClusterState::NonPrimary)
     }
 
     /// The member is lost that was told to take the tables out of a group that stays: another one does it, or the copies
@@ -158,6 +167,16 @@ fn ends(operation: &Operation, group: &GroupId) -> bool {
         .steps
         .iter()
         .any(|step| matches!(step.work.action(), Some(Action::DeleteCluster { group: g, .. }) if g == group))
+}
+
+/// Whether the node was not told to leave the group.
+fn was_passed_over(operation: &Operation, node: &NodeId, group: &GroupId) -> bool {
+    operation.steps.iter().any(|step| match step.work.action() {
+        Some(Action::ExitCluster { group: g, .. } | Action::DeleteCluster { group: g, .. }) => {
+            g == group && step.node.as_ref() == Some(node) && step.status == StepStatus::Skipped
+        }
+        _ => false,
+    })
 }
 
 /// Whether the operation has taken all tables out of the group that it ends.

@@ -32,9 +32,9 @@ impl Controller {
         }
         let mut held: Vec<(Option<GroupId>, String)> = Vec::new();
         for (id, group) in self.state.groups.iter().filter(|(_, group)| group.is_clustered()) {
-            if group.members.contains_key(node)
-                && let Some(why) = self.stands_against(node, id, group)
-            {
+            let is_member = group.members.contains_key(node);
+            let why = is_member.then(|| self.stands_against(node, id, group)).flatten();
+            if let Some(why) = why.or_else(|| self.finds_only_stopped(node, id)) {
                 held.push((Some(id.clone()), why));
             }
         }
@@ -114,6 +114,21 @@ impl Controller {
         let up: BTreeSet<&NodeId> = shown.iter().map(|(other, _)| *other).collect();
         let away: Vec<&str> = newest.iter().filter(|other| !up.contains(other)).map(NodeId::as_str).collect();
         (!away.is_empty()).then(|| format!("a newer copy must start first: that on {}", away.join(", ")))
+    }
+
+    /// A node that starts looks for those on its own list alone. That can be older than the group: those who went on are not on
+    /// it, and one that has stopped is.
+    fn finds_only_stopped(&self, node: &NodeId, id: &GroupId) -> Option<String> {
+        let listed = &self.observed.cluster(node, id)?.nodes_set;
+        let shown = self.others_show(node, listed.iter(), id);
+        let mut found = shown.iter().filter_map(|(other, cluster)| Some((other, (*cluster)?)));
+        if found.clone().any(|(_, cluster)| !cluster.is_stopped()) {
+            return None;
+        }
+        let (other, _) = found.next()?;
+        Some(format!(
+            "{other}, where it has stopped, is all that would be found of it; it is cleaned first, or the older copy here would form it anew"
+        ))
     }
 
     /// The user's own cluster, of whose copies the log knows nothing.

@@ -25,9 +25,8 @@ impl Controller {
                 }
             }
             Action::AddTables { .. } | Action::RemoveTables { .. } | Action::ReturnTables { .. } => {
-                let dead =
-                    |member: &NodeId| !self.state.is_live(member) && self.state.nodes.contains_key(member);
-                let listed = cluster.nodes_set.difference(&cluster.nodes_view).any(dead);
+                let listed = cluster.nodes_set.difference(&cluster.nodes_view);
+                let listed = listed.into_iter().any(|other| self.will_not_be_back(&group, other));
                 if listed && cluster.status == ClusterState::Primary {
                     return Action::UpdateNodes { group };
                 }
@@ -48,6 +47,10 @@ impl Controller {
                     && cluster.size > 1 =>
             {
                 Action::ExitCluster { group, tables: Vec::new(), floor: 0 }
+            }
+            // It has given up by itself: it cannot EXIT, and reaches nobody.
+            Action::ExitCluster { .. } if cluster.is_stopped() => {
+                Action::DeleteCluster { group, whole: false }
             }
             // Nobody's data is in the group any more, so any member may be the one that ends it.
             Action::ExitCluster { .. } | Action::DeleteCluster { .. }
@@ -72,6 +75,17 @@ impl Controller {
             }
             other => other,
         }
+    }
+
+    /// Whether the group may forget a node that it lists and does not see: one that was lost, or that is no member any more and
+    /// has stopped, or been cleaned. Nobody routes to what that one has, whatever it comes back with.
+    fn will_not_be_back(&self, group: &GroupId, node: &NodeId) -> bool {
+        if !self.state.is_live(node) {
+            return self.state.nodes.contains_key(node);
+        }
+        let view = self.observed.view(node).filter(|view| view.status.is_some());
+        view.is_some_and(|view| view.cluster(group).is_none_or(ClusterStatus::is_stopped))
+            && self.state.groups.get(group).is_some_and(|known| !known.members.contains_key(node))
     }
 
     /// Whether the operation takes away what is left of a group on a member that the group has forgotten.

@@ -305,18 +305,26 @@ impl Controller {
     /// A copy whose replication has stopped for good (a full disk, a broken file) falls behind: while another one is
     /// whole it is not routed any more, and made anew.
     fn retire_closed(&mut self) {
-        let mut closed = Vec::new();
         // One without shards is being filled or dissolved.
-        let at_rest = |(id, group): &(&GroupId, &Group)| self.is_at_rest(id, group);
+        let at_rest = |(id, group): &(&GroupId, &Group)| self.is_at_rest(id, group) || self.is_put_back(id);
         // A move can wait for a copy that does not come any more, its own new one included, and keeps the old one then; a return
         // lists the members anew only with all of them in view.
         let spared = |id: &GroupId| {
             let of = self.state.group_operation(id).map(|it| &it.kind);
-            !matches!(of, None | Some(Kind::Shed { .. } | Kind::Move { .. } | Kind::Return { .. }))
+            let waits =
+                matches!(of, None | Some(Kind::Shed { .. } | Kind::Move { .. } | Kind::Return { .. }));
+            !waits && !self.is_put_back(id)
         };
+        let mut closed = self.closed_new_copies();
         for (id, group) in self.state.groups.iter().filter(at_rest) {
             // One that is being shed, too: it could not EXIT.
-            let held = group.serving().chain(group.in_state(Member::Leaving));
+            let shed = |node: &&NodeId| {
+                self.state.group_operation(id).is_some_and(|operation| {
+                    matches!(&operation.kind, Kind::Move { from: Some(from), .. } | Kind::Shed { from, .. } if from == *node)
+                })
+            };
+            let cut_off = group.in_state(Member::Returning).filter(shed);
+            let held = group.serving().chain(group.in_state(Member::Leaving)).chain(cut_off);
             for node in held.filter(|node| self.state.is_live(node) && !spared(id)) {
                 // One on its way back that has the group's quorum is whole, too.
                 let another = group
@@ -337,6 +345,31 @@ impl Controller {
                 self.record(Record::LeftBehind { node, group: Some(group), tables, routes: Vec::new() });
             }
         }
+    }
+
+    /// Whether a hand-over out of the group is being taken back. That waits for every member.
+    fn is_put_back(&self, group: &GroupId) -> bool {
+        self.state.active().any(|operation| {
+            matches!(operation.kind, Kind::HandOver { .. })
+                && operation.status == Status::Unwinding
+                && operation.group() == Some(group)
+        })
+    }
+
+    /// New copies of shards without others whose replication has stopped before the old one left: that one is whole still, and
+    /// the shard stays with it ([`Controller::keep_source`]).
+    fn closed_new_copies(&self) -> Vec<(GroupId, NodeId, Vec<String>)> {
+        let moves = self.state.active().filter(|operation| operation.status == Status::Running);
+        let closed = moves.filter_map(|operation| {
+            let Kind::Move { group, to, from: Some(from), .. } = &operation.kind else { return None };
+            let known = self.state.groups.get(group).filter(|known| !known.is_clustered())?;
+            let (new, old) = (self.observed.cluster(to, group)?, self.observed.cluster(from, group)?);
+            let serves = known.members.get(to) == Some(&Member::Serving);
+            let goes = known.members.get(from) == Some(&Member::Leaving);
+            (serves && goes && new.is_stopped() && old.is_synced() && self.answers(from) && self.answers(to))
+                .then(|| (group.clone(), to.clone(), known.tables()))
+        });
+        closed.collect()
     }
 
     fn take_returns_up(&mut self) {

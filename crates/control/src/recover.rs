@@ -11,7 +11,7 @@
 use crate::Controller;
 use crate::catalogue;
 use crate::io::Effect;
-use crate::operation::{Kind, Operation};
+use crate::operation::{Kind, Operation, Status};
 use crate::record::Record;
 use crate::rules;
 use crate::state::{Group, Halt, TableStatus};
@@ -142,6 +142,7 @@ impl Controller {
         let changes = |operation: &Operation| {
             operation.makes_group(id)
                 || matches!(&operation.kind, Kind::HandOver { .. })
+                    && operation.status != Status::Queued
                     && crate::moves::touches(&self.state, operation, id)
         };
         group.is_clustered()
@@ -483,7 +484,13 @@ impl Controller {
         } else {
             self.now.since(*self.user_cluster_broken_since.get_or_insert(self.now))
         };
-        if self.is_busy(|kind| matches!(kind, Kind::UserCluster { .. })) {
+        // A node that is to join it again waits for a quorum itself.
+        let waits = |operation: &Operation| closed.is_empty() && !operation.gives_quorum();
+        if self
+            .state
+            .active()
+            .any(|operation| matches!(operation.kind, Kind::UserCluster { .. }) && !waits(operation))
+        {
             return;
         }
         if let Some(node) = closed.first() {

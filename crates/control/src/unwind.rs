@@ -9,7 +9,8 @@ use crate::record::Record;
 use crate::route::{self, Desired};
 use crate::saga::Settled;
 use crate::state::{Group, Member};
-use model::{Action, Millis, NodeId, StepId};
+use model::{Action, Content, GroupId, Millis, NodeId, StepId};
+use std::collections::BTreeMap;
 
 impl Controller {
     /// The node of a step is proven gone. What can be taken back is; what goes forward passes the step over and
@@ -133,16 +134,8 @@ impl Controller {
             self.flights.end_step(key);
             return self.record(Record::StepUndone { operation: key.0, step: key.1 });
         };
-        if let Action::RemoveTables { group, .. } = &action
-            && !self.state.is_live(&node)
-            && let Some(other) = self.state.groups.get(group).and_then(|known| known.serving().next())
-        {
-            // What it did, it did to every member: any of them can take it back.
-            node = other.clone();
-        }
-        if let Action::ReturnTables { group, .. } = &action
-            && !self.state.is_live(&node)
-            && let Some(other) = self.live_member(group)
+        if let Action::RemoveTables { group, .. } | Action::ReturnTables { group, .. } = &action
+            && let Some(other) = self.stand_in(operation, group, &node)
         {
             node = other;
         }
@@ -158,7 +151,7 @@ impl Controller {
             self.flights.end_step(key);
         }
         let since = self.flights.ready_since(key, self.now);
-        let Some(action) = self.filled_in(operation, &node, action, since) else { return };
+        let Some(action) = self.filled_in(operation, id, &node, action, since) else { return };
         if is_empty(&action) {
             self.flights.end_step(key);
             return self.record(Record::StepUndone { operation: key.0, step: key.1 });
@@ -167,25 +160,47 @@ impl Controller {
         self.send_checked(operation, id, step, action, true, since);
     }
 
-    fn live_member(&self, group: &model::GroupId) -> Option<NodeId> {
-        self.state.groups.get(group)?.serving().find(|node| self.state.is_live(node)).cloned()
+    /// What a member does with a group's tables it does to every member: when it cannot take it back, any of the others can.
+    fn stand_in(&self, operation: &Operation, group: &GroupId, node: &NodeId) -> Option<NodeId> {
+        let known = self.state.groups.get(group)?;
+        let fit = |node: &NodeId| self.state.is_live(node) && !self.is_closed_on(group, node);
+        let is_in = known.members.contains_key(node) || operation.makes_group(group);
+        if is_in && fit(node) { None } else { known.serving().find(|other| fit(other)).cloned() }
+    }
+
+    /// What the tables that a step took out of its group must hold to be put back; `None`: not known yet. Once they have been in
+    /// another group somebody can have written to them there.
+    fn put_back(
+        &mut self,
+        operation: &Operation,
+        id: StepId,
+        group: &GroupId,
+    ) -> Option<BTreeMap<String, Content>> {
+        let was_added =
+            |step: &Step| step.attempts > 0 && matches!(step.work.action(), Some(Action::AddTables { .. }));
+        if operation.steps.iter().any(was_added)
+            && let Some(Action::RemoveTables { tables, .. }) =
+                operation.step(id).and_then(|step| step.work.action())
+        {
+            return self.equal_again((operation.id, id), group, tables);
+        }
+        let seen = |step: &Step| matches!(step.work, Work::Compare { .. }) && step.status == StepStatus::Done;
+        let compared = operation.numbered().rev().find(|(_, step)| seen(step));
+        Some(compared.map(|(id, _)| operation.left_with(id, &[])).unwrap_or_default())
     }
 
     /// An undo of which only the kind was known when the steps were made; `None`: not before another look.
     fn filled_in(
         &mut self,
         operation: &Operation,
+        id: StepId,
         node: &NodeId,
         action: Action,
         since: Millis,
     ) -> Option<Action> {
         match action {
             Action::ReturnTables { group, .. } => {
-                let seen = |step: &Step| {
-                    matches!(step.work, Work::Compare { .. }) && step.status == StepStatus::Done
-                };
-                let compared = operation.numbered().rev().find(|(_, step)| seen(step));
-                let copies = compared.map(|(id, _)| operation.left_with(id, &[])).unwrap_or_default();
+                let copies = self.put_back(operation, id, &group)?;
                 Some(Action::ReturnTables { group, copies })
             }
             // Without the cluster they are plain.

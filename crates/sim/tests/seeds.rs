@@ -485,3 +485,69 @@ bugs! {
         finds_a_commit_that_is_run_again: CommitAgain from 6 by ["1 documents"],
     }
 }
+
+/// Two without a quorum and one that waited for them in a view that never came into force each waited for another to begin.
+#[test]
+fn who_waits_for_a_view_that_does_not_come_is_asked_by_the_others() {
+    assert_eq!(violations(Scenario::Machines, 75..=75), Vec::<String>::new());
+}
+
+/// The disk of the new copy of a shard without others was full right after the routes had changed: they stayed on it, and its source
+/// never left.
+#[test]
+fn a_shard_stays_with_its_source_when_the_new_copy_has_stopped() {
+    assert_eq!(violations(Scenario::Machines, 594..=594), Vec::<String>::new());
+}
+
+/// A member died in the moment in which a hand-over had begun to end its emptied group: the others had no quorum to leave by.
+#[test]
+fn an_emptied_group_without_a_quorum_is_dissolved_after_the_hand_over() {
+    assert_eq!(violations(Scenario::Machines, 698..=698), Vec::<String>::new());
+}
+
+/// The member that was told to take a table out of its group stopped by a full disk: it alone was to put it back.
+#[test]
+fn a_hand_over_is_taken_back_without_the_member_that_has_stopped() {
+    assert_eq!(violations(Scenario::Machines, 1045..=1045), Vec::<String>::new());
+}
+
+/// A node that started knew of a member that had stopped alone, and formed the group anew from its old copy. Through the gate it
+/// waits.
+#[test]
+fn a_node_does_not_start_that_would_find_a_stopped_member_alone() {
+    assert_eq!(violations(Scenario::Machines, 1158..=1158), Vec::<String>::new());
+}
+
+/// A member was given up while a table was being made: the others listed it still, and waited for it, and its list was to be
+/// brought up to date by a move that waited for the table.
+#[test]
+fn a_table_does_not_wait_for_who_is_listed_and_no_member() {
+    assert_eq!(violations(Scenario::Machines, 1564..=1564), Vec::<String>::new());
+    assert_eq!(violations(Scenario::Machines, 1840..=1840), Vec::<String>::new());
+}
+
+/// Copies that a move takes away, or brings in vain, stopped: they could not EXIT. A hand-over that had not begun kept one of them.
+#[test]
+fn a_copy_that_has_stopped_is_taken_away_without_an_exit() {
+    for seed in [2352, 2572, 3145] {
+        assert_eq!(violations(Scenario::Machines, seed..=seed), Vec::<String>::new());
+    }
+}
+
+/// A node was to join the user's own cluster again when that lost its quorum: nobody was told to regain it before.
+#[test]
+fn a_user_cluster_regains_its_quorum_beside_a_node_that_waits_to_join() {
+    assert_eq!(violations(Scenario::Machines, 2550..=2550), Vec::<String>::new());
+}
+
+/// A shard without others was dropped while the cluster of a move that had come to nothing still held it: each waited for the other.
+#[test]
+fn a_shard_is_taken_out_of_a_cluster_that_is_left_over_before_it_is_dropped() {
+    assert_eq!(violations(Scenario::All, 20427..=20427), Vec::<String>::new());
+}
+
+/// Two members of a group that was dissolved came back after the one that could have led them had gone.
+#[test]
+fn members_that_nobody_leads_any_more_let_go_of_a_group_that_is_gone() {
+    assert_eq!(violations(Scenario::All, 21200..=21200), Vec::<String>::new());
+}

@@ -215,7 +215,8 @@ fn way_out(
         // A group that still has shards and no whole copy elsewhere: this stale one may be the best there is. Its
         // cluster alone may go once the copy is served, and while nobody moves it.
         // One that a drop has emptied goes when the table is gone everywhere.
-        let busy = dropped || state.group_operation(group).is_some();
+        // A shard without others is dropped when it is in no cluster any more.
+        let busy = dropped && known.is_clustered() || state.group_operation(group).is_some();
         let spare = if tables.is_empty() { served && !busy } else { whole };
         if !new && !empty && !spare {
             return None;
@@ -245,6 +246,15 @@ fn way_out(
     if cluster.is_synced() && elsewhere {
         return Some(Way::Exit);
     }
+    if !state.groups.contains_key(group) && cluster.status == ClusterState::NonPrimary {
+        let leads =
+            |shown: &ClusterStatus| shown.status == ClusterState::Primary || shown.is_whole_survivor();
+        let mut left = shown_by_live(state, observed, group);
+        // All that is left of it waits for somebody who is gone.
+        if elsewhere && left.all(|(_, shown)| !leads(shown)) {
+            return Some(Way::End);
+        }
+    }
     // DELETE CLUSTER from a node on its way back dissolves the cluster of the healthy members too: only where
     // there is nobody else, or where searchd has given up by itself.
     let alone = !elsewhere && state.groups.get(group).is_none_or(|known| !known.is_clustered());
@@ -252,13 +262,20 @@ fn way_out(
     (cluster.status == ClusterState::RecoveryRequired || alone || first).then_some(Way::Delete)
 }
 
+/// What live nodes show of the group's cluster.
+fn shown_by_live<'a>(
+    state: &'a State,
+    observed: &'a Observed,
+    group: &'a GroupId,
+) -> impl Iterator<Item = (&'a NodeId, &'a ClusterStatus)> {
+    let live = observed.nodes.iter().filter(|(other, _)| state.is_live(other));
+    live.filter_map(move |(other, view)| Some((other, view.cluster(group)?)))
+}
+
 /// Members that are left of a group whose tables are gone, all without quorum, would wait for each other for ever. One
 /// of them, the lowest, becomes primary alone and is the last to go; the others find it, and leave.
 fn ends_the_rest(state: &State, observed: &Observed, node: &NodeId, group: &GroupId) -> bool {
-    let left = || {
-        let live = observed.nodes.iter().filter(|(other, _)| state.is_live(other));
-        live.filter_map(|(other, view)| Some((other, view.cluster(group)?)))
-    };
+    let left = || shown_by_live(state, observed, group);
     let lowest = left().find(|(_, cluster)| cluster.is_whole_survivor()).map(|(other, _)| other);
     lowest == Some(node) && left().all(|(_, cluster)| cluster.status != ClusterState::Primary)
 }

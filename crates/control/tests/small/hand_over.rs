@@ -4,7 +4,7 @@
 use super::world::{Refused, World, node, table};
 use control::operation::{Operation, Status};
 use model::wire::{RebalanceOrder, ShardingStatement, StatementReply};
-use model::{Millis, StepId};
+use model::{Millis, NodeId, StepId};
 
 /// What a hand-over may hold statements for: `hold_statements_seconds` is 10.
 const HOLD_MAX: Millis = Millis(10_000);
@@ -263,16 +263,20 @@ fn every_step_can_fail_and_everything_is_put_back() {
     }
 }
 
+/// The step before the switch that is a command: when it fails for good, everything before it is taken back.
+fn last_undone(all: &[control::operation::Step]) -> StepId {
+    let last = all.iter().rposition(|step| {
+        step.work.action().is_some() && step.undo.is_some()
+            || matches!(step.work.action(), Some(model::Action::AddTables { .. }))
+    });
+    StepId(last.expect("a step with an undo") as u64)
+}
+
 #[test]
 fn every_undo_can_be_done_twice_and_fail() {
     for case in CASES {
         let all = steps(&one_of_each(case, 9));
-        // The step before the switch that is a command fails for good: everything before it is taken back.
-        let last = all.iter().rposition(|step| {
-            step.work.action().is_some() && step.undo.is_some()
-                || matches!(step.work.action(), Some(model::Action::AddTables { .. }))
-        });
-        let last = StepId(last.expect("a step with an undo") as u64);
+        let last = last_undone(&all);
         for undo in 0..last.0 {
             let mut world = one_of_each(case, 9);
             world.twice = true;
@@ -290,6 +294,36 @@ fn every_undo_can_be_done_twice_and_fail() {
             has_rf(&world, "t", case.1);
         }
     }
+}
+
+/// Somebody has written to a copy that had been in a new group: its like would be put into the old group beside it, and the two
+/// would differ for good.
+#[test]
+fn copies_that_differ_are_not_put_back_into_their_group() {
+    let mut world = one_of_each((2, 3), 12);
+    let fails = last_undone(&steps(&world));
+    let home = world.state().tables[&table("t")].homes[0].clone();
+    let members: Vec<NodeId> = world.state().groups[&home].members.keys().cloned().collect();
+    world.refused = Some(Refused { kind: "hand over", step: fails, undo: false, times: 5 });
+    world.until("the way back", |world| {
+        world.state().operations.values().any(|it| it.name() == "hand over" && it.status == Status::Unwinding)
+    });
+    let shard = table("t").shard_table(0);
+    world.nodes.insert_row(&members[1], &shard, 999_999);
+    for _ in 0..400 {
+        world.step();
+    }
+    let StatementReply::Rows { rows, .. } = world.controller.show(&ShardingStatement::ShowQueue) else {
+        panic!("no rows");
+    };
+    let waits = format!("the copies of {shard} on {} and {} differ", members[1], members[0]);
+    let told = rows.iter().flatten().flatten().any(|field| field.contains(&waits));
+    assert!(told, "{rows:?}");
+    assert!(world.state().tables[&table("t")].withheld);
+    // Made equal by hand, it goes on by itself.
+    world.nodes.insert_row(&members[0], &shard, 999_999);
+    world.until("an end", |world| !hand_overs(world, Status::Failed).is_empty());
+    assert!(!world.state().tables[&table("t")].withheld);
 }
 
 /// A node, or the controller, dies when so many steps of the hand-over are behind it.

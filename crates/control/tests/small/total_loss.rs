@@ -280,6 +280,32 @@ fn the_gate_does_not_let_two_older_copies_meet() {
     world.settle();
 }
 
+/// Its list is older than the group: those who went on are not on it, and one whose replication has stopped is.
+#[test]
+fn the_gate_does_not_let_a_node_start_that_would_find_a_stopped_member_alone() {
+    let mut world = filled(11, 4, 1, 2);
+    let (id, members) = group(&world);
+    let [older, stops] = &members[..] else { panic!("{members:?}") };
+    world.kill(older);
+    world.until("another copy", |world| {
+        let members = &world.state().groups[&id].members;
+        !members.contains_key(older)
+            && members.len() == 2
+            && members.values().all(|it| *it == Member::Serving)
+    });
+    world.nodes.fill_disk(stops);
+    steps(&mut world, 12);
+    let held = gate(&mut world, older).join("; ");
+    assert!(
+        held.contains(&format!("{stops}, where it has stopped, is all that would be found of it")),
+        "{held}"
+    );
+    world.until("the gate to open", |world| gate(world, older).is_empty());
+    assert!(!world.nodes.clusters(stops).contains(&id), "it was cleaned first");
+    world.start(older);
+    world.settle();
+}
+
 #[test]
 fn a_table_can_be_dropped_while_its_group_is_stopped() {
     let mut world = filled(9, 3, 2, 2);
