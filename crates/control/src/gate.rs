@@ -34,7 +34,10 @@ impl Controller {
         for (id, group) in self.state.groups.iter().filter(|(_, group)| group.is_clustered()) {
             let is_member = group.members.contains_key(node);
             let why = is_member.then(|| self.stands_against(node, id, group)).flatten();
-            if let Some(why) = why.or_else(|| self.finds_only_stopped(node, id)) {
+            // The newest copy waits for nobody: what it forms anew is found to be the newest.
+            let is_newest = is_member && group.newest_holders().contains(node);
+            let found = || if is_newest { None } else { self.finds_only_stopped(node, id) };
+            if let Some(why) = why.or_else(found) {
                 held.push((Some(id.clone()), why));
             }
         }

@@ -356,6 +356,13 @@ impl Controller {
         Millis(self.config.settings.hold_statements_seconds * 600)
     }
 
+    /// Whether its statements have long been answered with an error, and it is being put back still: others wait no longer.
+    pub(crate) fn is_held_too_long(&self, operation: &Operation) -> bool {
+        let longest = Millis::from_secs(self.config.settings.hold_statements_seconds);
+        operation.status == Status::Unwinding
+            && self.held_since.get(&operation.id).is_some_and(|since| self.now.since(*since) >= longest)
+    }
+
     pub(crate) fn hold_ends(&self) -> impl Iterator<Item = Millis> + '_ {
         self.held_since.values().map(|since| *since + self.hold_limit())
     }

@@ -348,7 +348,7 @@ impl Controller {
         // While statements are held, nothing that can wait is to make them wait longer.
         let urgent =
             matches!(operation.kind, Kind::Failover { .. } | Kind::Reroute { .. } | Kind::ChangeRf { .. });
-        if !urgent && self.state.active().any(Operation::may_hold) {
+        if !urgent && self.state.active().any(|other| other.may_hold() && !self.is_held_too_long(other)) {
             return false;
         }
         if let Kind::Move { group, .. }

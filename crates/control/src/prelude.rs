@@ -49,7 +49,11 @@ impl Controller {
                 Action::ExitCluster { group, tables: Vec::new(), floor: 0 }
             }
             // It has given up by itself: it cannot EXIT, and reaches nobody.
-            Action::ExitCluster { .. } if cluster.is_stopped() => {
+            Action::ExitCluster { .. }
+                if cluster.is_stopped()
+                    && !(operation.status == Status::Running
+                        && matches!(operation.kind, Kind::Snapshot { .. })) =>
+            {
                 Action::DeleteCluster { group, whole: false }
             }
             // Nobody's data is in the group any more, so any member may be the one that ends it.

@@ -4,12 +4,12 @@
 use crate::Controller;
 use crate::catalogue;
 use crate::detector::{self, Verdict};
-use crate::operation::{Kind, Operation, Status, Work};
+use crate::operation::{Kind, Operation, Status, StepStatus, Work};
 use crate::record::Record;
 use crate::route::{self, Desired};
 use crate::rules;
 use crate::state::{Group, Leftover, Member, TableStatus};
-use model::{ClusterState, GroupId, Millis, NodeId, OperationId, TableName};
+use model::{Action, ClusterState, GroupId, Millis, NodeId, OperationId, TableName};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// A group without quorum that no operation looks after is taken up again after this long.
@@ -366,7 +366,21 @@ impl Controller {
             let (new, old) = (self.observed.cluster(to, group)?, self.observed.cluster(from, group)?);
             let serves = known.members.get(to) == Some(&Member::Serving);
             let goes = known.members.get(from) == Some(&Member::Leaving);
-            (serves && goes && new.is_stopped() && old.is_synced() && self.answers(from) && self.answers(to))
+            let stays = operation.steps.iter().any(|step| {
+                matches!(step.work.action(), Some(Action::ExitCluster { .. }))
+                    && step.status == StepStatus::Pending
+            });
+            // What it took while it had a quorum the old one has, too: it never had one without it.
+            let together = match self.observed.view(to).and_then(|view| view.quorum(group)) {
+                Some(last) => {
+                    !last.state_uuid.is_empty()
+                        && last.state_uuid == old.state_uuid
+                        && last.nodes_view.contains(from)
+                }
+                None => rules::went_on_from(old, new, from),
+            };
+            let answer = self.answers(from) && self.answers(to);
+            (serves && goes && stays && together && new.is_stopped() && old.is_synced() && answer)
                 .then(|| (group.clone(), to.clone(), known.tables()))
         });
         closed.collect()

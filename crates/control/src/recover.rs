@@ -485,12 +485,8 @@ impl Controller {
             self.now.since(*self.user_cluster_broken_since.get_or_insert(self.now))
         };
         // A node that is to join it again waits for a quorum itself.
-        let waits = |operation: &Operation| closed.is_empty() && !operation.gives_quorum();
-        if self
-            .state
-            .active()
-            .any(|operation| matches!(operation.kind, Kind::UserCluster { .. }) && !waits(operation))
-        {
+        let waits = |kind: &Kind| closed.is_empty() && matches!(kind, Kind::UserCluster { at: Some(_), .. });
+        if self.is_busy(|kind| matches!(kind, Kind::UserCluster { .. }) && !waits(kind)) {
             return;
         }
         if let Some(node) = closed.first() {

@@ -409,7 +409,7 @@ fn may_delete(case: &Case<'_>, group: &GroupId, whole: bool) -> Gate {
         Some(Some(cluster)) => cluster,
     };
     if cluster.status == ClusterState::RecoveryRequired {
-        return Gate::Go;
+        return may_leave_stopped(case, group, cluster);
     }
     if whole && cluster.status == ClusterState::NonPrimary {
         return Gate::Go;
@@ -440,6 +440,21 @@ fn may_delete(case: &Case<'_>, group: &GroupId, whole: bool) -> Gate {
         Some(other) => Gate::Wait(format!("{other} is still a member of {group}")),
         None if cluster.size > 1 => Gate::Wait(format!("{group} still shows {} members", cluster.size)),
         None => Gate::Go,
+    }
+}
+
+/// One that has stopped cannot EXIT. What stands against its EXIT stands against this: once its copies are plain they
+/// acknowledge what an old route sends them.
+fn may_leave_stopped(case: &Case<'_>, group: &GroupId, cluster: &ClusterStatus) -> Gate {
+    match &case.operation.kind {
+        Kind::RemoveNode { .. } if !cluster.tables.is_empty() => {
+            Gate::Wait(format!("{group} has stopped on {} and holds tables of your own", case.node))
+        }
+        Kind::RemoveNode { .. } => may_exit(case, group),
+        Kind::Cleanup { .. } if !cluster.tables.is_empty() => {
+            named_by_the_absent(case, group).unwrap_or(Gate::Go)
+        }
+        _ => Gate::Go,
     }
 }
 
@@ -506,6 +521,6 @@ mod survivor;
 mod tests;
 
 pub use adrift::{is_adrift, is_apart, is_member_adrift};
-pub use source::has_all_of;
+pub use source::{has_all_of, went_on_from};
 pub use spare::{holds_only_spares, holds_spares, is_spare};
 pub use survivor::{fell_behind, survivor, user_survivor};

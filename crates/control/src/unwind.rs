@@ -139,11 +139,21 @@ impl Controller {
         {
             node = other;
         }
-        let step = &Step { node: Some(node.clone()), ..step.clone() };
         if !self.state.is_live(&node) {
-            self.leave_behind(operation, &Step { work: Work::Command { action }, ..step.clone() }, &node);
+            if let Action::ReturnTables { group, .. } = &action
+                && self.state.groups.get(group).is_some_and(|known| !known.members.is_empty())
+            {
+                // Nobody is given up for it: the last one has the newest of what else is in the group.
+                self.flights
+                    .waits
+                    .insert(key, format!("no member of {group} is there to put its tables back"));
+                return;
+            }
+            let step = Step { node: Some(node.clone()), work: Work::Command { action }, ..step.clone() };
+            self.leave_behind(operation, &step, &node);
             return self.step_skipped(key, "the node was lost before this was taken back");
         }
+        let step = &Step { node: Some(node.clone()), ..step.clone() };
         if !self.flights.may_try(key, self.now) {
             return;
         }
@@ -168,25 +178,31 @@ impl Controller {
         if is_in && fit(node) { None } else { known.serving().find(|other| fit(other)).cloned() }
     }
 
-    /// What the tables that a step took out of its group must hold to be put back; `None`: not known yet. Once they have been in
-    /// another group somebody can have written to them there.
+    /// What the tables that a step took out of its group must hold to be put back; `None`: not yet. The member that took them out
+    /// has whatever was written to them since. Of the others each could be the one that has not.
     fn put_back(
         &mut self,
         operation: &Operation,
         id: StepId,
+        node: &NodeId,
         group: &GroupId,
     ) -> Option<BTreeMap<String, Content>> {
-        let was_added =
-            |step: &Step| step.attempts > 0 && matches!(step.work.action(), Some(Action::AddTables { .. }));
-        if operation.steps.iter().any(was_added)
-            && let Some(Action::RemoveTables { tables, .. }) =
-                operation.step(id).and_then(|step| step.work.action())
-        {
-            return self.equal_again((operation.id, id), group, tables);
-        }
         let seen = |step: &Step| matches!(step.work, Work::Compare { .. }) && step.status == StepStatus::Done;
         let compared = operation.numbered().rev().find(|(_, step)| seen(step));
-        Some(compared.map(|(id, _)| operation.left_with(id, &[])).unwrap_or_default())
+        let held = compared.map(|(id, _)| operation.left_with(id, &[])).unwrap_or_default();
+        let step = operation.step(id)?;
+        if let Some(Action::RemoveTables { tables, .. }) = step.work.action()
+            && step.node.as_ref() != Some(node)
+        {
+            let key = (operation.id, id);
+            let now = self.equal_again(key, group, tables)?;
+            if let Some((table, _)) = held.iter().find(|(table, content)| now.get(*table) != Some(*content)) {
+                let why = format!("{table} was written to after it was taken out of {group}");
+                self.flights.waits.insert(key, why);
+                return None;
+            }
+        }
+        Some(held)
     }
 
     /// An undo of which only the kind was known when the steps were made; `None`: not before another look.
@@ -200,7 +216,7 @@ impl Controller {
     ) -> Option<Action> {
         match action {
             Action::ReturnTables { group, .. } => {
-                let copies = self.put_back(operation, id, &group)?;
+                let copies = self.put_back(operation, id, node, &group)?;
                 Some(Action::ReturnTables { group, copies })
             }
             // Without the cluster they are plain.

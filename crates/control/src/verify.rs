@@ -6,6 +6,7 @@ use crate::flight::StepKey;
 use crate::io::Effect;
 use crate::operation::{Operation, Status, Step, StepStatus, Work};
 use crate::proof::{self, Proof};
+use crate::rules;
 use model::{Action, GroupId, Measurement, Millis, NodeId};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -76,6 +77,14 @@ impl Controller {
             && self.observed.cluster(&donor, group).is_some_and(|theirs| !theirs.nodes_view.contains(node));
         if !synced || apart {
             return;
+        }
+        // A shard without others whose old copy has stopped meanwhile: that one misses what was written since.
+        let shown = |of: &NodeId| self.observed.cluster(of, group);
+        if !known.is_clustered()
+            && let (Some(own), Some(theirs)) = (shown(node), shown(&donor))
+            && rules::went_on_from(own, theirs, node)
+        {
+            return self.step_done(key, BTreeMap::new());
         }
         let now = self.now;
         let verification = self.verifications.entry(key).or_insert_with(|| Verification {

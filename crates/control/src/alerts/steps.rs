@@ -66,8 +66,12 @@ impl Controller {
                 let ready = operation.status == Status::Running
                     && step.status == StepStatus::Pending
                     && operation.is_ready(step);
-                if (begun || ready) && step.attempts < ATTEMPTS_STUCK && is_short(step) {
-                    let key = (operation.id, id);
+                let key = (operation.id, id);
+                // Its turn to be taken back has come, and it waits.
+                let goes_back = operation.status == Status::Unwinding
+                    && matches!(step.status, StepStatus::Done | StepStatus::Failed)
+                    && self.flights.waits.contains_key(&key);
+                if (begun || ready) && step.attempts < ATTEMPTS_STUCK && is_short(step) || goes_back {
                     let went_on = self.flights.open.get(&key).map_or(0, |flight| flight.went_on);
                     due.insert((key, begun, went_on));
                 }

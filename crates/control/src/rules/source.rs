@@ -54,3 +54,46 @@ pub fn has_all_of(
     }
     Gate::Go
 }
+
+/// Whether `node`, whose group has a quorum, has whatever another copy took before its replication stopped: that shows a view
+/// with `node` in it, and `node` a later one of the same history. One that was started again shows no view.
+pub fn went_on_from(own: &ClusterStatus, stopped: &ClusterStatus, node: &NodeId) -> bool {
+    own.is_synced()
+        && stopped.is_stopped()
+        && !own.state_uuid.is_empty()
+        && own.state_uuid == stopped.state_uuid
+        && (1..own.conf_id).contains(&stopped.conf_id)
+        && stopped.nodes_view.contains(node)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use model::MemberState;
+
+    #[test]
+    fn who_went_on_from_a_copy_that_stopped_shows_a_later_view_of_the_same_history() {
+        let node = |n: u16| NodeId::new(format!("h:{n}")).expect("valid");
+        let shows = |status, uuid: &str, conf_id, view: &[u16]| ClusterStatus {
+            status,
+            node_state: MemberState::Synced,
+            state_uuid: uuid.to_owned(),
+            conf_id,
+            nodes_view: view.iter().map(|n| node(*n)).collect(),
+            ..ClusterStatus::default()
+        };
+        let went_on = |own: &ClusterStatus, stopped: &ClusterStatus| went_on_from(own, stopped, &node(1));
+        let own = shows(ClusterState::Primary, "u", 3, &[1]);
+        let stopped =
+            |uuid, conf_id, view: &[u16]| shows(ClusterState::RecoveryRequired, uuid, conf_id, view);
+        assert!(went_on(&own, &stopped("u", 2, &[1, 2])));
+        assert!(!went_on(&own, &stopped("u", 2, &[2])), "it was alone, and took what nobody else has");
+        assert!(!went_on(&own, &stopped("u", 3, &[1, 2])), "its view is no earlier one");
+        assert!(!went_on(&own, &stopped("u", 0, &[1, 2])), "it was started again");
+        assert!(!went_on(&own, &stopped("v", 2, &[1, 2])), "formed anew");
+        assert!(!went_on(&shows(ClusterState::Primary, "", 3, &[1]), &stopped("", 2, &[1, 2])));
+        assert!(!went_on(&shows(ClusterState::NonPrimary, "u", 3, &[1]), &stopped("u", 2, &[1, 2])));
+        let lives = shows(ClusterState::NonPrimary, "u", 2, &[1, 2]);
+        assert!(!went_on(&own, &lives), "it may still take part");
+    }
+}

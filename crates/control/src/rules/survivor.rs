@@ -2,7 +2,7 @@
 
 use super::Gate;
 use crate::observed::{Observed, Quorum};
-use crate::state::{Group, State};
+use crate::state::{Group, Member, State};
 use model::{ClusterState, ClusterStatus, GroupId, Millis, NodeId, Reach};
 use std::collections::BTreeSet;
 
@@ -14,7 +14,7 @@ pub fn survivor(state: &State, observed: &Observed, group: &GroupId, since: Mill
     };
     told_before(state, observed, known, group, since)?;
     let mut fit = Vec::new();
-    for node in known.survivors() {
+    for node in known.survivors().filter(|node| !was_left_out(observed, known, group, node)) {
         let cluster = match observed.view(node).map(|view| view.cluster_since(group, since)) {
             Some(Some(Some(cluster))) => cluster,
             Some(Some(None)) => continue,
@@ -81,6 +81,15 @@ pub fn survivor(state: &State, observed: &Observed, group: &GroupId, since: Mill
         )));
     }
     Ok(node)
+}
+
+/// Whether the node is the source of a move, and the new copy had a quorum without it: what that took since only it has.
+fn was_left_out(observed: &Observed, known: &Group, group: &GroupId, node: &NodeId) -> bool {
+    known.members.get(node) == Some(&Member::Leaving)
+        && known.heirs().any(|heir| {
+            let last = observed.view(heir).and_then(|view| view.quorum(group));
+            last.is_some_and(|last| !last.nodes_view.contains(node))
+        })
 }
 
 /// Whether `lost`, when it was last seen, was in one quorum with `node`: then it took no writes that `node` did not get.
