@@ -585,3 +585,59 @@ fn a_list_of_members_is_written_anew_where_all_that_serve_and_live_are_in_view()
     assert_eq!(said(3, &[(1, &two)], 2), Gate::Look(vec![node(2)]), "it was not looked at");
     assert_eq!(said(2, &[(1, &two), (3, &[orphan(5, 3)])], 3), Gate::Go, "a side of its own is no member");
 }
+
+/// The source of a shard without others, which may be a survivor until it has left.
+#[test]
+fn a_source_that_the_new_copy_went_on_without_is_no_survivor() {
+    let alone = ClusterStatus {
+        status: ClusterState::Primary,
+        nodes_view: [node(1)].into(),
+        conf_id: 4,
+        ..orphan(6, 2)
+    };
+    let stopped = ClusterStatus { status: ClusterState::RecoveryRequired, ..alone.clone() };
+    let verdict = |new: &[ClusterStatus]| {
+        let (mut state, observed) = seen(2, &[(1, new), (2, &[orphan(5, 2), orphan(5, 2), orphan(5, 2)])]);
+        let known = state.groups.get_mut(&group()).expect("it");
+        known.rf = 1;
+        known.members.insert(node(2), Member::Leaving);
+        survivor(&state, &observed, &group(), Millis(0))
+    };
+    let waits = Err("no member of g is fit to be the survivor");
+    is_as_expected(verdict(&[alone, stopped.clone(), stopped.clone()]), waits);
+    is_as_expected(verdict(&[orphan(5, 2), stopped.clone(), stopped]), Ok(node(2)));
+}
+
+/// The copy that is cleaned away has stopped, so that it cannot EXIT.
+#[test]
+fn what_stands_against_an_exit_stands_against_letting_go_of_a_stopped_copy() {
+    let stopped = |tables: &[&str]| ClusterStatus {
+        status: ClusterState::RecoveryRequired,
+        tables: tables.iter().map(|table| (*table).to_owned()).collect(),
+        ..orphan(5, 2)
+    };
+    let verdict = |kind: Kind, tables: &[&str]| {
+        let (state, observed) = seen(3, &[(1, &[stopped(tables)]), (2, &[orphan(5, 2)])]);
+        let operation = Operation::new(model::OperationId(1), kind, Vec::new(), 0);
+        let operation = Operation { status: Status::Running, ..operation };
+        let (flights, node) = (Flights::default(), node(1));
+        let case = Case {
+            state: &state,
+            observed: &observed,
+            flights: &flights,
+            operation: &operation,
+            node: &node,
+            since: Millis(0),
+            tried: false,
+        };
+        check(&case, &Action::DeleteCluster { group: group(), whole: false })
+    };
+    let cleanup = || Kind::Cleanup { node: node(1) };
+    let waits = |gate: Gate, why: &str| match gate {
+        Gate::Wait(text) => assert!(text.contains(why), "{text}"),
+        other => panic!("{other:?}, not: {why}"),
+    };
+    waits(verdict(cleanup(), &["system.t_s0"]), "may come back with a route to h:1");
+    assert_eq!(verdict(cleanup(), &[]), Gate::Go, "nothing in it can be written to");
+    waits(verdict(Kind::RemoveNode { node: node(1) }, &["mine"]), "holds tables of your own");
+}
