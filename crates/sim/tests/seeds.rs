@@ -458,7 +458,7 @@ bugs! {
         finds_a_leaked_directory: LeakedDirectory from 7 by ["6 leftovers"],
         finds_two_leaders: TwoLeaders from 36 by ["5 leaders"],
         finds_a_filled_add: FilledAdd from 18 by ["4 adds"],
-        finds_a_drop_while_it_is_written: DropWhileWritten from 41 by ["1 documents", "2 floor"],
+        finds_a_drop_while_it_is_written: DropWhileWritten from 116 by ["1 documents", "2 floor"],
         finds_a_stale_leader: StaleLeader from 1 by ["5 leaders"],
         finds_a_rejoin_by_increments: RejoinByIncrements from 1 by ["1 documents"],
         finds_a_truncate_that_is_repeated: TruncateAgain from 1 by ["1 documents"],
@@ -470,7 +470,7 @@ bugs! {
         finds_a_node_that_is_taken_for_another: AnyNode from 1 by ["1 documents"],
         finds_exits_that_wait_for_each_other: CrossingExits from 3 by ["6 leftovers", "8 convergence"],
         finds_an_older_copy_that_is_first: OlderCopyFirst from 43 by ["1 documents", "3 routes", "8 convergence"],
-        finds_a_dead_node_that_blocks: DeadNodeBlocks from 6 by ["3 routes", "8 convergence"],
+        finds_a_dead_node_that_blocks: DeadNodeBlocks from 160 by ["3 routes", "8 convergence"],
         finds_success_on_failure: SuccessOnFailure from 6 by ["1 documents", "3 routes", "6 leftovers", "8 convergence"],
     }
     in_minutes {
