@@ -11,8 +11,9 @@ use std::collections::BTreeMap;
 
 /// Replicas apply a moment after the acknowledgement.
 const AGAIN_AFTER: Millis = Millis(50);
-/// A measurement that is not answered by then is asked again: soon where statements are held.
+/// A measurement that is not answered by then is asked again: soon while statements are held.
 const PATIENCE: Millis = Millis(5_000);
+/// The same, and how long an answer holds, on the way back.
 const PATIENCE_TO_PUT_BACK: Millis = Millis(60_000);
 
 /// One comparison under way.
@@ -54,8 +55,8 @@ impl Controller {
         }
     }
 
-    /// Before tables are put back into a group: what its members hold of them, once that is the same. `None`: not yet. Somebody
-    /// can have written to one of them in the meantime, and the members do not copy them from each other.
+    /// Before tables are put back into a group: what its members hold of them, once that is the same. `None`: not yet. Who puts
+    /// them back copies its own over those of the others.
     pub(crate) fn equal_again(
         &mut self,
         key: StepKey,

@@ -134,10 +134,12 @@ impl Controller {
             self.flights.end_step(key);
             return self.record(Record::StepUndone { operation: key.0, step: key.1 });
         };
-        if let Action::RemoveTables { group, .. } | Action::ReturnTables { group, .. } = &action
-            && let Some(other) = self.stand_in(operation, group, &node)
-        {
-            node = other;
+        match &action {
+            Action::ReturnTables { group, .. } => node = self.who_puts_back(operation, group, node),
+            Action::RemoveTables { group, .. } => {
+                node = self.stand_in(operation, group, &node).unwrap_or(node);
+            }
+            _ => {}
         }
         if !self.state.is_live(&node) {
             if let Action::ReturnTables { group, .. } = &action
@@ -173,13 +175,26 @@ impl Controller {
     /// What a member does with a group's tables it does to every member: when it cannot take it back, any of the others can.
     fn stand_in(&self, operation: &Operation, group: &GroupId, node: &NodeId) -> Option<NodeId> {
         let known = self.state.groups.get(group)?;
-        let fit = |node: &NodeId| self.state.is_live(node) && !self.is_closed_on(group, node);
         let is_in = known.members.contains_key(node) || operation.makes_group(group);
-        if is_in && fit(node) { None } else { known.serving().find(|other| fit(other)).cloned() }
+        if is_in && self.state.is_live(node) {
+            return None;
+        }
+        known.serving().find(|other| self.state.is_live(other)).cloned()
     }
 
-    /// What the tables that a step took out of its group must hold to be put back; `None`: not yet. The member that took them out
-    /// has whatever was written to them since. Of the others each could be the one that has not.
+    /// Who puts tables back into the group, with its own copies over those of the others: once they were in a new group, the one
+    /// that filled it, as it has whatever was written to them there.
+    fn who_puts_back(&self, operation: &Operation, group: &GroupId, node: NodeId) -> NodeId {
+        let serves = |maker: &&NodeId| {
+            let known = self.state.groups.get(group);
+            known.is_some_and(|known| known.serving().any(|serving| serving == *maker))
+        };
+        let maker = filled_by(operation).filter(serves).filter(|maker| self.state.is_live(maker));
+        maker.cloned().or_else(|| self.stand_in(operation, group, &node)).unwrap_or(node)
+    }
+
+    /// What the tables that a step took out of its group must hold to be put back by `node`; `None`: not yet. Where that is not
+    /// who filled a new group with them, the copies must be equal: any could be the one that lacks what was written there.
     fn put_back(
         &mut self,
         operation: &Operation,
@@ -190,9 +205,8 @@ impl Controller {
         let seen = |step: &Step| matches!(step.work, Work::Compare { .. }) && step.status == StepStatus::Done;
         let compared = operation.numbered().rev().find(|(_, step)| seen(step));
         let held = compared.map(|(id, _)| operation.left_with(id, &[])).unwrap_or_default();
-        let step = operation.step(id)?;
-        if let Some(Action::RemoveTables { tables, .. }) = step.work.action()
-            && step.node.as_ref() != Some(node)
+        if filled_by(operation).is_some_and(|maker| maker != node)
+            && let Some(Action::RemoveTables { tables, .. }) = operation.step(id)?.work.action()
         {
             let key = (operation.id, id);
             let now = self.equal_again(key, group, tables)?;
@@ -275,6 +289,14 @@ impl Controller {
             }
         }
     }
+}
+
+/// The member whose copies were the first in the hand-over's new group, if they may have come into it.
+fn filled_by(operation: &Operation) -> Option<&NodeId> {
+    let Kind::HandOver { new_groups, .. } = &operation.kind else { return None };
+    let fills = |step: &&Step| matches!(step.work.action(), Some(Action::AddTables { .. }));
+    let begun = operation.steps.iter().find(fills).is_some_and(|step| step.attempts > 0);
+    new_groups.first().filter(|_| begun).and_then(|new| new.members.first())
 }
 
 /// An undo that has nothing to do, or is not known yet.

@@ -2,7 +2,7 @@
 //! nodes and the controller dying at every step.
 
 use super::world::{Refused, World, node, table};
-use control::operation::{Operation, Status};
+use control::operation::{Kind, Operation, Status};
 use model::wire::{RebalanceOrder, ShardingStatement, StatementReply};
 use model::{Millis, NodeId, StepId};
 
@@ -296,23 +296,74 @@ fn every_undo_can_be_done_twice_and_fail() {
     }
 }
 
-/// The member that took a table out of its group has died on the way back: another one puts it back, and which of the others has
-/// the newest is not known when they differ.
+/// The member whose copies are the first in the new group.
+fn maker(world: &World) -> NodeId {
+    let found = world.state().operations.values().find_map(|operation| match &operation.kind {
+        Kind::HandOver { new_groups, .. } => new_groups.first()?.members.first().cloned(),
+        _ => None,
+    });
+    found.expect("a new group with members")
+}
+
+/// Whoever wrote to the shard under the name of the new group is in the copy of the member that filled it, and in others perhaps
+/// not: that one's is copied over theirs.
+#[test]
+fn who_filled_the_new_group_puts_its_tables_back() {
+    // The other tables' groups of rf 2 are on the first two nodes, so that the third fills this one.
+    let mut world = made(13, 3, &[("t", 1, 3), ("u", 12, 3), ("w", 1, 2)]);
+    order(&mut world, "t", 2);
+    world.until("the steps", |world| !steps(world).is_empty());
+    let (all, maker) = (steps(&world), maker(&world));
+    let takes_out =
+        |step: &control::operation::Step| matches!(step.undo, Some(model::Action::ReturnTables { .. }));
+    let at = all.iter().position(takes_out).expect("it takes them out");
+    assert_ne!(all[at].node.as_ref(), Some(&maker));
+    world.refused = Some(Refused { kind: "hand over", step: last_undone(&all), undo: false, times: 5 });
+    world.until("an end", |world| !hand_overs(world, Status::Failed).is_empty());
+    let back = hand_overs(&world, Status::Failed)[0].steps[at].node.clone();
+    assert_eq!(back, Some(maker));
+}
+
+/// Its members died while a table was to be put back: the last of them has what was written to the others' tables alone.
+#[test]
+fn nobody_is_given_up_to_put_a_table_back() {
+    let mut world = one_of_each((2, 3), 14);
+    let all = steps(&world);
+    let takes_out =
+        |step: &control::operation::Step| matches!(step.undo, Some(model::Action::ReturnTables { .. }));
+    let at = StepId(all.iter().position(takes_out).expect("it takes them out") as u64);
+    let home = world.state().tables[&table("t")].homes[0].clone();
+    world.refused = Some(Refused { kind: "hand over", step: last_undone(&all), undo: false, times: 5 });
+    world.until("the way back", |world| {
+        world.state().operations.values().any(|it| it.name() == "hand over" && it.status == Status::Unwinding)
+    });
+    world.refused = Some(Refused { kind: "hand over", step: at, undo: true, times: 100_000 });
+    let members: Vec<NodeId> = world.state().groups[&home].members.keys().cloned().collect();
+    let [last, first] = &members[..] else { panic!("{members:?}") };
+    world.kill(first);
+    world.until("a group without it", |world| !world.state().groups[&home].newest.contains(first));
+    world.kill(last);
+    for _ in 0..400 {
+        world.step();
+    }
+    assert_eq!(world.state().groups[&home].newest, [last.clone()].into());
+    assert!(world.state().groups[&home].members.contains_key(last), "nobody else has the newest");
+}
+
+/// The member that filled the new group has died on the way back: another one puts the table back, and which of the others has the
+/// newest is not known when they differ.
 #[test]
 fn copies_that_differ_are_not_put_back_into_their_group() {
     let mut world = one_of_each((3, 2), 12);
     let fails = last_undone(&steps(&world));
-    let takes_out = |step: &&control::operation::Step| {
-        matches!(step.work.action(), Some(model::Action::RemoveTables { .. }))
-    };
-    let teller = steps(&world).iter().find(takes_out).and_then(|step| step.node.clone()).expect("a member");
+    let maker = maker(&world);
     world.refused = Some(Refused { kind: "hand over", step: fails, undo: false, times: 5 });
     world.until("the way back", |world| {
         world.state().operations.values().any(|it| it.name() == "hand over" && it.status == Status::Unwinding)
     });
     let shard = table("t").shard_table(0);
-    let others: Vec<NodeId> = world.nodes.all().into_iter().filter(|other| *other != teller).collect();
-    world.kill(&teller);
+    let others: Vec<NodeId> = world.nodes.all().into_iter().filter(|other| *other != maker).collect();
+    world.kill(&maker);
     world.nodes.insert_row(&others[1], &shard, 999_999);
     for _ in 0..800 {
         world.step();
@@ -337,7 +388,7 @@ fn copies_that_differ_are_not_put_back_into_their_group() {
     world.nodes.forget_newest(&others[1], &shard, 1);
     world.until("an end", |world| !hand_overs(world, Status::Failed).is_empty());
     assert!(!world.state().tables[&table("t")].withheld);
-    world.start(&teller);
+    world.start(&maker);
     world.settle();
 }
 
