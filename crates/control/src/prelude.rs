@@ -25,8 +25,8 @@ impl Controller {
                 }
             }
             Action::AddTables { .. } | Action::RemoveTables { .. } | Action::ReturnTables { .. } => {
-                let listed = cluster.nodes_set.difference(&cluster.nodes_view);
-                let listed = listed.into_iter().any(|other| self.will_not_be_back(&group, other));
+                let mut away = cluster.nodes_set.difference(&cluster.nodes_view);
+                let listed = away.any(|other| self.will_not_be_back(&group, other));
                 if listed && cluster.status == ClusterState::Primary {
                     return Action::UpdateNodes { group };
                 }

@@ -318,13 +318,7 @@ impl Controller {
         let mut closed = self.closed_new_copies();
         for (id, group) in self.state.groups.iter().filter(at_rest) {
             // One that is being shed, too: it could not EXIT.
-            let shed = |node: &&NodeId| {
-                self.state.group_operation(id).is_some_and(|operation| {
-                    matches!(&operation.kind, Kind::Move { from: Some(from), .. } | Kind::Shed { from, .. } if from == *node)
-                })
-            };
-            let cut_off = group.in_state(Member::Returning).filter(shed);
-            let held = group.serving().chain(group.in_state(Member::Leaving)).chain(cut_off);
+            let held = group.serving().chain(group.in_state(Member::Leaving));
             for node in held.filter(|node| self.state.is_live(node) && !spared(id)) {
                 // One on its way back that has the group's quorum is whole, too.
                 let another = group

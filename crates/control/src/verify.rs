@@ -234,14 +234,14 @@ impl Controller {
         self.comparisons.retain(|(operation, step), _| {
             let operation = state.operations.get(operation);
             operation.is_some_and(|it| {
-                it.step(*step).is_some_and(|step| is_wanted(it, step) || is_put_back(it, step))
+                it.step(*step).is_some_and(|step| is_wanted(it, step) || is_compared_first(it, step))
             })
         });
     }
 }
 
 /// Whether the copies are compared before the step is taken back.
-fn is_put_back(operation: &Operation, step: &Step) -> bool {
+fn is_compared_first(operation: &Operation, step: &Step) -> bool {
     operation.status == Status::Unwinding
         && step.status != StepStatus::Undone
         && matches!(step.undo, Some(Action::ReturnTables { .. }))
