@@ -194,7 +194,8 @@ impl Controller {
     }
 
     /// What the tables that a step took out of its group must hold to be put back by `node`; `None`: not yet. Where that is not
-    /// who filled a new group with them, the copies must be equal: any could be the one that lacks what was written there.
+    /// who filled a new group with them, or took them out for none, the copies must be equal: any could be the one that lacks
+    /// what was written since.
     fn put_back(
         &mut self,
         operation: &Operation,
@@ -205,8 +206,10 @@ impl Controller {
         let seen = |step: &Step| matches!(step.work, Work::Compare { .. }) && step.status == StepStatus::Done;
         let compared = operation.numbered().rev().find(|(_, step)| seen(step));
         let held = compared.map(|(id, _)| operation.left_with(id, &[])).unwrap_or_default();
-        if filled_by(operation).is_some_and(|maker| maker != node)
-            && let Some(Action::RemoveTables { tables, .. }) = operation.step(id)?.work.action()
+        let step = operation.step(id)?;
+        let has_all = filled_by(operation).or(step.node.as_ref());
+        if has_all != Some(node)
+            && let Some(Action::RemoveTables { tables, .. }) = step.work.action()
         {
             let key = (operation.id, id);
             let now = self.equal_again(key, group, tables)?;

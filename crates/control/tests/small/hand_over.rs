@@ -354,16 +354,44 @@ fn nobody_is_given_up_to_put_a_table_back() {
 /// newest is not known when they differ.
 #[test]
 fn copies_that_differ_are_not_put_back_into_their_group() {
-    let mut world = one_of_each((3, 2), 12);
+    let (mut world, dead, waits) = differ((3, 2), maker);
+    world.until("an alert", |world| {
+        let StatementReply::Rows { rows, .. } = world.controller.show(&ShardingStatement::ShowAlerts) else {
+            return false;
+        };
+        rows.iter().any(|row| {
+            row[1].as_deref() == Some("standing_step")
+                && row[2].as_deref().is_some_and(|told| told.contains(&waits))
+        })
+    });
+    made_equal(&mut world, &dead);
+}
+
+/// The same where the copies were to go on alone, and the member that was to take them out of the group has died.
+#[test]
+fn plain_copies_that_differ_are_not_put_back_into_their_group() {
+    let (mut world, dead, _) = differ((3, 1), |world| {
+        let takes_out = |step: &&control::operation::Step| {
+            matches!(step.work.action(), Some(model::Action::RemoveTables { .. }))
+        };
+        steps(world).iter().find(takes_out).and_then(|step| step.node.clone()).expect("a member")
+    });
+    made_equal(&mut world, &dead);
+}
+
+/// On the way back one member dies, and of the two others one has a row more. Gives the world as it waits, who died, and for what
+/// it waits.
+fn differ(case: (u32, u32), dies: impl Fn(&World) -> NodeId) -> (World, NodeId, String) {
+    let mut world = one_of_each(case, 12);
     let fails = last_undone(&steps(&world));
-    let maker = maker(&world);
+    let dead = dies(&world);
     world.refused = Some(Refused { kind: "hand over", step: fails, undo: false, times: 5 });
     world.until("the way back", |world| {
         world.state().operations.values().any(|it| it.name() == "hand over" && it.status == Status::Unwinding)
     });
     let shard = table("t").shard_table(0);
-    let others: Vec<NodeId> = world.nodes.all().into_iter().filter(|other| *other != maker).collect();
-    world.kill(&maker);
+    let others: Vec<NodeId> = world.nodes.all().into_iter().filter(|other| *other != dead).collect();
+    world.kill(&dead);
     world.nodes.insert_row(&others[1], &shard, 999_999);
     for _ in 0..800 {
         world.step();
@@ -375,20 +403,16 @@ fn copies_that_differ_are_not_put_back_into_their_group() {
     let told = rows.iter().flatten().flatten().any(|field| field.contains(&waits));
     assert!(told, "{rows:?}");
     assert!(world.state().tables[&table("t")].withheld);
-    world.until("an alert", |world| {
-        let StatementReply::Rows { rows, .. } = world.controller.show(&ShardingStatement::ShowAlerts) else {
-            return false;
-        };
-        rows.iter().any(|row| {
-            row[1].as_deref() == Some("standing_step")
-                && row[2].as_deref().is_some_and(|told| told.contains(&waits))
-        })
-    });
-    // Made equal by hand, it goes on by itself.
-    world.nodes.forget_newest(&others[1], &shard, 1);
+    (world, dead, waits)
+}
+
+/// Made equal by hand, it goes on by itself.
+fn made_equal(world: &mut World, dead: &NodeId) {
+    let more = world.nodes.all().into_iter().rfind(|other| other != dead).expect("two others");
+    world.nodes.forget_newest(&more, &table("t").shard_table(0), 1);
     world.until("an end", |world| !hand_overs(world, Status::Failed).is_empty());
     assert!(!world.state().tables[&table("t")].withheld);
-    world.start(&maker);
+    world.start(dead);
     world.settle();
 }
 
