@@ -3,7 +3,7 @@
 
 use crate::Controller;
 use crate::state::Group;
-use model::{ClusterState, ClusterStatus, GroupId, Millis, NodeId, Reach};
+use model::{ClusterState, ClusterStatus, GroupId, MemberState, Millis, NodeId, Reach};
 use std::collections::BTreeSet;
 
 /// One that was let through by the leader before is up by then, and seen.
@@ -120,15 +120,20 @@ impl Controller {
     }
 
     /// A node that starts looks for those on its own list alone. That can be older than the group: those who went on are not on
-    /// it, and one that has stopped is.
+    /// it, and one that has stopped is. One that is only coming back itself says no more than one that is away.
     fn finds_only_stopped(&self, node: &NodeId, id: &GroupId) -> Option<String> {
         let listed = &self.observed.cluster(node, id)?.nodes_set;
         let shown = self.others_show(node, listed.iter(), id);
+        let in_it = |cluster: &ClusterStatus| match cluster.status {
+            ClusterState::Primary => true,
+            ClusterState::NonPrimary => cluster.node_state != MemberState::Joining,
+            _ => false,
+        };
         let mut found = shown.iter().filter_map(|(other, cluster)| Some((other, (*cluster)?)));
-        if found.clone().any(|(_, cluster)| !cluster.is_stopped()) {
+        if found.clone().any(|(_, cluster)| in_it(cluster)) {
             return None;
         }
-        let (other, _) = found.next()?;
+        let (other, _) = found.find(|(_, cluster)| cluster.is_stopped())?;
         Some(format!(
             "{other}, where it has stopped, is all that would be found of it; it is cleaned first, or the older copy here would form it anew"
         ))
