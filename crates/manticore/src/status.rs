@@ -87,7 +87,7 @@ fn cluster_names<'a>(pairs: &[(&'a str, &'a str)]) -> Vec<&'a str> {
     let name = |(counter, value): &(&'a str, &'a str)| {
         let name = counter.strip_prefix("cluster_")?.strip_suffix(STATUS)?;
         let counter_of_another =
-            NOT_STATUS.iter().any(|end| name.ends_with(end)) && cluster_state(value).is_none();
+            NOT_STATUS.iter().any(|end| name.ends_with(end)) && ClusterState::read(value).is_none();
         (!name.is_empty() && !counter_of_another).then_some(name)
     };
     let mut names: Vec<&str> = pairs.iter().filter_map(name).collect();
@@ -102,9 +102,11 @@ fn field<'a>(counter: &'a str, name: &str) -> Option<&'a str> {
 fn set(status: &mut ClusterStatus, field: &str, value: &str) -> Result<(), String> {
     let number = || value.parse::<i64>().map_err(|_| format!("'{value}' is no number"));
     match field {
-        "status" => status.status = cluster_state(value).ok_or_else(|| format!("unknown state '{value}'"))?,
+        "status" => {
+            status.status = ClusterState::read(value).ok_or_else(|| format!("unknown state '{value}'"))?;
+        }
         "node_state" => {
-            status.node_state = member_state(value).ok_or_else(|| format!("unknown state '{value}'"))?;
+            status.node_state = MemberState::read(value).ok_or_else(|| format!("unknown state '{value}'"))?;
         }
         "size" => status.size = number()?.try_into().map_err(|_| format!("'{value}' is no size"))?,
         "nodes_set" => status.nodes_set = nodes(value)?,
@@ -117,28 +119,6 @@ fn set(status: &mut ClusterStatus, field: &str, value: &str) -> Result<(), Strin
         _ => {}
     }
     Ok(())
-}
-
-fn cluster_state(value: &str) -> Option<ClusterState> {
-    Some(match value {
-        "primary" => ClusterState::Primary,
-        "non-primary" => ClusterState::NonPrimary,
-        "disconnected" => ClusterState::Disconnected,
-        "recovery-required" => ClusterState::RecoveryRequired,
-        _ => return None,
-    })
-}
-
-fn member_state(value: &str) -> Option<MemberState> {
-    Some(match value {
-        "synced" => MemberState::Synced,
-        "joining" => MemberState::Joining,
-        "joined" => MemberState::Joined,
-        "donor" => MemberState::Donor,
-        "closed" => MemberState::Closed,
-        "destroyed" => MemberState::Destroyed,
-        _ => return None,
-    })
 }
 
 /// Members by their API address. The view names each twice (`host:port,host:port:replication`): the second kind

@@ -69,6 +69,45 @@ pub enum MemberState {
     Destroyed,
 }
 
+impl ClusterState {
+    pub const ALL: [Self; 4] = [Self::Primary, Self::NonPrimary, Self::Disconnected, Self::RecoveryRequired];
+
+    /// As a node shows it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Primary => "primary",
+            Self::NonPrimary => "non-primary",
+            Self::Disconnected => "disconnected",
+            Self::RecoveryRequired => "recovery-required",
+        }
+    }
+
+    pub fn read(shown: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|state| state.as_str() == shown)
+    }
+}
+
+impl MemberState {
+    pub const ALL: [Self; 6] =
+        [Self::Synced, Self::Joining, Self::Joined, Self::Donor, Self::Closed, Self::Destroyed];
+
+    /// As a node shows it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Synced => "synced",
+            Self::Joining => "joining",
+            Self::Joined => "joined",
+            Self::Donor => "donor",
+            Self::Closed => "closed",
+            Self::Destroyed => "destroyed",
+        }
+    }
+
+    pub fn read(shown: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|state| state.as_str() == shown)
+    }
+}
+
 impl ClusterStatus {
     /// Whether this member, cut off from its quorum, was synced until then and has applied all it received.
     pub fn is_whole_survivor(&self) -> bool {

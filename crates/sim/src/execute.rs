@@ -2,7 +2,6 @@
 //! already so is done, what was begun and not finished is unknown.
 
 use crate::bugs::Bug;
-use crate::looks;
 use crate::read;
 use crate::say::{self, done, refused};
 use crate::sidecar::Shared;
@@ -179,7 +178,9 @@ impl Turn<'_> {
     }
 
     async fn clusters(&self) -> Result<BTreeMap<GroupId, ClusterStatus>, Outcome> {
-        Ok(read::clusters(&self.look(looks::SHOW_CLUSTERS).await?))
+        let time_max = LOOK_TIME_MAX.min(self.left()?);
+        let shown = self.wire.clusters(&self.node, time_max).await;
+        shown.map_err(|other| refused(format!("not begun, the look failed: {other:?}")))
     }
 
     async fn cluster(&self, group: &GroupId) -> Result<Option<ClusterStatus>, Outcome> {
@@ -396,15 +397,14 @@ impl Turn<'_> {
     /// Why a member may have a quorum that this one has not.
     async fn has_a_quorum(&self, group: &GroupId, own: &ClusterStatus) -> Option<String> {
         for node in own.nodes_set.union(&own.nodes_view).filter(|node| **node != self.node) {
-            match self.wire.sql(node, looks::SHOW_CLUSTERS, LOOK_TIME_MAX).await {
-                Answer::Refused => {}
-                Answer::Sql(Ok(shown)) => {
-                    let theirs = read::clusters(&shown).remove(group);
-                    if theirs.is_some_and(|cluster| cluster.status == ClusterState::Primary) {
+            match self.wire.clusters(node, LOOK_TIME_MAX).await {
+                Err(Answer::Refused) => {}
+                Ok(mut shown) => {
+                    if shown.remove(group).is_some_and(|cluster| cluster.status == ClusterState::Primary) {
                         return Some(format!("cluster '{group}' is primary on {node}"));
                     }
                 }
-                _ => return Some(format!("{node} does not show whether it has a quorum of '{group}'")),
+                Err(_) => return Some(format!("{node} does not show whether it has a quorum of '{group}'")),
             }
         }
         None

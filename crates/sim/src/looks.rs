@@ -21,9 +21,15 @@ async fn show(wire: &Wire, node: &NodeId, sql: String, until: Millis) -> Result<
     }
     match wire.sql(node, sql, left).await {
         Answer::Sql(Ok(reply)) => Ok(reply),
-        Answer::Refused => Err(Reach::Refused),
+        other => Err(out_of_reach(&other)),
+    }
+}
+
+const fn out_of_reach(answer: &Answer) -> Reach {
+    match answer {
+        Answer::Refused => Reach::Refused,
         // What cannot be read counts as silence: nothing may be concluded from it.
-        _ => Err(Reach::Silent),
+        _ => Reach::Silent,
     }
 }
 
@@ -32,7 +38,11 @@ pub async fn clusters(
     node: &NodeId,
     until: Millis,
 ) -> Result<BTreeMap<GroupId, ClusterStatus>, Reach> {
-    Ok(read::clusters(&show(wire, node, SHOW_CLUSTERS.to_owned(), until).await?))
+    let left = until.since(wire.now()).0;
+    if left == 0 {
+        return Err(Reach::Silent);
+    }
+    wire.clusters(node, left).await.map_err(|other| out_of_reach(&other))
 }
 
 /// One look, for the controller.

@@ -3,8 +3,6 @@
 
 use crate::bugs::Bug;
 use crate::chance::Chance;
-use crate::looks;
-use crate::read;
 use crate::statements;
 use crate::wire::{Answer, Ask, Finish, Wire};
 use engine::Reply;
@@ -187,10 +185,7 @@ async fn transaction(
     session: u64,
 ) -> Answer {
     let Write { node, sql, table, shard, .. } = write;
-    let Answer::Sql(Ok(reply)) = wire.sql(node, looks::SHOW_CLUSTERS, WRITE_TIME_MAX).await else {
-        return Answer::Refused;
-    };
-    let clusters = read::clusters(&reply);
+    let Ok(clusters) = wire.clusters(node, WRITE_TIME_MAX).await else { return Answer::Refused };
     let is_home = |group: &GroupId| play.borrow().homes.contains(group);
     let mut homes = clusters.iter().filter(|(group, _)| is_home(group));
     let Some((group, _)) = homes.find(|(_, cluster)| cluster.tables.contains(shard)) else {

@@ -1,11 +1,9 @@
 //! What nodes show, read back: rows of statuses, lists and declarations.
 
 use engine::{Reply, ResultSet, Value};
-use model::{
-    ClusterState, ClusterStatus, Content, GroupId, MemberState, NodeId, Route, TableName, parse_shard_table,
-};
+use model::{Content, NodeId, Route, TableName, parse_shard_table};
 use std::borrow::Cow;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 /// A value as the MySQL protocol sends it; NULL is empty.
 pub fn text(value: &Value) -> Cow<'_, str> {
@@ -28,72 +26,6 @@ pub const fn rows(reply: &Reply) -> Option<&ResultSet> {
 pub fn pairs(reply: &Reply) -> impl Iterator<Item = (Cow<'_, str>, Cow<'_, str>)> {
     let rows = rows(reply).into_iter().flat_map(|rows| &rows.rows);
     rows.filter_map(|row| Some((text(row.first()?), text(row.get(1)?))))
-}
-
-fn nodes(value: &str) -> BTreeSet<NodeId> {
-    value
-        .split(',')
-        .filter(|part| !part.ends_with(":replication"))
-        .filter_map(|part| NodeId::new(part.trim()).ok())
-        .collect()
-}
-
-/// `SHOW STATUS LIKE 'cluster%'`. No cluster's name here is another's beginning, and a cluster's rows stand together.
-pub fn clusters(reply: &Reply) -> BTreeMap<GroupId, ClusterStatus> {
-    let mut clusters = BTreeMap::new();
-    let mut current: Option<(GroupId, ClusterStatus)> = None;
-    for (counter, value) in pairs(reply) {
-        let Some((name, field)) = counter.strip_prefix("cluster_").and_then(|rest| rest.split_once('_'))
-        else {
-            continue;
-        };
-        if current.as_ref().is_none_or(|(group, _)| group.as_str() != name) {
-            let Ok(group) = GroupId::new(name) else { continue };
-            let empty = ClusterStatus { last_committed: -1, conf_id: -1, ..ClusterStatus::default() };
-            clusters.extend(current.replace((group, empty)));
-        }
-        if let Some((_, status)) = &mut current {
-            take_field(status, field, &value);
-        }
-    }
-    clusters.extend(current);
-    clusters
-}
-
-fn take_field(status: &mut ClusterStatus, field: &str, value: &str) {
-    let number = || value.parse::<i64>().unwrap_or(-1);
-    match field {
-        "status" => {
-            status.status = match value {
-                "primary" => ClusterState::Primary,
-                "non-primary" => ClusterState::NonPrimary,
-                "recovery-required" => ClusterState::RecoveryRequired,
-                _ => ClusterState::Disconnected,
-            }
-        }
-        "node_state" => {
-            status.node_state = match value {
-                "synced" => MemberState::Synced,
-                "joining" => MemberState::Joining,
-                "joined" => MemberState::Joined,
-                "donor" => MemberState::Donor,
-                "destroyed" => MemberState::Destroyed,
-                _ => MemberState::Closed,
-            }
-        }
-        "size" => status.size = number().max(0) as u32,
-        "nodes_set" => status.nodes_set = nodes(value),
-        "nodes_view" => status.nodes_view = nodes(value),
-        "indexes" => {
-            let names = value.split(',').map(str::trim).filter(|name| !name.is_empty());
-            status.tables = names.map(str::to_owned).collect();
-        }
-        "state_uuid" => value.clone_into(&mut status.state_uuid),
-        "conf_id" => status.conf_id = number(),
-        "last_committed" => status.last_committed = number(),
-        "local_recv_queue" => status.recv_queue = number().max(0) as u64,
-        _ => {}
-    }
 }
 
 /// The four figures of a copy's content.

@@ -3,12 +3,14 @@
 //!
 //! There is no runtime: a script is a future that the world polls by hand, with a waker that does nothing.
 
+use crate::looks::SHOW_CLUSTERS;
 use crate::sidecar::Missing;
 use control::PollAnswer;
 use engine::{Reply, SqlError};
 use model::wire::{ShardingStatement, SidecarOrders, SidecarPoll, StatementReply};
-use model::{CommandId, Epoch, GroupId, Measurement, Millis, NodeId, Outcome};
+use model::{ClusterStatus, CommandId, Epoch, GroupId, Measurement, Millis, NodeId, Outcome};
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
@@ -71,6 +73,8 @@ pub enum Ask {
 #[derive(Clone, Debug)]
 pub enum Answer {
     Sql(Result<Reply, SqlError>),
+    /// To [`SHOW_CLUSTERS`].
+    Clusters(BTreeMap<GroupId, ClusterStatus>),
     Orders(Box<SidecarOrders>),
     Statement(StatementReply),
     /// A listener answered, time passed, a directory was made.
@@ -131,6 +135,18 @@ impl Wire {
     /// A statement without a session.
     pub async fn sql(&self, to: &NodeId, sql: impl Into<String>, time_max: u64) -> Answer {
         self.ask(Ask::Sql { to: to.clone(), session: None, sql: sql.into(), time_max }).await
+    }
+
+    /// The node's clusters, or how it was out of reach.
+    pub async fn clusters(
+        &self,
+        of: &NodeId,
+        time_max: u64,
+    ) -> Result<BTreeMap<GroupId, ClusterStatus>, Answer> {
+        match self.sql(of, SHOW_CLUSTERS, time_max).await {
+            Answer::Clusters(shown) => Ok(shown),
+            other => Err(other),
+        }
     }
 
     pub async fn sleep(&self, millis: u64) {

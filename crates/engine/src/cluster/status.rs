@@ -3,7 +3,7 @@
 //! What this engine has no counterpart for shows the value of a calm node.
 
 use super::{Cluster, Phase, join::JoinAttempt, transfer::Outgoing, view::Member};
-use model::{Millis, NodeId};
+use model::{ClusterState, ClusterStatus, MemberState, Millis, NodeId};
 
 /// Name (without `cluster_{name}_`) and value.
 type Rows = Vec<(&'static str, String)>;
@@ -34,30 +34,58 @@ impl Cluster {
         }
     }
 
+    fn member_state(&self) -> MemberState {
+        match self.phase {
+            Phase::Closed | Phase::Gone => MemberState::Closed,
+            Phase::Starting(_) | Phase::Outside { .. } => MemberState::Joining,
+            Phase::Member if self.joining.as_ref().is_some_and(JoinAttempt::in_transfer) => {
+                MemberState::Joining
+            }
+            Phase::Member if self.outgoing.values().any(Outgoing::is_state) => MemberState::Donor,
+            Phase::Member => MemberState::Synced,
+        }
+    }
+
     /// `synced`, `joining`, `donor` or `closed`.
     pub fn node_state(&self) -> &'static str {
+        self.member_state().as_str()
+    }
+
+    fn state(&self, now: Millis) -> ClusterState {
         match self.phase {
-            Phase::Closed | Phase::Gone => "closed",
-            Phase::Starting(_) | Phase::Outside { .. } => "joining",
-            Phase::Member if self.joining.as_ref().is_some_and(JoinAttempt::in_transfer) => "joining",
-            Phase::Member if self.outgoing.values().any(Outgoing::is_state) => "donor",
-            Phase::Member => "synced",
+            Phase::Closed | Phase::Gone => ClusterState::RecoveryRequired,
+            Phase::Starting(_) => ClusterState::Disconnected,
+            // A view of itself alone comes when it has waited long enough for the others.
+            Phase::Outside { since, returning: true, .. }
+                if now.since(since) < self.options.suspect_timeout =>
+            {
+                ClusterState::Disconnected
+            }
+            Phase::Member if self.primary => ClusterState::Primary,
+            Phase::Outside { .. } | Phase::Member => ClusterState::NonPrimary,
         }
     }
 
     /// `primary`, `non-primary`, `disconnected` or `recovery-required`.
     pub fn status(&self, now: Millis) -> &'static str {
-        match self.phase {
-            Phase::Closed | Phase::Gone => "recovery-required",
-            Phase::Starting(_) => "disconnected",
-            // A view of itself alone comes when it has waited long enough for the others.
-            Phase::Outside { since, returning: true, .. }
-                if now.since(since) < self.options.suspect_timeout =>
-            {
-                "disconnected"
-            }
-            Phase::Member if self.primary => "primary",
-            Phase::Outside { .. } | Phase::Member => "non-primary",
+        self.state(now).as_str()
+    }
+
+    /// What [`Self::rows`] say to whoever watches a node, without the texts.
+    pub fn shown(&self, now: Millis) -> ClusterStatus {
+        let is_member = matches!(self.phase, Phase::Member);
+        let node = |member: &Member| member.node.clone();
+        ClusterStatus {
+            status: self.state(now),
+            node_state: self.member_state(),
+            size: self.size(now) as u32,
+            nodes_set: self.desc.nodes_set.iter().cloned().collect(),
+            nodes_view: self.members_shown().iter().map(node).collect(),
+            tables: self.desc.tables.iter().cloned().collect(),
+            state_uuid: self.view.uuid.clone(),
+            conf_id: self.view.id.conf as i64,
+            last_committed: if is_member { self.log.applied() as i64 } else { -1 },
+            recv_queue: if is_member { self.waiting() } else { 0 },
         }
     }
 
@@ -82,27 +110,36 @@ impl Cluster {
         pairs.join(",")
     }
 
-    fn nodes_view(&self) -> String {
+    fn members_shown(&self) -> &[Member] {
         match &self.phase {
-            Phase::Outside { seen: Some(seen), .. } => Self::members_text(&seen.members),
-            _ => Self::members_text(&self.view.members),
+            Phase::Outside { seen: Some(seen), .. } => &seen.members,
+            _ => &self.view.members,
         }
+    }
+
+    fn size(&self, now: Millis) -> usize {
+        if self.primary { self.view.members.len() } else { self.component(now).len() }
+    }
+
+    /// Received and not applied yet. Without a primary view nothing waits to be applied: what was received is decided when
+    /// the next one forms.
+    fn waiting(&self) -> u64 {
+        if self.primary { self.log.received() - self.log.applied() } else { 0 }
     }
 
     fn own_rows(&self, now: Millis) -> Rows {
         let nodes: Vec<&str> = self.desc.nodes_set.iter().map(NodeId::as_str).collect();
         let tables: Vec<&str> = self.desc.tables.iter().map(String::as_str).collect();
-        let size = if self.primary { self.view.members.len() } else { self.component(now).len() };
         let mut rows = vec![
             ("state_uuid", self.view.uuid.clone()),
             ("state_seqno", self.log.applied().to_string()),
             ("conf_id", self.view.id.conf.to_string()),
             ("status", self.status(now).to_owned()),
-            ("size", size.to_string()),
+            ("size", self.size(now).to_string()),
             ("local_index", self.view.position(&self.me.node).unwrap_or(0).to_string()),
             ("node_state", self.node_state().to_owned()),
             ("nodes_set", nodes.join(",")),
-            ("nodes_view", self.nodes_view()),
+            ("nodes_view", Self::members_text(self.members_shown())),
             ("indexes_count", tables.len().to_string()),
             ("indexes", tables.join(",")),
         ];
@@ -136,8 +173,7 @@ impl Cluster {
     fn library_rows(&self, rows: &mut Rows) {
         let figures = &self.counters;
         let applied = self.log.applied();
-        // Without a primary view nothing waits to be applied: what was received is decided when the next one forms.
-        let waiting = if self.primary { self.log.received() - applied } else { 0 };
+        let waiting = self.waiting();
         let view = Self::members_text(&self.view.members);
         let zero = || "0".to_owned();
         let ratio = || "0.000000".to_owned();

@@ -5,7 +5,7 @@ use crate::{
     exec,
     io::{Column, ColumnKind, Reply, ResultSet, SessionId, Value},
 };
-use model::Millis;
+use model::{ClusterStatus, Millis};
 
 fn texts(columns: &[&str], rows: Vec<Vec<String>>) -> Reply {
     let total = rows.len() as u64;
@@ -49,6 +49,12 @@ impl Engine {
             rows.extend(cluster.rows(now));
         }
         pairs(["Counter", "Value"], rows, like)
+    }
+
+    /// Its clusters, as `SHOW STATUS LIKE 'cluster%'` shows them: for those who look often.
+    pub fn clusters(&self, now: Millis) -> impl Iterator<Item = (&str, ClusterStatus)> {
+        let now = self.node.now.max(now);
+        self.clusters.iter().map(move |(name, cluster)| (name.as_str(), cluster.shown(now)))
     }
 
     pub(super) fn variables(&self) -> Vec<(&'static str, String)> {

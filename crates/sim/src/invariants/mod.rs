@@ -25,11 +25,9 @@ pub mod quorums;
 pub mod routes;
 
 use crate::faults::machines;
-use crate::looks::SHOW_CLUSTERS;
-use crate::read;
 use crate::world::World;
 use engine::{Reply, SqlError};
-use model::{ClusterStatus, GroupId};
+use model::{ClusterStatus, GroupId, Millis};
 use std::collections::BTreeMap;
 
 /// After a disturbance a node is not judged for this long: others need time to see it, and it to come back.
@@ -57,11 +55,10 @@ pub fn after_statement(world: &mut World, at: usize, sql: &str, reply: &Result<R
 }
 
 /// The clusters as this node shows them now; empty when it is down.
-pub fn clusters(world: &mut World, at: usize) -> BTreeMap<GroupId, ClusterStatus> {
-    match world.peek(at, SHOW_CLUSTERS) {
-        Some(Ok(reply)) => read::clusters(&reply),
-        _ => BTreeMap::new(),
-    }
+pub fn clusters(world: &World, at: usize) -> BTreeMap<GroupId, ClusterStatus> {
+    let engine = world.machines[at].engine.iter();
+    let clusters = engine.flat_map(|engine| engine.clusters(Millis(world.now)));
+    clusters.filter_map(|(name, shown)| Some((GroupId::new(name).ok()?, shown))).collect()
 }
 
 /// Whether the node has been up and reachable for long enough to be judged.

@@ -441,11 +441,27 @@ impl Net {
         self.nodes[at].cluster.as_ref().map_or("none", |cluster| cluster.node_state()).to_owned()
     }
 
+    /// The value of one row; and all rows say what whoever looks without them sees.
     pub fn row(&self, at: usize, name: &str) -> String {
-        let rows =
-            self.nodes[at].cluster.as_ref().map(|cluster| cluster.rows(Millis(self.now))).unwrap_or_default();
-        let name = format!("cluster_c_{name}");
-        rows.into_iter().find(|(row, _)| *row == name).map(|(_, value)| value).unwrap_or_default()
+        let Some(cluster) = self.nodes[at].cluster.as_ref() else { return String::new() };
+        let (rows, shown) = (cluster.rows(Millis(self.now)), cluster.shown(Millis(self.now)));
+        let row = |name: &str| {
+            let name = format!("cluster_c_{name}");
+            rows.iter().find(|(row, _)| *row == name).map(|(_, value)| value.clone()).unwrap_or_default()
+        };
+        let list = |nodes: &BTreeSet<NodeId>| nodes.iter().map(NodeId::as_str).collect::<Vec<_>>().join(",");
+        let view: Vec<String> = row("nodes_view").split(',').step_by(2).map(str::to_owned).collect();
+        assert_eq!(shown.status.as_str(), row("status"));
+        assert_eq!(shown.node_state.as_str(), row("node_state"));
+        assert_eq!(shown.size.to_string(), row("size"));
+        assert_eq!(list(&shown.nodes_set), row("nodes_set"));
+        assert_eq!(list(&shown.nodes_view), view.join(","));
+        assert_eq!(shown.tables.iter().cloned().collect::<Vec<_>>().join(","), row("indexes"));
+        assert_eq!(shown.state_uuid, row("state_uuid"));
+        assert_eq!(shown.conf_id.to_string(), row("conf_id"));
+        assert_eq!(shown.last_committed, row("last_committed").parse().unwrap_or(-1));
+        assert_eq!(shown.recv_queue, row("local_recv_queue").parse().unwrap_or(0));
+        row(name)
     }
 
     pub fn synced(&self, at: usize) -> bool {
