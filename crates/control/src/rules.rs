@@ -444,18 +444,29 @@ fn may_delete(case: &Case<'_>, group: &GroupId, whole: bool) -> Gate {
 }
 
 /// One that has stopped cannot EXIT. What stands against its EXIT stands against this: once its copies are plain they
-/// acknowledge what an old route sends them.
+/// acknowledge what an old route sends them, that of a node, too, that came back after the others were given new ones.
 fn may_leave_stopped(case: &Case<'_>, group: &GroupId, cluster: &ClusterStatus) -> Gate {
     match &case.operation.kind {
         Kind::RemoveNode { .. } if !cluster.tables.is_empty() => {
             Gate::Wait(format!("{group} has stopped on {} and holds tables of your own", case.node))
         }
         Kind::RemoveNode { .. } => may_exit(case, group),
-        Kind::Cleanup { .. } if !cluster.tables.is_empty() => {
-            named_by_the_absent(case, group).unwrap_or(Gate::Go)
+        Kind::Cleanup { .. } | Kind::Move { .. } | Kind::Shed { .. }
+            if !cluster.tables.is_empty() && !stays_alone(case, group) =>
+        {
+            match not_named_by_routes(case, group) {
+                Gate::Go => named_by_the_absent(case, group).unwrap_or(Gate::Go),
+                named => named,
+            }
         }
         _ => Gate::Go,
     }
+}
+
+/// Whether the copy is that of a shard without others, and only the cluster of a move ends on it.
+fn stays_alone(case: &Case<'_>, group: &GroupId) -> bool {
+    let is_its = |known: &Group| !known.is_clustered() && known.members.contains_key(case.node);
+    case.state.groups.get(group).is_some_and(is_its) && !is_source(case)
 }
 
 /// All of the group is let go of, so whoever else the node reaches is to lose it, too: while none of them takes writes.

@@ -562,3 +562,10 @@ fn one_that_is_only_coming_back_itself_lets_nobody_start() {
 fn a_copy_that_stays_alone_may_leave_the_cluster_of_its_move() {
     assert_eq!(violations(Scenario::Machines, 1042..=1042), Vec::<String>::new());
 }
+
+/// A node came back with an old route to a copy that was being cleaned away and had stopped: once plain, it acknowledged what came
+/// by that route, and was dropped.
+#[test]
+fn a_stopped_copy_is_let_go_of_when_nobody_routes_to_it() {
+    assert_eq!(violations(Scenario::Machines, 3576..=3576), Vec::<String>::new());
+}
