@@ -436,7 +436,12 @@ fn may_delete(case: &Case<'_>, group: &GroupId, whole: bool) -> Gate {
         .filter(|node| *node != case.node)
         .filter(|node| case.observed.cluster(node, group).is_some())
         .collect();
+    let has_stopped =
+        |node: &&&NodeId| case.observed.cluster(node, group).is_some_and(ClusterStatus::is_stopped);
     match others.first() {
+        Some(_) if let Some(other) = others.iter().find(has_stopped) => {
+            Gate::Wait(format!("{group} has stopped on {other}: restart that node"))
+        }
         Some(other) => Gate::Wait(format!("{other} is still a member of {group}")),
         None if cluster.size > 1 => Gate::Wait(format!("{group} still shows {} members", cluster.size)),
         None => Gate::Go,

@@ -4,14 +4,15 @@
 //! rest where it should.
 
 use crate::chance::Chance;
-use crate::faults::Fault;
+use crate::faults::{Fault, Turn};
 use crate::invariants::{self, routes};
 use crate::play::{self, SharedPlay, TableIs, ask_leader};
 use crate::wire::{Finish, Owner, Task, Wire};
-use crate::world::World;
+use crate::world::{Event, World};
 use control::state::{Group, Halt};
 use model::wire::{RebalanceOrder, ShardingStatement, StatementReply};
 use model::{ClusterState, ClusterStatus, GroupId, NodeId, TableName};
+use std::collections::BTreeSet;
 
 /// Nodes that a run may have, those that left included.
 const NODES_MAX: usize = 7;
@@ -22,6 +23,7 @@ const TRIES: usize = 60;
 const FAILED_FOR_GOOD: u64 = 25_000;
 /// A node answers a word typed by hand within that.
 const WORD_TIME_MAX: u64 = 30_000;
+const RESTART_TAKES: u64 = 5_000;
 
 /// Lets people do one of the things that a run draws; `false` when there is nothing to do it with.
 pub fn act(world: &mut World, what: Fault) -> bool {
@@ -129,9 +131,31 @@ pub fn tidy(world: &mut World) {
     }
 }
 
-/// What the alert of a group without a quorum says where the controller may not decide: people make the most advanced of its
-/// members primary.
+/// What alerts say where the controller may not decide.
 pub fn decide(world: &mut World) {
+    restart_the_stopped(world);
+    make_primary(world);
+}
+
+/// A node is restarted whose stopped replication an operation stands still for.
+fn restart_the_stopped(world: &mut World) {
+    let Some(leader) = world.leader() else { return };
+    let StatementReply::Rows { rows, .. } = leader.controller.show(&ShardingStatement::ShowAlerts) else {
+        return;
+    };
+    let named = |text: &String| {
+        let node = text.split_once(" has stopped on ")?.1.split_once(": restart that node")?.0;
+        NodeId::new(node).ok()
+    };
+    let named: BTreeSet<NodeId> = rows.iter().flatten().flatten().filter_map(named).collect();
+    for at in named.iter().filter_map(|node| world.find(node)).collect::<Vec<_>>() {
+        world.push(world.now, Event::Fault(Turn::KillNode { at }));
+        world.push(world.now + RESTART_TAKES, Event::Fault(Turn::StartNode { at }));
+    }
+}
+
+/// The most advanced member of a group without a quorum is made primary.
+fn make_primary(world: &mut World) {
     let Some(leader) = world.leader() else { return };
     let halted = |group: &&Group| group.halt == Some(Halt::NoQuorum);
     let groups = leader.controller.state().groups.iter().filter(|(_, group)| halted(group));

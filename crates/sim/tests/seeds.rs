@@ -569,3 +569,10 @@ fn a_copy_that_stays_alone_may_leave_the_cluster_of_its_move() {
 fn a_stopped_copy_is_let_go_of_when_nobody_routes_to_it() {
     assert_eq!(violations(Scenario::Machines, 3576..=3576), Vec::<String>::new());
 }
+
+/// A hand-over was being taken back while replication had stopped on the member that it began with: what it waits for names that
+/// node, and a restart of it is all that it takes.
+#[test]
+fn a_hand_over_waits_for_a_restart_of_the_member_that_has_stopped() {
+    assert_eq!(violations(Scenario::Machines, 1269..=1269), Vec::<String>::new());
+}

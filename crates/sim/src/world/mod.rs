@@ -343,7 +343,7 @@ impl World {
         }
     }
 
-    fn find(&self, node: &NodeId) -> Option<usize> {
+    pub fn find(&self, node: &NodeId) -> Option<usize> {
         self.machines.iter().position(|machine| machine.node == *node)
     }
 
