@@ -5,10 +5,10 @@ use crate::output::{CommandError, Failure};
 use daemon::audit::Verified as AuditVerified;
 use daemon::tls::{ClientTls, TlsError, check_url};
 use model::api::{
-    AlertList, BackupBody, BackupList, BackupReply, BackupShow, CreateTableBody, Dashboard, Metrics,
-    MoveBody, NodeList, OperationList, Problem, RebalanceBody, RecoverBody, RestoreBody, RestoreReply,
-    RestoreShow, RfBody, ShardMap, SilenceBody, SilenceList, TableList, TableShow, TokenBody, TokenList,
-    TokenMade, Told, VerifyBody, VerifyReply,
+    AlertList, BackupBody, BackupList, BackupReply, BackupShow, CreateTableBody, Dashboard, GateTold,
+    Metrics, MoveBody, NodeList, OperationList, Problem, RebalanceBody, RecoverBody, RestoreBody,
+    RestoreReply, RestoreShow, RfBody, ShardMap, SilenceBody, SilenceList, TableList, TableShow, TokenBody,
+    TokenList, TokenMade, Told, VerifyBody, VerifyReply,
 };
 use model::operate::{
     CleanUpReport, Health, RebalancePlan, RebalanceProgress, RebalanceReply, RecoveryReport,
@@ -136,8 +136,8 @@ impl Api {
         self.send(Method::DELETE, &path, None::<&()>, ANSWER_TIMEOUT).await.map(drop)
     }
 
-    /// What the node has to wait for before it starts; no rows: nothing.
-    pub async fn gate(&self, id: &str) -> Result<Told, CommandError> {
+    /// What the node has to wait for before it starts; no rows: nothing, once it has forgotten the groups.
+    pub async fn gate(&self, id: &str) -> Result<GateTold, CommandError> {
         let path = format!("/api/v1/nodes/{}/gate", segment(id));
         let bytes = self.send(Method::POST, &path, None::<&()>, ANSWER_TIMEOUT).await?;
         self.read(&bytes)

@@ -3,6 +3,7 @@
 
 use crate::Controller;
 use crate::state::Group;
+use model::operate::{GateReply, Held};
 use model::{ClusterState, ClusterStatus, GroupId, MemberState, Millis, NodeId, Reach};
 use std::collections::BTreeSet;
 
@@ -14,7 +15,14 @@ const ADMITTED_FOR: Millis = Millis(60_000);
 
 impl Controller {
     /// What `node` must wait for, by group; nothing: it may start now, and counts as starting.
-    pub(crate) fn gate(&mut self, node: &NodeId) -> Vec<(Option<GroupId>, String)> {
+    pub(crate) fn gate(&mut self, node: &NodeId) -> GateReply {
+        let held = self.held(node).into_iter();
+        let held: Vec<Held> = held.map(|(group, waits_for)| Held { group, waits_for }).collect();
+        let forget = if held.is_empty() { self.forgettable(node) } else { BTreeSet::new() };
+        GateReply { held, forget }
+    }
+
+    fn held(&mut self, node: &NodeId) -> Vec<(Option<GroupId>, String)> {
         let now = self.now;
         let observed = &self.observed;
         self.admitted.retain(|node, at| {

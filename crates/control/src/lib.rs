@@ -40,6 +40,7 @@ mod compare;
 mod detector;
 mod dissolve;
 mod flight;
+mod forget;
 mod gains;
 mod gate;
 mod hand_over;

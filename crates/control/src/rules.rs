@@ -311,30 +311,37 @@ fn named_by_the_absent(case: &Case<'_>, group: &GroupId) -> Option<Gate> {
         return None;
     }
     let known = case.state.groups.get(group)?;
+    let mut lost = case.state.nodes.iter().filter(|(node, known)| known.lost && *node != case.node);
+    let (node, _) =
+        lost.find(|(node, _)| may_come_to(case.observed, case.flights, node, case.node, known))?;
+    Some(Gate::Wait(format!(
+        "{node} is silent and not proven gone, and may come back with a route to {}: bring it back, or give it up by REMOVE NODE",
+        case.node
+    )))
+}
+
+/// Whether a statement of this router may come to the node's copies of the group: by the routes that it showed last, and by those
+/// that may still be written there. One whose process is gone comes back through the gate, without routes.
+pub fn may_come_to(
+    observed: &Observed,
+    flights: &Flights,
+    router: &NodeId,
+    node: &NodeId,
+    known: &Group,
+) -> bool {
     let names = |routes: &Routes| {
         known.shards.iter().any(|shard| {
             let copies =
                 routes.get(shard.table.as_str()).and_then(|route| route.shards.get(shard.number as usize));
-            copies.is_some_and(|copies| copies.contains(case.node))
+            copies.is_some_and(|copies| copies.contains(node))
         })
     };
-    case.state.nodes.iter().filter(|(node, known)| known.lost && *node != case.node).find_map(|(node, _)| {
-        let view = case.observed.view(node);
-        let reach = view.and_then(|view| view.reach).map(|(reach, _)| reach);
-        let routes = view.and_then(|view| view.tables.as_ref()).map(|(_, tables)| &tables.routes);
-        if reach == Some(Reach::Refused) {
-            return None;
-        }
-        // Its sidecar may be there, and do what it was told before.
-        let given = case.flights.routes_under_way(node).any(|given| given.is_none_or(|given| names(&given)));
-        if !given && routes.is_some_and(|routes| !names(routes)) {
-            return None;
-        }
-        Some(Gate::Wait(format!(
-            "{node} is silent and not proven gone, and may come back with a route to {}: bring it back, or give it up by REMOVE NODE",
-            case.node
-        )))
-    })
+    let view = observed.view(router);
+    let reach = view.and_then(|view| view.reach).map(|(reach, _)| reach);
+    let shown = view.and_then(|view| view.tables.as_ref()).map(|(_, tables)| &tables.routes);
+    // Its sidecar may be there, and do what it was told before.
+    let given = || flights.routes_under_way(router).any(|given| given.is_none_or(|given| names(&given)));
+    reach != Some(Reach::Refused) && (shown.is_none_or(names) || given())
 }
 
 fn not_named_by_routes(case: &Case<'_>, group: &GroupId) -> Gate {
@@ -538,5 +545,5 @@ mod tests;
 
 pub use adrift::{is_adrift, is_apart, is_member_adrift};
 pub use source::{has_all_of, went_on_from};
-pub use spare::{holds_only_spares, holds_spares, is_spare};
+pub use spare::{holds_only_spares, holds_spares, is_spare, is_whole_without};
 pub use survivor::{fell_behind, survivor, user_survivor};

@@ -100,7 +100,7 @@ impl Controller {
             ShardingStatement::RecoverGroup { group, from } => {
                 self.recover_from(&group, &from).map(|()| StatementReply::Ok)
             }
-            ShardingStatement::Gate { node } => Ok(self.gate_reply(&node)),
+            ShardingStatement::Gate { node } => Ok(object(OrderReply::Gate(self.gate(&node)))),
             ShardingStatement::SelectView { query } => self.select(&query, sight),
             ShardingStatement::Silence { kind, labels, seconds, comment } => {
                 self.silence(kind, labels, seconds, comment).map(|()| StatementReply::Ok)

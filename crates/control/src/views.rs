@@ -58,12 +58,6 @@ impl Controller {
     }
 
     /// What a node that asks whether it may start has to wait for, a row each.
-    pub(crate) fn gate_reply(&mut self, node: &NodeId) -> StatementReply {
-        let held = self.gate(node).into_iter();
-        let row = |(group, why): (Option<GroupId>, String)| vec![group.map(String::from), Some(why)];
-        rows(&["group", "waits_for"], held.map(row).collect())
-    }
-
     fn show_status(
         &self,
         cluster: Option<&str>,

@@ -13,6 +13,6 @@ pub mod routing;
 pub mod sql;
 pub mod storage;
 
-pub use core::{Engine, EngineConfig, OpenError, Timing};
+pub use core::{Engine, EngineConfig, OpenError, Timing, forget_clusters};
 pub use io::{Column, ColumnKind, Input, Output, Reply, RequestId, ResultSet, SessionId, SqlError, Value};
 pub use peer::{DecodeError, PeerMessage};

@@ -2,10 +2,13 @@
 //!
 //! Field names are fixed; times are Unix seconds.
 
+use crate::operate::{GateReply, Held};
 use crate::wire::RebalanceOrder;
-use crate::{BackupCause, BackupData, BackupId, BackupState, Content, NodeId, Role, Schema, TableName};
+use crate::{
+    BackupCause, BackupData, BackupId, BackupState, Content, GroupId, NodeId, Role, Schema, TableName,
+};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct TableList {
@@ -418,6 +421,24 @@ pub struct RestoredShard {
 pub struct Told {
     pub columns: Vec<String>,
     pub rows: Vec<Vec<Option<String>>>,
+}
+
+/// What a node is told at the gate: rows of what it waits for; without any it may start, when it has forgotten the groups.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GateTold {
+    pub columns: Vec<String>,
+    pub rows: Vec<Vec<Option<String>>>,
+    /// A controller that does not know of it names none.
+    #[serde(default)]
+    pub forget: BTreeSet<GroupId>,
+}
+
+impl From<GateReply> for GateTold {
+    fn from(GateReply { held, forget }: GateReply) -> Self {
+        let row = |held: Held| vec![held.group.map(String::from), Some(held.waits_for)];
+        let columns = ["group", "waits_for"].map(str::to_owned).to_vec();
+        Self { columns, rows: held.into_iter().map(row).collect(), forget }
+    }
 }
 
 /// `POST /api/v1/tables`.

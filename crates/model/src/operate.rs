@@ -2,10 +2,11 @@
 //!
 //! Field names are fixed; times are Unix seconds. A client of SQL gets the same as rows.
 
+use crate::api::GateTold;
 use crate::wire::StatementReply;
-use crate::{ImportReport, NodeId, TableName};
+use crate::{GroupId, ImportReport, NodeId, TableName};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// An object that an order is answered with.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -17,6 +18,24 @@ pub enum OrderReply {
     Recovery(RecoveryReport),
     CleanUp(CleanUpReport),
     Import(ImportReport),
+    Gate(GateReply),
+}
+
+/// Whether a node may start.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GateReply {
+    /// What it must wait for, by group where it is one; none: it may start now.
+    pub held: Vec<Held>,
+    /// When it may start: groups that have gone on without it, and that it is to forget before. It would go back into them
+    /// by itself, and be sent copies for nothing while writes wait.
+    pub forget: BTreeSet<GroupId>,
+}
+
+/// One thing that a node waits for at the gate.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Held {
+    pub group: Option<GroupId>,
+    pub waits_for: String,
 }
 
 /// What came of starting, holding or resetting a table's moves.
@@ -221,6 +240,10 @@ impl OrderReply {
                 ("status", Some(status)),
                 ("message", Some(message)),
             ]),
+            Self::Gate(gate) => {
+                let told = GateTold::from(gate);
+                (told.columns, told.rows)
+            }
             Self::Plan(plan) => {
                 let columns = ["group", "tables", "from", "to", "reason", "shards", "bytes"];
                 let row = |one: &PlannedMove| {

@@ -331,6 +331,9 @@ fn at_gate(world: &mut World, at: usize) {
             world.play.borrow_mut().gates.remove(&node);
             if !world.machines[at].is_up() {
                 world.machines[at].disturbed = world.now;
+                let forget = world.play.borrow_mut().forget.remove(&node).unwrap_or_default();
+                world.machines[at].forget(&forget);
+                world.story.add(world.now, || format!("{node} forgets {forget:?}"));
                 start_again(world, at);
             }
             if world.play.borrow().gates.is_empty() {

@@ -5,8 +5,8 @@ use crate::disk::Disk;
 use crate::net::Place;
 use crate::sidecar::{self, Of, Shared, Sidecar};
 use engine::storage::{Change, SqliteStorage, Storage};
-use engine::{Engine, EngineConfig, Timing};
-use model::{CommandId, Millis, NodeId};
+use engine::{Engine, EngineConfig, Timing, forget_clusters};
+use model::{CommandId, GroupId, Millis, NodeId};
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -92,6 +92,14 @@ impl Machine {
             version: "29.0.2-embedded".to_owned(),
             data_dir: format!("/data/{}", self.number),
             timing: Timing::default(),
+        }
+    }
+
+    /// What the gate does while the node is down: it knows nothing more of these groups.
+    pub fn forget(&mut self, groups: &BTreeSet<GroupId>) {
+        if let Some(storage) = &mut self.storage {
+            // One that cannot be forgotten is gone back into.
+            let _full = forget_clusters(&mut **storage, groups);
         }
     }
 

@@ -7,6 +7,7 @@ use crate::statements;
 use crate::wire::{Answer, Ask, Finish, Wire};
 use engine::Reply;
 use engine::routing::shard_of;
+use model::operate::OrderReply;
 use model::wire::{ShardingStatement, StatementReply};
 use model::{ColumnSpec, GroupId, NodeId, Schema, TableName, TableSpec};
 use std::cell::RefCell;
@@ -83,6 +84,8 @@ pub struct Play {
     pub ending: bool,
     /// Nodes that are stopped and start through the gate.
     pub gates: BTreeMap<NodeId, Gate>,
+    /// Groups that they are to forget before.
+    pub forget: BTreeMap<NodeId, BTreeSet<GroupId>>,
     /// Nodes that are to be empty for now.
     pub draining: BTreeSet<NodeId>,
     /// Clients do nothing but update documents, and say it to none of these nodes.
@@ -345,8 +348,16 @@ pub async fn drop(wire: Wire, play: SharedPlay, name: String) -> Finish {
 pub async fn gate(wire: Wire, play: SharedPlay, node: NodeId) -> Finish {
     let statement = ShardingStatement::Gate { node: node.clone() };
     let reply = ask_leader(&wire, &play, &statement).await;
-    let open = matches!(&reply, Some(StatementReply::Rows { rows, .. }) if rows.is_empty());
-    play.borrow_mut().gates.insert(node, if open { Gate::Open } else { Gate::Shut });
+    let gate = match &reply {
+        Some(StatementReply::Object(object)) => match object.as_ref() {
+            OrderReply::Gate(gate) if gate.held.is_empty() => Some(gate.forget.clone()),
+            _ => None,
+        },
+        _ => None,
+    };
+    let mut play = play.borrow_mut();
+    play.gates.insert(node.clone(), if gate.is_some() { Gate::Open } else { Gate::Shut });
+    play.forget.insert(node, gate.unwrap_or_default());
     Finish::Nothing
 }
 

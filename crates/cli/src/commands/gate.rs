@@ -4,11 +4,12 @@ use super::ask;
 use crate::api::Api;
 use crate::args::{Common, GateArgs};
 use crate::output::{self, CommandError, Failure};
-use model::NodeId;
-use model::api::Told;
+use model::api::GateTold;
+use model::{GroupId, NodeId};
 use serde_json::json;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::ToSocketAddrs;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 const ASK_AGAIN: Duration = Duration::from_millis(500);
@@ -34,18 +35,38 @@ pub async fn run(common: &Common, args: &GateArgs) -> Result<(), CommandError> {
             .map_err(|error| CommandError::complete(Failure::Failed, error))?,
         _ => Vec::new(),
     };
-    if args.overridden {
+    let forgotten = if args.overridden {
         output::line_err("started by --override: the controller was not asked");
+        Vec::new()
     } else {
-        wait(common, args, &node).await?;
-    }
-    let shown = json!({ "node": node, "overridden": args.overridden, "routes_taken": routes_taken });
+        let forget = wait(common, args, &node).await?;
+        args.data_dir.as_ref().map_or_else(Vec::new, |data_dir| forgotten(data_dir, &forget))
+    };
+    let shown = json!({
+        "node": node,
+        "overridden": args.overridden,
+        "routes_taken": routes_taken,
+        "groups_forgotten": forgotten,
+    });
     output::print(common.output, &shown, |_| {
         let routes = match routes_taken.len() {
             0 => String::new(),
             count => format!("; {count} routing tables were taken away, the controller writes them anew"),
         };
-        format!("node {node} may start{routes}")
+        let groups = match forgotten.len() {
+            0 => String::new(),
+            count => format!("; {count} groups that have gone on without it were forgotten"),
+        };
+        format!("node {node} may start{routes}{groups}")
+    })
+}
+
+/// What the node has forgotten of the groups. One that it cannot forget it goes back into, as without a gate: that costs a copy, and
+/// is no reason to keep it from starting.
+pub(crate) fn forgotten(data_dir: &Path, groups: &BTreeSet<GroupId>) -> Vec<GroupId> {
+    daemon::gate::forget_groups(data_dir, groups).unwrap_or_else(|error| {
+        output::line_err(&format!("groups that have gone on without the node are not forgotten: {error}"));
+        Vec::new()
     })
 }
 
@@ -57,8 +78,8 @@ fn is_running(node: &NodeId) -> bool {
         .any(|address| std::net::TcpStream::connect_timeout(&address, CONNECT_TIMEOUT).is_ok())
 }
 
-/// Asks until the node may start.
-async fn wait(common: &Common, args: &GateArgs, node: &NodeId) -> Result<(), CommandError> {
+/// Asks until the node may start; gives the groups that it is to forget before.
+async fn wait(common: &Common, args: &GateArgs, node: &NodeId) -> Result<BTreeSet<GroupId>, CommandError> {
     let apis = if args.controller.is_empty() {
         vec![ask::api(common)?]
     } else {
@@ -69,7 +90,7 @@ async fn wait(common: &Common, args: &GateArgs, node: &NodeId) -> Result<(), Com
     let mut said: Option<(String, Instant)> = None;
     loop {
         let held = match ask_all(&apis, node).await {
-            Ok(held) if held.rows.is_empty() => return Ok(()),
+            Ok(told) if told.rows.is_empty() => return Ok(told.forget),
             Ok(held) => {
                 let hint = "start what it waits for; `shardwright gate … --override` starts the node all the same, at the \
                             price of documents that only a newer copy has";
@@ -96,7 +117,7 @@ async fn wait(common: &Common, args: &GateArgs, node: &NodeId) -> Result<(), Com
 }
 
 /// The first controller that answers as a leader, or for one.
-async fn ask_all(apis: &[Api], node: &NodeId) -> Result<Told, CommandError> {
+async fn ask_all(apis: &[Api], node: &NodeId) -> Result<GateTold, CommandError> {
     let mut last = None;
     for api in apis {
         match api.gate(node.as_str()).await {
@@ -109,7 +130,7 @@ async fn ask_all(apis: &[Api], node: &NodeId) -> Result<Told, CommandError> {
     Err(last.unwrap_or_else(|| CommandError::usage("no controller to ask", "give --controller or --url")))
 }
 
-fn text(held: &Told) -> String {
+fn text(held: &GateTold) -> String {
     let mut groups: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
     for row in &held.rows {
         if let [group, Some(why)] = row.as_slice() {

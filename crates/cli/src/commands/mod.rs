@@ -5,7 +5,7 @@ mod audit;
 mod backup;
 mod bench;
 mod config;
-mod gate;
+pub(crate) mod gate;
 mod import;
 mod orders;
 mod plan;

@@ -33,7 +33,7 @@ pub struct ClusterOptions {
 /// A running cluster. Dropping it kills what is left of it.
 #[derive(Debug)]
 pub struct Cluster {
-    layout: Layout,
+    pub(super) layout: Layout,
     state: State,
     config: Option<PathBuf>,
     api: Api,

@@ -6,6 +6,7 @@ use super::layout::{Member, State};
 use super::ports::{Ports, check, loopback};
 use super::process::Process;
 use super::searchd::REPLICATION_PORTS;
+use crate::commands::gate::forgotten;
 use crate::load::{Client, Fault, clusters_of};
 use crate::output::CommandError;
 use crate::story::Story;
@@ -83,13 +84,16 @@ impl Cluster {
         Ok(())
     }
 
-    /// Until the controller lets the node start (safety rule 3).
+    /// Until the controller lets the node start (safety rule 3). What it is to forget before is taken away, as the gate does.
     pub(super) async fn wait_for_gate(&self, number: u32) -> Result<(), CommandError> {
         let node = self.endpoint(number)?.node;
         let deadline = Instant::now() + SETTLE_TIMEOUT;
         loop {
             let why = match self.api().gate(node.as_str()).await {
-                Ok(held) if held.rows.is_empty() => return Ok(()),
+                Ok(told) if told.rows.is_empty() => {
+                    forgotten(&node::data_dir(&self.layout.node(number)), &told.forget);
+                    return Ok(());
+                }
                 Ok(held) => held.rows.into_iter().flatten().flatten().collect::<Vec<_>>().join(": "),
                 Err(error) => error.message,
             };

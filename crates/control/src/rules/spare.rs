@@ -34,6 +34,21 @@ pub fn is_spare(state: &State, observed: &Observed, node: &NodeId, group: &Group
     whole < known.rf.min(places_besides(state, known, node)) as usize
 }
 
+/// Whether the group has a quorum without the node, and as many whole copies as are wanted or as there are nodes for.
+pub fn is_whole_without(state: &State, observed: &Observed, node: &NodeId, group: &GroupId) -> bool {
+    let Some(known) = state.groups.get(group) else { return false };
+    let whole_on = |other: &&NodeId| {
+        let own = observed.cluster(other, group);
+        **other != *node
+            && state.is_live(other)
+            && own.is_some_and(|own| {
+                own.is_synced() && known.is_history(&own.state_uuid) && !own.nodes_view.contains(node)
+            })
+    };
+    let whole = known.serving().filter(whole_on).count();
+    whole > 0 && whole >= known.rf.min(places_besides(state, known, node)) as usize
+}
+
 /// Whether the node has whole copies that must wait for others.
 pub fn holds_spares(state: &State, observed: &Observed, node: &NodeId) -> bool {
     let mut left = state.leftovers.get(node).into_iter().flatten();

@@ -6,6 +6,7 @@ mod copies;
 mod cut_off;
 mod disks;
 mod drops;
+mod forget;
 mod formats;
 mod hand_over;
 mod hostile;

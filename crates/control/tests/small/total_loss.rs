@@ -40,7 +40,9 @@ fn alerts(world: &World) -> String {
 fn gate(world: &mut World, of: &NodeId) -> Vec<String> {
     let request = world.ask(ShardingStatement::Gate { node: of.clone() });
     world.until("the gate's word", |world| world.answers.contains_key(&request));
-    let StatementReply::Rows { rows, .. } = world.answers[&request].clone() else { panic!("no rows") };
+    let StatementReply::Rows { rows, .. } = world.answers[&request].clone().for_sql() else {
+        panic!("no rows")
+    };
     rows.into_iter().map(|row| row.into_iter().flatten().collect::<Vec<_>>().join(": ")).collect()
 }
 

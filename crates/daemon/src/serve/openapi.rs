@@ -109,9 +109,9 @@ const ENDPOINTS: &[Endpoint] = &[
     changes("/api/v1/nodes/{node}/undrain", "Let a node take copies again", None, None),
     changes(
         "/api/v1/nodes/{node}/gate",
-        "What a stopped node has to wait for before it starts; no rows: it may, and counts as starting",
+        "What a stopped node has to wait for before it starts; no rows: it may, once it has forgotten the groups, and counts as starting",
         None,
-        Some("StatementRows"),
+        Some("GateRows"),
     ),
     changes(
         "/api/v1/groups/{group}/recover",

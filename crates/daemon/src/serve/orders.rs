@@ -8,7 +8,7 @@ use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use model::api::{MoveBody, RebalanceBody, RecoverBody, RfBody, Told};
+use model::api::{GateTold, MoveBody, RebalanceBody, RecoverBody, RfBody, Told};
 use model::operate::{OrderReply, RebalanceReply, Refused};
 use model::wire::{RebalanceOrder, ShardingStatement, StatementReply};
 use model::{GroupId, NodeId};
@@ -86,12 +86,20 @@ pub(super) async fn explain(
     told(&shared, ShardingStatement::ExplainShard { name, shard: number }).await
 }
 
-/// Rows of what the node has to wait for before it starts.
+/// Rows of what the node has to wait for before it starts, and the groups that it is to forget.
 pub(super) async fn gate(
     State(shared): State<Shared>,
     Path(node): Path<String>,
-) -> Result<Json<Told>, ApiError> {
-    told(&shared, ShardingStatement::Gate { node: node_id(node)? }).await
+) -> Result<Json<GateTold>, ApiError> {
+    let other = match ask(&shared, ShardingStatement::Gate { node: node_id(node)? }).await? {
+        StatementReply::Object(object) => match *object {
+            OrderReply::Gate(gate) => return Ok(Json(gate.into())),
+            other => format!("{other:?}"),
+        },
+        StatementReply::Error { message } => message,
+        other => format!("{other:?}"),
+    };
+    Err(ApiError::of_statement(other))
 }
 
 pub(super) async fn recover_group(

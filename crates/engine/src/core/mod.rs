@@ -18,6 +18,7 @@ mod work;
 mod write;
 
 pub use config::{EngineConfig, Timing};
+pub use node::forget_clusters;
 
 use crate::{
     cluster::{Cluster, Descriptor},

@@ -7,10 +7,10 @@ use crate::{
     exec::WriteSet,
     io::{Output, SqlError},
     peer::PeerMessage,
-    storage::{Change, Storage},
+    storage::{Change, Storage, StorageError},
 };
-use model::{Millis, NodeId};
-use std::collections::{BTreeMap, VecDeque};
+use model::{GroupId, Millis, NodeId};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// The node without its clusters, sessions and routes.
 pub(super) struct Node {
@@ -58,6 +58,13 @@ impl Node {
 }
 
 /// Where a cluster's descriptor is kept.
+/// Takes clusters out of what a node that is down has stored: it opens without them, and their tables are plain ones.
+pub fn forget_clusters(storage: &mut dyn Storage, names: &BTreeSet<GroupId>) -> Result<(), StorageError> {
+    let gone: Vec<(String, Option<Vec<u8>>)> =
+        names.iter().map(|name| (cluster_key(name.as_str()), None)).collect();
+    storage.set_meta(&gone)
+}
+
 pub(super) fn cluster_key(name: &str) -> String {
     format!("cluster/{name}")
 }

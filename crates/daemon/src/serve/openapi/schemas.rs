@@ -324,6 +324,15 @@ fn asked() -> Value {
             },
             "required": ["columns", "rows"],
         },
+        "GateRows": {
+            "type": "object",
+            "properties": {
+                "columns": { "type": "array", "items": { "type": "string" } },
+                "rows": { "type": "array", "items": { "type": "array", "items": { "type": ["string", "null"] } } },
+                "forget": { "type": "array", "items": { "type": "string" } },
+            },
+            "required": ["columns", "rows", "forget"],
+        },
         "StatementError": object(&[("message", "string")]),
     })
 }
