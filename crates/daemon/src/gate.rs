@@ -266,7 +266,7 @@ mod tests {
 
     #[test]
     fn a_group_that_has_gone_on_is_forgotten_with_its_place() {
-        let (group, other) = ("0123456789abcdef0123456789abcdef", "fedcba9876543210fedcba9876543210");
+        let (group, other) = ("a123456789abcdef0123456789abcdef", "fedcba9876543210fedcba9876543210");
         let id = |name: &str| GroupId::new(name).expect("valid");
         let declared = json!({
             "clusters": {
