@@ -57,7 +57,6 @@ impl Node {
     }
 }
 
-/// Where a cluster's descriptor is kept.
 /// Takes clusters out of what a node that is down has stored: it opens without them, and their tables are plain ones.
 pub fn forget_clusters(storage: &mut dyn Storage, names: &BTreeSet<GroupId>) -> Result<(), StorageError> {
     let gone: Vec<(String, Option<Vec<u8>>)> =
@@ -65,6 +64,7 @@ pub fn forget_clusters(storage: &mut dyn Storage, names: &BTreeSet<GroupId>) -> 
     storage.set_meta(&gone)
 }
 
+/// Where a cluster's descriptor is kept.
 pub(super) fn cluster_key(name: &str) -> String {
     format!("cluster/{name}")
 }
