@@ -13,16 +13,43 @@ const LEADS_FOR: Millis = Millis(5_000);
 /// A node that was let through and does not answer by then did not start, or not here.
 const ADMITTED_FOR: Millis = Millis(60_000);
 
+/// A node that is held asks again every second or so; one that does not any more is not at the gate.
+const WAITS_FOR: Millis = Millis(10_000);
+
+/// Why a node may not start yet.
+#[derive(Debug)]
+enum Reason {
+    /// What others do about it, or the controller.
+    Says(String),
+    /// It is the only one of the group, and those who have a newer copy are away.
+    NewerAway(BTreeSet<NodeId>),
+}
+
+impl Reason {
+    fn text(self) -> String {
+        match self {
+            Self::Says(text) => text,
+            Self::NewerAway(away) => {
+                let away: Vec<&str> = away.iter().map(NodeId::as_str).collect();
+                format!("a newer copy must start first: that on {}", away.join(", "))
+            }
+        }
+    }
+}
+
+type Reasons = Vec<(Option<GroupId>, Reason)>;
+
 impl Controller {
     /// What `node` must wait for, by group; nothing: it may start now, and counts as starting.
     pub(crate) fn gate(&mut self, node: &NodeId) -> GateReply {
-        let held = self.held(node).into_iter();
-        let held: Vec<Held> = held.map(|(group, waits_for)| Held { group, waits_for }).collect();
+        let reasons = self.held(node).into_iter();
+        let held: Vec<Held> =
+            reasons.map(|(group, reason)| Held { group, waits_for: reason.text() }).collect();
         let forget = if held.is_empty() { self.forgettable(node) } else { BTreeSet::new() };
         GateReply { held, forget }
     }
 
-    fn held(&mut self, node: &NodeId) -> Vec<(Option<GroupId>, String)> {
+    fn held(&mut self, node: &NodeId) -> Reasons {
         let now = self.now;
         let observed = &self.observed;
         self.admitted.retain(|node, at| {
@@ -33,31 +60,56 @@ impl Controller {
         if !self.state.nodes.contains_key(node) {
             return Vec::new();
         }
+        self.at_gate.insert(node.clone(), now);
+        self.at_gate.retain(|_, asked| now.since(*asked) < WAITS_FOR);
+        let reasons = self.reasons(node);
+        if !reasons.is_empty() && !self.is_first_of_a_circle(node) {
+            return reasons;
+        }
+        self.at_gate.remove(node);
+        self.admitted.insert(node.clone(), now);
+        Vec::new()
+    }
+
+    fn reasons(&self, node: &NodeId) -> Reasons {
         let unseen = self.state.nodes.keys().filter(|other| *other != node);
         let unseen = unseen.filter(|other| self.observed.view(other).is_none_or(|view| view.reach.is_none()));
         if let Some(other) = unseen.into_iter().next() {
-            return vec![(None, format!("{other} has not been looked at yet"))];
+            return vec![(None, Reason::Says(format!("{other} has not been looked at yet")))];
         }
-        let mut held: Vec<(Option<GroupId>, String)> = Vec::new();
+        let mut reasons = Vec::new();
         for (id, group) in self.state.groups.iter().filter(|(_, group)| group.is_clustered()) {
             let is_member = group.members.contains_key(node);
             let why = is_member.then(|| self.stands_against(node, id, group)).flatten();
             // The newest copy waits for nobody: what it forms anew is found to be the newest.
             let is_newest = is_member && group.newest_holders().contains(node);
             let found = || if is_newest { None } else { self.finds_only_stopped(node, id) };
-            if let Some(why) = why.or_else(found) {
-                held.push((Some(id.clone()), why));
-            }
+            let why = match why {
+                Some(Reason::NewerAway(away)) => Some(found().map_or(Reason::NewerAway(away), Reason::Says)),
+                Some(says) => Some(says),
+                None => found().map(Reason::Says),
+            };
+            reasons.extend(why.map(|why| (Some(id.clone()), why)));
         }
         if let Some(cluster) = &self.state.cluster
             && let Some(why) = self.user_cluster_stands_against(node, cluster)
         {
-            held.push((Some(cluster.clone()), why));
+            reasons.push((Some(cluster.clone()), Reason::Says(why)));
         }
-        if held.is_empty() {
-            self.admitted.insert(node.clone(), now);
-        }
-        held
+        reasons
+    }
+
+    /// Where everybody died while nodes were given copies of each other's groups, each has the newest of one and an older one of
+    /// another: all would wait for each other. One that would be alone forms nothing anew: the first by name starts, the others
+    /// find that it has stopped, and wait until it has let go.
+    fn is_first_of_a_circle(&self, node: &NodeId) -> bool {
+        let waits = |other: &&NodeId| {
+            let at_gate = |away: &BTreeSet<NodeId>| away.iter().all(|newer| self.at_gate.contains_key(newer));
+            let for_each_other = |reason: &Reason| matches!(reason, Reason::NewerAway(away) if at_gate(away));
+            let reasons = self.reasons(other);
+            !reasons.is_empty() && reasons.iter().all(|(_, reason)| for_each_other(reason))
+        };
+        self.at_gate.keys().find(waits) == Some(node)
     }
 
     /// The others of these nodes that answer, with what each shows of the cluster.
@@ -83,13 +135,14 @@ impl Controller {
         reach.is_some_and(|(reach, _)| reach == Reach::Answered)
     }
 
-    fn stands_against(&self, node: &NodeId, id: &GroupId, group: &Group) -> Option<String> {
+    fn stands_against(&self, node: &NodeId, id: &GroupId, group: &Group) -> Option<Reason> {
         let newest = group.newest_holders();
         // One that came back with an older copy, and lost sight of the newest, waits for that itself: it is nobody's quorum.
         let waits_behind = |other: &NodeId, cluster: &ClusterStatus| {
             cluster.status == ClusterState::NonPrimary && !newest.contains(other)
         };
         let mut shown = self.others_show(node, group.members.keys(), id);
+        let is_alone = shown.iter().all(|(_, cluster)| cluster.is_none());
         shown.retain(|(other, cluster)| cluster.is_none_or(|cluster| !waits_behind(other, cluster)));
         let is_own = |cluster: &ClusterStatus| match cluster.status {
             // Without a quorum they wait for whoever comes.
@@ -101,7 +154,7 @@ impl Controller {
             return None;
         }
         if let Some((other, cluster)) = shown.iter().find_map(|(other, cluster)| Some((other, (*cluster)?))) {
-            return Some(if cluster.status == ClusterState::Primary {
+            return Some(Reason::Says(if cluster.status == ClusterState::Primary {
                 format!(
                     "{other} has formed it anew from its own copy, which would overwrite the one here; its recovery comes first"
                 )
@@ -109,22 +162,24 @@ impl Controller {
                 format!(
                     "{other} has not let go of it yet; two that start together could form it anew from an older copy"
                 )
-            });
+            }));
         }
         if let Some(other) =
             self.admitted.keys().find(|other| *other != node && group.members.contains_key(*other))
         {
-            return Some(format!("{other} is just starting"));
+            return Some(Reason::Says(format!("{other} is just starting")));
         }
         if self.now.since(self.leads_since) < LEADS_FOR {
-            return Some("this controller has just begun to lead, and looks who is starting".to_owned());
+            let text = "this controller has just begun to lead, and looks who is starting";
+            return Some(Reason::Says(text.to_owned()));
         }
         if newest.contains(node) {
             return None;
         }
         let up: BTreeSet<&NodeId> = shown.iter().map(|(other, _)| *other).collect();
-        let away: Vec<&str> = newest.iter().filter(|other| !up.contains(other)).map(NodeId::as_str).collect();
-        (!away.is_empty()).then(|| format!("a newer copy must start first: that on {}", away.join(", ")))
+        let away: BTreeSet<NodeId> = newest.iter().filter(|other| !up.contains(other)).cloned().collect();
+        let why = (!away.is_empty()).then_some(Reason::NewerAway(away))?;
+        Some(if is_alone { why } else { Reason::Says(why.text()) })
     }
 
     /// A node that starts looks for those on its own list alone. That can be older than the group: those who went on are not on

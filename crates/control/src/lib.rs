@@ -201,6 +201,8 @@ pub struct Controller {
     cleanings: Gains,
     /// Nodes that the gate let through, and when.
     admitted: BTreeMap<NodeId, Millis>,
+    /// Nodes that wait at the gate, and when each asked last.
+    at_gate: BTreeMap<NodeId, Millis>,
     /// Per node, the state and the look that its routes were last compared with.
     routes_compared: BTreeMap<NodeId, (LogIndex, Millis)>,
     /// As of which record.
@@ -276,6 +278,7 @@ impl Controller {
             gains: Gains::default(),
             cleanings: Gains::default(),
             admitted: BTreeMap::new(),
+            at_gate: BTreeMap::new(),
             routes_compared: BTreeMap::new(),
             unserved: (LogIndex(0), BTreeMap::new()),
             plan_refused: None,

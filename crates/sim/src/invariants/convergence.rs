@@ -12,6 +12,10 @@ const LIMIT: u64 = 900_000;
 /// What is wrong at rest stays wrong after this.
 const PATIENCE: u64 = 120_000;
 const LOOK_INTERVAL: u64 = 500;
+/// An alert that is not over says so in its last column.
+const FIRING: &str = "firing";
+/// It says what was, until somebody takes note of it.
+const UNTIL_RESET: &str = "multiple_failures";
 /// By then people do what alerts have been telling them.
 const DECIDED_AFTER: u64 = 300_000;
 
@@ -58,18 +62,27 @@ fn wrong(world: &mut World) -> Option<(&'static str, String)> {
     if let Some(detail) = documents::converged(world) {
         return Some(("1 documents", detail));
     }
-    leftovers::converged(world).map(|detail| ("6 leftovers", detail))
+    if let Some(detail) = leftovers::converged(world) {
+        return Some(("6 leftovers", detail));
+    }
+    let alerts = shown(world, &ShardingStatement::ShowAlerts);
+    let stays = |row: &String| row.ends_with(FIRING) && !row.contains(UNTIL_RESET);
+    let firing = alerts.into_iter().find(stays)?;
+    Some(("8 convergence", format!("an alert that stays: {firing}")))
 }
 
 /// What the controller itself says of its queue, and what people must know.
 fn open_operations(world: &World) -> String {
-    let Some(leader) = world.leader() else { return "nobody leads".to_owned() };
-    let shown = |statement: &ShardingStatement| {
-        let StatementReply::Rows { rows, .. } = leader.controller.show(statement) else {
-            return "nothing is shown".to_owned();
-        };
-        let row = |row: Vec<Option<String>>| row.into_iter().flatten().collect::<Vec<_>>().join(" | ");
-        rows.into_iter().map(row).collect::<Vec<_>>().join("; ")
-    };
+    let shown = |statement| shown(world, statement).join("; ");
     format!("{}; alerts: {}", shown(&ShardingStatement::ShowQueue), shown(&ShardingStatement::ShowAlerts))
+}
+
+/// The rows of what the controller shows, as text.
+fn shown(world: &World, statement: &ShardingStatement) -> Vec<String> {
+    let Some(leader) = world.leader() else { return vec!["nobody leads".to_owned()] };
+    let StatementReply::Rows { rows, .. } = leader.controller.show(statement) else {
+        return vec!["nothing is shown".to_owned()];
+    };
+    let row = |row: Vec<Option<String>>| row.into_iter().flatten().collect::<Vec<_>>().join(" | ");
+    rows.into_iter().map(row).collect()
 }
