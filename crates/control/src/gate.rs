@@ -83,7 +83,7 @@ impl Controller {
             let why = is_member.then(|| self.stands_against(node, id, group)).flatten();
             // The newest copy waits for nobody: what it forms anew is found to be the newest.
             let is_newest = is_member && group.newest_holders().contains(node);
-            let found = || if is_newest { None } else { self.finds_only_stopped(node, id) };
+            let found = || if is_newest { None } else { self.finds_only_stopped(node, id, group) };
             let why = match why {
                 Some(Reason::NewerAway(away)) => Some(found().map_or(Reason::NewerAway(away), Reason::Says)),
                 Some(says) => Some(says),
@@ -100,9 +100,18 @@ impl Controller {
     }
 
     /// Where everybody died while nodes were given copies of each other's groups, each has the newest of one and an older one of
-    /// another: all would wait for each other. One that would be alone forms nothing anew: the first by name starts, the others
-    /// find that it has stopped, and wait until it has let go.
+    /// another: all would wait for each other. One that is alone forms nothing anew: the first by name starts, the others find
+    /// that it has stopped, and wait until it has let go. One that is silent could be found by it, or start beside it.
     fn is_first_of_a_circle(&self, node: &NodeId) -> bool {
+        let is_gone = |other: &NodeId| {
+            let reach = self.observed.view(other).and_then(|view| view.reach);
+            reach.is_some_and(|(reach, _)| reach == Reach::Refused)
+        };
+        let is_known =
+            |other: &NodeId| self.at_gate.contains_key(other) || self.is_up(other) || is_gone(other);
+        if !self.admitted.is_empty() || !self.state.nodes.keys().all(is_known) {
+            return false;
+        }
         let waits = |other: &&NodeId| {
             let at_gate = |away: &BTreeSet<NodeId>| away.iter().all(|newer| self.at_gate.contains_key(newer));
             let for_each_other = |reason: &Reason| matches!(reason, Reason::NewerAway(away) if at_gate(away));
@@ -184,19 +193,28 @@ impl Controller {
 
     /// A node that starts looks for those on its own list alone. That can be older than the group: those who went on are not on
     /// it, and one that has stopped is. One that is only coming back itself says no more than one that is away.
-    fn finds_only_stopped(&self, node: &NodeId, id: &GroupId) -> Option<String> {
-        let listed = &self.observed.cluster(node, id)?.nodes_set;
-        let shown = self.others_show(node, listed.iter(), id);
-        let in_it = |cluster: &ClusterStatus| match cluster.status {
-            ClusterState::Primary => true,
-            ClusterState::NonPrimary => cluster.node_state != MemberState::Joining,
-            _ => false,
+    fn finds_only_stopped(&self, node: &NodeId, id: &GroupId, group: &Group) -> Option<String> {
+        let shown = match self.observed.view(node).and_then(|view| view.status.as_ref()) {
+            Some((_, clusters)) => {
+                let listed = self.others_show(node, clusters.get(id)?.nodes_set.iter(), id);
+                let in_it = |cluster: &ClusterStatus| match cluster.status {
+                    ClusterState::Primary => true,
+                    ClusterState::NonPrimary => cluster.node_state != MemberState::Joining,
+                    _ => false,
+                };
+                if listed.iter().any(|(_, cluster)| cluster.is_some_and(in_it)) {
+                    return None;
+                }
+                listed
+            }
+            // It died under another leader: nobody knows its list, and whoever has stopped may be all that is on it.
+            None if group.members.contains_key(node) || self.state.is_left_over(id, node) => {
+                self.others_show(node, self.state.nodes.keys(), id)
+            }
+            None => return None,
         };
-        let mut found = shown.iter().filter_map(|(other, cluster)| Some((other, (*cluster)?)));
-        if found.clone().any(|(_, cluster)| in_it(cluster)) {
-            return None;
-        }
-        let (other, _) = found.find(|(_, cluster)| cluster.is_stopped())?;
+        let (other, _) =
+            shown.into_iter().find(|(_, cluster)| cluster.is_some_and(ClusterStatus::is_stopped))?;
         Some(format!(
             "{other}, where it has stopped, is all that would be found of it; it is cleaned first, or the older copy here would form it anew"
         ))

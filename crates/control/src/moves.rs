@@ -7,7 +7,7 @@ use crate::orders::node_state;
 use crate::record::Record;
 use crate::recovery::Retry;
 use crate::rules;
-use crate::state::{Group, Leftover, Member, State};
+use crate::state::{Group, Member, State};
 use model::{Action, GroupId, Millis, NodeId, OperationId};
 use planner::{Node, NodeState, Options, Plan, Problem, Reason, Unit};
 use std::collections::BTreeMap;
@@ -394,12 +394,9 @@ impl Controller {
     /// the two would meet when that node is back.
     pub(crate) fn still_in_a_cluster(&self, group: &GroupId) -> Option<&NodeId> {
         let known = self.state.groups.get(group)?;
-        let left = |node: &NodeId| {
-            let leftovers = self.state.leftovers.get(node).into_iter().flatten();
-            leftovers.into_iter().any(|left| matches!(left, Leftover::Group { group: g, .. } if g == group))
-        };
         let there = |node: &&NodeId| {
-            left(node) || (self.state.is_live(node) && self.observed.cluster(node, group).is_some())
+            self.state.is_left_over(group, node)
+                || (self.state.is_live(node) && self.observed.cluster(node, group).is_some())
         };
         if known.is_clustered() { None } else { self.state.nodes.keys().find(there) }
     }

@@ -5,7 +5,6 @@
 use crate::Controller;
 use crate::operation::{Kind, Operation, Status};
 use crate::record::Record;
-use crate::state::Leftover;
 use model::operate::{CleanUpReport, RecoveryReport};
 use model::{GroupId, Millis, NodeId, OperationId, TableName};
 use std::collections::{BTreeMap, BTreeSet};
@@ -104,9 +103,7 @@ impl Controller {
                     .iter()
                     .any(|step| step.work.action().and_then(model::Action::group) == Some(group))
         });
-        let left = self.state.leftovers.get(node).into_iter().flatten();
-        let cleaned =
-            left.into_iter().any(|left| matches!(left, Leftover::Group { group: g, .. } if g == group));
+        let cleaned = self.state.is_left_over(group, node);
         ours && !placed && !used && !cleaned && self.state.cluster.as_ref() != Some(group)
     }
 

@@ -177,9 +177,7 @@ impl Controller {
             }
             Action::ExitCluster { group, .. }
             | Action::DeleteCluster { group, .. }
-            | Action::RemoveDirectory { group } => {
-                left.any(|left| matches!(left, Leftover::Group { group: g, .. } if g == group))
-            }
+            | Action::RemoveDirectory { group } => self.state.is_left_over(group, node),
             _ => true,
         };
         !is_left

@@ -329,6 +329,12 @@ impl State {
         self.operations.values().find(|operation| operation.group() == Some(group))
     }
 
+    /// Whether something of the group may be left on the node that is no copy of it any more.
+    pub fn is_left_over(&self, group: &GroupId, node: &NodeId) -> bool {
+        let mut left = self.leftovers.get(node).into_iter().flatten();
+        left.any(|left| matches!(left, Leftover::Group { group: g, .. } if g == group))
+    }
+
     /// Why a table's name cannot be used again on a node, if it cannot: something of it may be left there.
     pub fn node_holding_name(&self, table: &TableName) -> Option<&NodeId> {
         let names = |physical: &String| model::parse_shard_table(physical).is_some_and(|(t, _)| t == *table);

@@ -308,6 +308,25 @@ fn the_gate_does_not_let_a_node_start_that_would_find_a_stopped_member_alone() {
     world.settle();
 }
 
+/// Nor does a leader that has never seen the node, and so knows nothing of its list.
+#[test]
+fn a_new_leader_does_not_let_a_node_start_that_could_find_a_stopped_member_alone() {
+    let mut world = filled(11, 4, 1, 2);
+    let (id, members) = group(&world);
+    let [older, stops] = &members[..] else { panic!("{members:?}") };
+    world.kill(older);
+    world.until("another copy", |world| {
+        let members = &world.state().groups[&id].members;
+        !members.contains_key(older) && members.values().filter(|it| **it == Member::Serving).count() == 2
+    });
+    world.nodes.fill_disk(stops);
+    world.restart_controller();
+    world.until("the gate to open", |world| gate(world, older).is_empty());
+    assert!(!world.nodes.clusters(stops).contains(&id), "it was cleaned first");
+    world.start(older);
+    world.settle();
+}
+
 #[test]
 fn a_table_can_be_dropped_while_its_group_is_stopped() {
     let mut world = filled(9, 3, 2, 2);
