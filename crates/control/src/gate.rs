@@ -60,8 +60,9 @@ impl Controller {
         if !self.state.nodes.contains_key(node) {
             return Vec::new();
         }
+        // One that asks again has not started.
+        self.admitted.remove(node);
         self.at_gate.insert(node.clone(), now);
-        self.at_gate.retain(|_, asked| now.since(*asked) < WAITS_FOR);
         let reasons = self.reasons(node);
         if !reasons.is_empty() && !self.is_first_of_a_circle(node) {
             return reasons;
@@ -79,10 +80,10 @@ impl Controller {
         }
         let mut reasons = Vec::new();
         for (id, group) in self.state.groups.iter().filter(|(_, group)| group.is_clustered()) {
-            let is_member = group.members.contains_key(node);
-            let why = is_member.then(|| self.stands_against(node, id, group)).flatten();
+            let why =
+                self.takes_part(node, id, group).then(|| self.stands_against(node, id, group)).flatten();
             // The newest copy waits for nobody: what it forms anew is found to be the newest.
-            let is_newest = is_member && group.newest_holders().contains(node);
+            let is_newest = group.newest_holders().contains(node);
             let found = || if is_newest { None } else { self.finds_only_stopped(node, id, group) };
             let why = match why {
                 Some(Reason::NewerAway(away)) => Some(found().map_or(Reason::NewerAway(away), Reason::Says)),
@@ -99,26 +100,44 @@ impl Controller {
         reasons
     }
 
+    /// Whether the node may go back into the group by itself.
+    fn takes_part(&self, node: &NodeId, id: &GroupId, group: &Group) -> bool {
+        group.members.contains_key(node) || self.state.is_left_over(id, node)
+    }
+
+    /// Whether the node is stopped and waits to be let through.
+    pub(crate) fn is_at_gate(&self, node: &NodeId) -> bool {
+        self.at_gate.get(node).is_some_and(|asked| self.now.since(*asked) < WAITS_FOR)
+    }
+
     /// Where everybody died while nodes were given copies of each other's groups, each has the newest of one and an older one of
     /// another: all would wait for each other. One that is alone forms nothing anew: the first by name starts, the others find
-    /// that it has stopped, and wait until it has let go. One that is silent could be found by it, or start beside it.
+    /// that it has stopped, and wait until it has let go. One that is silent could be found by it, or start beside it, unless it
+    /// was lost before.
     fn is_first_of_a_circle(&self, node: &NodeId) -> bool {
-        let is_gone = |other: &NodeId| {
-            let reach = self.observed.view(other).and_then(|view| view.reach);
-            reach.is_some_and(|(reach, _)| reach == Reach::Refused)
-        };
-        let is_known =
-            |other: &NodeId| self.at_gate.contains_key(other) || self.is_up(other) || is_gone(other);
-        if !self.admitted.is_empty() || !self.state.nodes.keys().all(is_known) {
+        let is_lost = |other: &NodeId| self.state.nodes.get(other).is_some_and(|known| known.lost);
+        let is_known = |other: &NodeId| self.is_at_gate(other) || self.is_up(other) || is_lost(other);
+        if !self.state.nodes.keys().all(is_known) || self.starts_beside(node) {
             return false;
         }
         let waits = |other: &&NodeId| {
-            let at_gate = |away: &BTreeSet<NodeId>| away.iter().all(|newer| self.at_gate.contains_key(newer));
+            let at_gate = |away: &BTreeSet<NodeId>| away.iter().all(|newer| self.is_at_gate(newer));
             let for_each_other = |reason: &Reason| matches!(reason, Reason::NewerAway(away) if at_gate(away));
             let reasons = self.reasons(other);
             !reasons.is_empty() && reasons.iter().all(|(_, reason)| for_each_other(reason))
         };
-        self.at_gate.keys().find(waits) == Some(node)
+        let mut waiting = self.at_gate.keys().filter(|other| self.is_at_gate(other));
+        waiting.find(waits) == Some(node)
+    }
+
+    /// Whether somebody that may go back into a group of this node is just starting.
+    fn starts_beside(&self, node: &NodeId) -> bool {
+        let clustered = || self.state.groups.iter().filter(|(_, group)| group.is_clustered());
+        let share = |other: &NodeId| {
+            clustered()
+                .any(|(id, group)| self.takes_part(node, id, group) && self.takes_part(other, id, group))
+        };
+        self.admitted.keys().any(|other| other != node && share(other))
     }
 
     /// The others of these nodes that answer, with what each shows of the cluster.
@@ -173,16 +192,24 @@ impl Controller {
                 )
             }));
         }
-        if let Some(other) =
-            self.admitted.keys().find(|other| *other != node && group.members.contains_key(*other))
-        {
+        // No member any more, and it went back all the same.
+        let strangers = self.state.nodes.keys().filter(|other| !group.members.contains_key(*other));
+        let strangers = self.others_show(node, strangers, id);
+        let is_primary = |cluster: &ClusterStatus| cluster.status == ClusterState::Primary;
+        if let Some((other, _)) = strangers.iter().find(|(_, cluster)| cluster.is_some_and(is_primary)) {
+            return Some(Reason::Says(format!(
+                "{other}, which is no member any more, has formed it anew, and would overwrite the copy here; it lets go first"
+            )));
+        }
+        let mut admitted = self.admitted.keys().filter(|other| *other != node);
+        if let Some(other) = admitted.find(|other| self.takes_part(other, id, group)) {
             return Some(Reason::Says(format!("{other} is just starting")));
         }
         if self.now.since(self.leads_since) < LEADS_FOR {
             let text = "this controller has just begun to lead, and looks who is starting";
             return Some(Reason::Says(text.to_owned()));
         }
-        if newest.contains(node) {
+        if newest.contains(node) || !group.members.contains_key(node) {
             return None;
         }
         let up: BTreeSet<&NodeId> = shown.iter().map(|(other, _)| *other).collect();
@@ -194,9 +221,11 @@ impl Controller {
     /// A node that starts looks for those on its own list alone. That can be older than the group: those who went on are not on
     /// it, and one that has stopped is. One that is only coming back itself says no more than one that is away.
     fn finds_only_stopped(&self, node: &NodeId, id: &GroupId, group: &Group) -> Option<String> {
-        let shown = match self.observed.view(node).and_then(|view| view.status.as_ref()) {
-            Some((_, clusters)) => {
-                let listed = self.others_show(node, clusters.get(id)?.nodes_set.iter(), id);
+        let seen = self.observed.view(node).and_then(|view| view.status.as_ref());
+        let is_member = group.members.contains_key(node);
+        let shown = match seen.and_then(|(_, clusters)| clusters.get(id)) {
+            Some(own) => {
+                let listed = self.others_show(node, own.nodes_set.iter(), id);
                 let in_it = |cluster: &ClusterStatus| match cluster.status {
                     ClusterState::Primary => true,
                     ClusterState::NonPrimary => cluster.node_state != MemberState::Joining,
@@ -207,8 +236,9 @@ impl Controller {
                 }
                 listed
             }
-            // It died under another leader: nobody knows its list, and whoever has stopped may be all that is on it.
-            None if group.members.contains_key(node) || self.state.is_left_over(id, node) => {
+            // It died before it was seen in it, or under another leader: nobody knows its list, and whoever has stopped may be all
+            // that is on it.
+            None if is_member || seen.is_none() && self.takes_part(node, id, group) => {
                 self.others_show(node, self.state.nodes.keys(), id)
             }
             None => return None,
@@ -234,7 +264,7 @@ impl Controller {
                 format!("{other} has not made it anew yet")
             } else {
                 format!(
-                    "it has stopped on {other} and holds tables of your own, whose newest copy only you know: make it primary there by hand"
+                    "it has stopped on {other} and holds tables of your own, whose newest copy only you know: make it primary by hand where that is"
                 )
             });
         }

@@ -2,7 +2,7 @@
 
 use crate::Controller;
 use crate::catalogue;
-use crate::operation::{Kind, Operation, Status, Work};
+use crate::operation::{Kind, Operation, Status, StepStatus, Work};
 use crate::orders::node_state;
 use crate::record::Record;
 use crate::recovery::Retry;
@@ -369,6 +369,7 @@ impl Controller {
             Kind::Move { group, to, from, .. } => {
                 let Some(known) = self.state.groups.get(group) else { return false };
                 !self.group_is_busy(group, operation.id)
+                    && !self.is_being_left(to, group)
                     && self.within_transfer_limits(to, catalogue::donor(known, from.as_ref()))
             }
             Kind::Shed { group, .. } | Kind::Return { group, .. } => !self.group_is_busy(group, operation.id),
@@ -407,6 +408,24 @@ impl Controller {
             .active()
             .filter(|other| other.id != except && other.status != Status::Queued)
             .any(|other| touches(&self.state, other, group))
+    }
+
+    /// Whether a clean-up drops the node's copies of the group, or has dropped them and is about to end its membership: that of
+    /// a move which has begun meanwhile would end with it.
+    fn is_being_left(&self, node: &NodeId, group: &GroupId) -> bool {
+        let begun = |status: StepStatus| status == StepStatus::Started || status.lets_go_on();
+        let ends = |operation: &Operation| {
+            operation.steps.iter().any(|step| {
+                matches!(step.work.action(), Some(Action::RemoveDirectory { group: left }) if left == group)
+                    && !step.status.lets_go_on()
+                    && step
+                        .after
+                        .iter()
+                        .all(|id| operation.step(*id).is_some_and(|other| begun(other.status)))
+            })
+        };
+        let cleans = |kind: &Kind| matches!(kind, Kind::Cleanup { node: cleaned } if cleaned == node);
+        self.state.active().any(|other| other.status == Status::Running && cleans(&other.kind) && ends(other))
     }
 
     /// The node that gives its copy in a move.

@@ -497,3 +497,10 @@ fn a_hand_over_waits_for_a_restart_of_the_member_that_has_stopped() {
 fn the_gate_lets_one_start_of_those_who_wait_for_each_other() {
     assert_eq!(violations(Scenario::TotalLoss, 194..=194), Vec::<String>::new());
 }
+
+/// A shard was moved by hand to a node that was being cleaned of its group: the end of the clean-up took the new membership with it,
+/// and the table that had come was nobody's.
+#[test]
+fn a_shard_does_not_come_to_a_node_before_that_is_clean() {
+    assert_eq!(violations(Scenario::Machines, 6964..=6964), Vec::<String>::new());
+}

@@ -180,7 +180,7 @@ impl Cluster {
             let message = format!("node {number} ({id}) runs already");
             return Err(CommandError::new(Failure::Refused, message, "`dev kill` or `dev stop` it first"));
         }
-        self.wait_for_gate(number).await?;
+        self.wait_for_gate(&[number]).await?;
         self.spawn_node(number)?;
         self.wait_for_node(number).await?;
         self.write_cluster_file()?;

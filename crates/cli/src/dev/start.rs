@@ -69,12 +69,14 @@ impl Cluster {
             story.say("the cluster was not stopped cleanly: its nodes start one by one, and the newest copies are chosen");
         }
         self.start_controller().await?;
-        for number in &order {
-            self.wait_for_gate(*number).await?;
-            self.spawn_node(*number)?;
-            self.wait_for_node(*number).await?;
+        let mut waiting = order.clone();
+        while !waiting.is_empty() {
+            let number = self.wait_for_gate(&waiting).await?;
+            waiting.retain(|other| *other != number);
+            self.spawn_node(number)?;
+            self.wait_for_node(number).await?;
             if clean {
-                self.settle(*number).await?;
+                self.settle(number).await?;
             }
         }
         self.wait_until_known(&order).await?;
@@ -84,22 +86,26 @@ impl Cluster {
         Ok(())
     }
 
-    /// Until the controller lets the node start (safety rule 3). What it is to forget before is taken away, as the gate does.
-    pub(super) async fn wait_for_gate(&self, number: u32) -> Result<(), CommandError> {
-        let node = self.endpoint(number)?.node;
+    /// Until the controller lets one of the nodes start (safety rule 3), asked for each in this order. What that one is to forget
+    /// before is taken away, as the gate does.
+    pub(super) async fn wait_for_gate(&self, numbers: &[u32]) -> Result<u32, CommandError> {
         let deadline = Instant::now() + SETTLE_TIMEOUT;
         loop {
-            let why = match self.api().gate(node.as_str()).await {
-                Ok(told) if told.rows.is_empty() => {
-                    forgotten(&node::data_dir(&self.layout.node(number)), &told.forget);
-                    return Ok(());
-                }
-                Ok(held) => held.rows.into_iter().flatten().flatten().collect::<Vec<_>>().join(": "),
-                Err(error) => error.message,
-            };
+            let mut held = Vec::new();
+            for number in numbers {
+                let node = self.endpoint(*number)?.node;
+                let why = match self.api().gate(node.as_str()).await {
+                    Ok(told) if told.rows.is_empty() => {
+                        forgotten(&node::data_dir(&self.layout.node(*number)), &told.forget);
+                        return Ok(*number);
+                    }
+                    Ok(held) => held.rows.into_iter().flatten().flatten().collect::<Vec<_>>().join(": "),
+                    Err(error) => error.message,
+                };
+                held.push(format!("node {number} ({node}) is held back: {why}"));
+            }
             if Instant::now() > deadline {
-                let message = format!("node {number} ({node}) is held back: {why}");
-                return Err(CommandError::failed(message, "the controller's log says more"));
+                return Err(CommandError::failed(held.join("; "), "the controller's log says more"));
             }
             tokio::time::sleep(LOOK_EVERY).await;
         }
