@@ -327,6 +327,39 @@ fn a_new_leader_does_not_let_a_node_start_that_could_find_a_stopped_member_alone
     world.settle();
 }
 
+/// One that is no member any more goes back into the group as well: beside a member that has just been let through it would form
+/// the group anew from its old copy.
+#[test]
+fn the_gate_lets_one_start_at_a_time_be_it_a_member_or_not() {
+    let mut world = filled(12, 4, 1, 2);
+    let (id, members) = group(&world);
+    let [gone, stays] = &members[..] else { panic!("{members:?}") };
+    world.kill(gone);
+    world.until("another copy", |world| {
+        let members = &world.state().groups[&id].members;
+        !members.contains_key(gone) && members.values().filter(|it| **it == Member::Serving).count() == 2
+    });
+    let others = (1..=4).map(node).filter(|node| node != gone);
+    let others: Vec<NodeId> = others.collect();
+    for other in &others {
+        world.kill(other);
+    }
+    steps(&mut world, 40);
+    assert_eq!(gate(&mut world, stays), Vec::<String>::new());
+    let held = gate(&mut world, gone);
+    let of_group = format!("{id}: {stays} is just starting");
+    assert!(held.iter().any(|why| why.contains(&of_group)), "{held:?}");
+    world.start(stays);
+    for other in others.iter().filter(|other| *other != stays) {
+        world.until("the gate to open", |world| gate(world, other).is_empty());
+        world.start(other);
+    }
+    world.until("it to be made anew", |world| world.state().groups[&id].halt.is_none());
+    world.until("the gate to open", |world| gate(world, gone).is_empty());
+    world.start(gone);
+    world.settle();
+}
+
 #[test]
 fn a_table_can_be_dropped_while_its_group_is_stopped() {
     let mut world = filled(9, 3, 2, 2);
