@@ -274,7 +274,8 @@ pub struct SidecarArgs {
 ///
 /// After a total loss the second node to start wins, however old its copy is, and overwrites those that start later.
 /// So each node asks here before it starts, and waits while one of its groups has no primary and another copy must
-/// come first. The routing tables of the stopped node are taken away, too: it would route by old ones.
+/// come first. The routing tables of the stopped node are taken away, too: it would route by old ones. And
+/// so are groups that have gone on without it: it would go back into them by itself.
 #[derive(Clone, Debug, Args)]
 #[command(
     after_help = "Exit codes: 0 the node may start, 1 failed, 2 wrong usage, 3 held back when --wait was over (or the\n\
@@ -294,7 +295,7 @@ pub struct GateArgs {
     /// The sidecar's directory, for the names of sharded tables
     #[arg(long, requires = "data_dir")]
     pub dir: Option<PathBuf>,
-    /// The node's data directory, whose routing tables are taken away
+    /// The node's data directory, whose routing tables and forgotten groups are taken away
     #[arg(long, requires = "dir")]
     pub data_dir: Option<PathBuf>,
     /// Gives up after so long; by default it waits for ever
