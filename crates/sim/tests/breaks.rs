@@ -83,9 +83,9 @@ bugs! {
         finds_an_undo_on_the_wrong_node: UndoOnTheWrongNode from 27 by ["6 leftovers", "8 convergence"],
         finds_copies_by_the_clock: CopyByTheClock from 2 by ["8 convergence"],
         finds_an_unsynced_route: UnsyncedRoute from 6 by ["3 routes"],
-        finds_a_leaked_cluster: LeakedCluster from 11 by ["6 leftovers", "8 convergence"],
+        finds_a_leaked_cluster: LeakedCluster from 14 by ["6 leftovers", "8 convergence"],
         finds_a_retry_from_creation: RetryFromCreation from 3 by ["3 routes", "8 convergence"],
-        finds_one_copy_after_two_losses: OneCopyAfterTwoLosses from 7 by ["3 routes", "8 convergence"],
-        finds_a_commit_that_is_run_again: CommitAgain from 6 by ["1 documents"],
+        finds_one_copy_after_two_losses: OneCopyAfterTwoLosses from 176 by ["3 routes", "8 convergence"],
+        finds_a_commit_that_is_run_again: CommitAgain from 17 by ["1 documents", "3 routes"],
     }
 }
