@@ -252,7 +252,13 @@ impl Controller {
             }
             self.strangers_let_go(&group);
         }
-        // Members that are stopped wait for it themselves, at the gate.
+        if self.at_gate.keys().any(|node| self.is_at_gate(node)) {
+            self.strangers_let_go_before_members();
+        }
+    }
+
+    /// Members that are stopped wait for strangers to let go, at the gate.
+    fn strangers_let_go_before_members(&mut self) {
         let gone = |node: &NodeId| {
             let reach = self.observed.view(node).and_then(|view| view.reach);
             self.is_at_gate(node) || reach.is_some_and(|(reach, _)| reach == Reach::Refused)

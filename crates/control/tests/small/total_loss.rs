@@ -36,6 +36,15 @@ fn alerts(world: &World) -> String {
     lines.collect::<Vec<_>>().join("\n")
 }
 
+/// The node dies, and the group of two copies gets another one instead of its.
+fn is_replaced(world: &mut World, id: &GroupId, node: &NodeId) {
+    world.kill(node);
+    world.until("another copy", |world| {
+        let members = &world.state().groups[id].members;
+        !members.contains_key(node) && members.len() == 2 && members.values().all(|it| *it == Member::Serving)
+    });
+}
+
 /// Who waits, and for what; nobody: the node may start.
 fn gate(world: &mut World, of: &NodeId) -> Vec<String> {
     let request = world.ask(ShardingStatement::Gate { node: of.clone() });
@@ -288,13 +297,7 @@ fn the_gate_does_not_let_a_node_start_that_would_find_a_stopped_member_alone() {
     let mut world = filled(11, 4, 1, 2);
     let (id, members) = group(&world);
     let [older, stops] = &members[..] else { panic!("{members:?}") };
-    world.kill(older);
-    world.until("another copy", |world| {
-        let members = &world.state().groups[&id].members;
-        !members.contains_key(older)
-            && members.len() == 2
-            && members.values().all(|it| *it == Member::Serving)
-    });
+    is_replaced(&mut world, &id, older);
     world.nodes.fill_disk(stops);
     steps(&mut world, 12);
     let held = gate(&mut world, older).join("; ");
@@ -314,11 +317,7 @@ fn a_new_leader_does_not_let_a_node_start_that_could_find_a_stopped_member_alone
     let mut world = filled(11, 4, 1, 2);
     let (id, members) = group(&world);
     let [older, stops] = &members[..] else { panic!("{members:?}") };
-    world.kill(older);
-    world.until("another copy", |world| {
-        let members = &world.state().groups[&id].members;
-        !members.contains_key(older) && members.values().filter(|it| **it == Member::Serving).count() == 2
-    });
+    is_replaced(&mut world, &id, older);
     world.nodes.fill_disk(stops);
     world.restart_controller();
     world.until("the gate to open", |world| gate(world, older).is_empty());
@@ -334,11 +333,7 @@ fn the_gate_lets_one_start_at_a_time_be_it_a_member_or_not() {
     let mut world = filled(12, 4, 1, 2);
     let (id, members) = group(&world);
     let [gone, stays] = &members[..] else { panic!("{members:?}") };
-    world.kill(gone);
-    world.until("another copy", |world| {
-        let members = &world.state().groups[&id].members;
-        !members.contains_key(gone) && members.values().filter(|it| **it == Member::Serving).count() == 2
-    });
+    is_replaced(&mut world, &id, gone);
     let others = (1..=4).map(node).filter(|node| node != gone);
     let others: Vec<NodeId> = others.collect();
     for other in &others {
