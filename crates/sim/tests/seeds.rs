@@ -504,3 +504,9 @@ fn the_gate_lets_one_start_of_those_who_wait_for_each_other() {
 fn a_shard_does_not_come_to_a_node_before_that_is_clean() {
     assert_eq!(violations(Scenario::Machines, 6964..=6964), Vec::<String>::new());
 }
+
+/// A node left the user's cluster while others were restarted: one that was not restarted was left, without a quorum.
+#[test]
+fn the_user_cluster_goes_on_with_the_one_that_was_not_restarted() {
+    assert_eq!(violations(Scenario::All, 453..=453), Vec::<String>::new());
+}

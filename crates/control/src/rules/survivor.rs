@@ -143,7 +143,8 @@ fn best_reached(observed: &Observed, equals: &[&NodeId]) -> Option<NodeId> {
 }
 
 /// The same for the user's own cluster, which holds no tables: at least half of all who belong to it are there and calm,
-/// and everybody else is proven lost. Who was seen to leave it does not belong to it, whatever older lists say.
+/// and everybody else is proven lost; or all are there and none has a quorum, be it only one that was not restarted since.
+/// Who was seen to leave it does not belong to it, whatever older lists say.
 pub fn user_survivor(
     state: &State,
     observed: &Observed,
@@ -155,7 +156,7 @@ pub fn user_survivor(
         let named = shown.nodes_set.iter().chain(&shown.nodes_view);
         members.extend(named.filter(|node| !state.left.contains(*node)).cloned());
     }
-    let mut fit = Vec::new();
+    let (mut fit, mut without) = (Vec::new(), 0);
     for node in &members {
         let known = state.nodes.contains_key(node);
         // One that joined a moment before the quorum was lost was never made known; what it shows counts all the same.
@@ -170,7 +171,10 @@ pub fn user_survivor(
         }
         let shown = match observed.view(node).map(|view| view.cluster_since(cluster, since)) {
             Some(Some(Some(shown))) => shown,
-            Some(Some(None)) => continue,
+            Some(Some(None)) => {
+                without += 1;
+                continue;
+            }
             _ => return Err(Gate::Look(vec![node.clone()])),
         };
         if let Some(table) = shown.tables.first() {
@@ -179,6 +183,7 @@ pub fn user_survivor(
         if shown.status != ClusterState::NonPrimary {
             return Err(Gate::Wait(format!("{node} shows {cluster} {:?}", shown.status)));
         }
+        without += 1;
         if !known || !shown.is_whole_survivor() {
             continue;
         }
@@ -195,9 +200,9 @@ pub fn user_survivor(
         best = fit.iter().filter(|(_, shown)| Some(shown.conf_id) == last).map(|(node, _)| *node).collect();
     }
     match best_reached(observed, &best) {
-        Some(node) if fit.len() * 2 >= members.len() => Ok(node),
+        Some(node) if fit.len() * 2 >= members.len() || without == members.len() => Ok(node),
         _ => Err(Gate::Wait(format!(
-            "only {} of the {} members of {cluster} are reachable: an operator must decide",
+            "only {} of the {} members of {cluster} are fit to go on with it: an operator must decide",
             fit.len(),
             members.len()
         ))),

@@ -329,6 +329,13 @@ fn an_empty_user_cluster_gets_a_quorum_from_half_of_all_that_are_known() {
             other => panic!("{other:?}, not: {why}"),
         }
     }
+    // Those that were restarted since are none that could be told, but have no quorum either.
+    let restarted = || [(); 2].map(|()| ClusterStatus { node_state: MemberState::Joining, ..orphan(-1, 0) });
+    assert_eq!(user_verdict(3, &[(1, &restarted()), (2, &restarted()), (3, &twice(3))]), Ok(node(3)));
+    match user_verdict(4, &[(1, &restarted()), (2, &restarted()), (3, &twice(3))]) {
+        Err(Gate::Wait(text)) => assert!(text.contains("only 1 of the 4"), "{text}"),
+        other => panic!("{other:?}, though node 4 may have a quorum"),
+    }
     // One that was seen to leave it.
     let (mut state, observed) = seen(2, &[(1, &twice(3)), (2, &twice(3))]);
     state.left.insert(node(3));
