@@ -58,6 +58,17 @@ struct Peer {
 struct View {
     conf_id: i64,
     since: Instant,
+    /// Since when the member has been in every primary view that its group had: one that drops out of it comes back in the
+    /// next but one at the earliest.
+    in_all_since: Instant,
+}
+
+/// What is known of a group in which a member has long been in every primary view.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct LongPrimary {
+    conf_id: i64,
+    /// All that time under this one `conf_id`.
+    steady: bool,
 }
 
 impl Peer {
@@ -69,8 +80,13 @@ impl Peer {
         }
         let before = std::mem::take(&mut self.views);
         let view = |(group, conf_id)| {
-            let kept = before.get(&group).filter(|view| view.conf_id == conf_id);
-            let view = kept.copied().unwrap_or(View { conf_id, since: now });
+            let view = match before.get(&group) {
+                Some(view) if view.conf_id == conf_id => *view,
+                Some(view) if view.conf_id.checked_add(1) == Some(conf_id) => {
+                    View { conf_id, since: now, in_all_since: view.in_all_since }
+                }
+                _ => View { conf_id, since: now, in_all_since: now },
+            };
             (group, view)
         };
         self.views = primary.into_iter().map(view).collect();
@@ -167,14 +183,14 @@ impl Peers {
         }
     }
 
-    /// The groups in which `node` has long been primary, and under which `conf_id`.
-    fn long_primary(&self, node: &NodeId, now: Instant) -> BTreeMap<GroupId, i64> {
+    /// The groups in which `node` has long been primary.
+    fn long_primary(&self, node: &NodeId, now: Instant) -> BTreeMap<GroupId, LongPrimary> {
         let known = self.known();
         let views = known.peers.get(node).into_iter().flat_map(|peer| &peer.views);
-        let long = views.filter(|(_, view)| {
-            view.conf_id >= 0 && now.saturating_duration_since(view.since) >= PRIMARY_SINCE
-        });
-        long.map(|(group, view)| (group.clone(), view.conf_id)).collect()
+        let is_long = |since| now.saturating_duration_since(since) >= PRIMARY_SINCE;
+        let long = views.filter(|(_, view)| view.conf_id >= 0 && is_long(view.in_all_since));
+        let of = |view: &View| LongPrimary { conf_id: view.conf_id, steady: is_long(view.since) };
+        long.map(|(group, view)| (group.clone(), of(view))).collect()
     }
 }
 
@@ -200,32 +216,43 @@ pub(super) async fn run(sidecar: Arc<Sidecar>, shutdown: Shutdown) {
     }
 }
 
-/// Whether what every target of `error` rolled back is certainly in nobody's history: the target stayed primary
-/// under one `conf_id`, or it lost its primary view and then went on alone, so that its own state is what counts.
+/// Whether what every target of `error` rolled back is certainly in nobody's history. The target stayed primary under one
+/// `conf_id`; or it was in every primary view, and had given the write its place in the order, so that all members tested it
+/// alike and refused it; or it lost its primary view and then went on alone, so that its own state is what counts.
 ///
 /// Waits for a target without a primary view until `deadline`. `false` when it cannot be said: a target that came
 /// back to others may have missed what they applied.
 pub(super) async fn is_in_no_history(sidecar: &Sidecar, error: &str, deadline: Instant) -> bool {
     let targets = targets(error);
     let failed_at = Instant::now();
-    let before: Vec<BTreeMap<GroupId, i64>> =
+    let before: Vec<BTreeMap<GroupId, LongPrimary>> =
         targets.iter().map(|(_, node)| sidecar.peers.long_primary(node, failed_at)).collect();
+    let places = Places::of(error);
     for ((table, node), before) in targets.iter().zip(before) {
+        let mut lost_its_view = false;
         loop {
             let (_, status) = sidecar.client.poll(node, false, LOOK_TIME_MAX).await;
             let clusters = status.map(|status| status.clusters).unwrap_or_default();
             let cluster = clusters.into_iter().find(|(_, cluster)| cluster.tables.contains(table));
             match cluster {
                 Some((group, cluster)) if cluster.status == ClusterState::Primary => {
-                    let stayed = before.get(&group) == Some(&cluster.conf_id);
+                    let before = before.get(&group).filter(|_| !lost_its_view);
+                    let stayed = before.is_some_and(|it| it.steady && it.conf_id == cluster.conf_id);
+                    let in_all = before.is_some_and(|it| {
+                        (it.conf_id..=it.conf_id.saturating_add(1)).contains(&cluster.conf_id)
+                    });
                     let alone = cluster.size == 1 && cluster.nodes_view.iter().all(|member| member == node);
-                    let proven = stayed || (alone && is_unordered(error));
+                    let proven =
+                        stayed || (in_all && places == Places::All) || (alone && places == Places::None);
                     if !proven {
                         return false;
                     }
                     break;
                 }
-                Some(_) if Instant::now() < deadline => tokio::time::sleep(VIEW_PAUSE).await,
+                Some(_) if Instant::now() < deadline => {
+                    lost_its_view = true;
+                    tokio::time::sleep(VIEW_PAUSE).await;
+                }
                 _ => return false,
             }
         }
@@ -233,9 +260,29 @@ pub(super) async fn is_in_no_history(sidecar: &Sidecar, error: &str, deadline: I
     !targets.is_empty()
 }
 
-/// Whether no target had given the write a place in its order, as far as the error shows places.
-fn is_unordered(error: &str) -> bool {
-    error.split("seqno ").skip(1).all(|rest| rest.starts_with("-1"))
+/// Whether targets had given the write a place in their order, as far as the error shows places.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Places {
+    /// None had.
+    None,
+    /// Each that rolled it back had.
+    All,
+    Some,
+}
+
+impl Places {
+    fn of(error: &str) -> Self {
+        let shown = || error.split("seqno ").skip(1);
+        let is_place = |rest: &&str| rest.starts_with(|first: char| first.is_ascii_digit());
+        let places = shown().filter(is_place).count();
+        if shown().all(|rest| rest.starts_with("-1")) {
+            Self::None
+        } else if places == shown().count() && places == error.matches("code 3").count() {
+            Self::All
+        } else {
+            Self::Some
+        }
+    }
 }
 
 /// The tables and nodes of `remote table 't' at host:port failed`.
@@ -271,6 +318,51 @@ mod tests {
         NodeStatus { clusters: [(group(), cluster)].into(), tables: None }
     }
 
+    /// The `conf_id` under which it has been primary for long.
+    fn steady(peers: &Peers, now: Instant) -> Option<i64> {
+        let long = peers.long_primary(&node(), now).get(&group()).copied();
+        long.filter(|long| long.steady).map(|long| long.conf_id)
+    }
+
+    #[test]
+    fn who_is_in_every_view_has_a_longer_history_than_each_of_them() {
+        use ClusterState::{NonPrimary, Primary};
+        let peers = Peers::default();
+        let began = Instant::now();
+        peers.watch(vec![node()], &[], began);
+        let at = |seconds| began + Duration::from_secs(seconds);
+        let look = |seconds, state, conf_id| {
+            let status = status(state, conf_id);
+            peers.looked(&node(), (at(seconds), at(seconds)), Reach::Answered, Some(&status));
+            peers.long_primary(&node(), at(seconds)).get(&group()).copied()
+        };
+        let long = |conf_id, steady| Some(LongPrimary { conf_id, steady });
+        assert_eq!(look(0, Primary, 3), None);
+        assert_eq!(look(6, Primary, 3), long(3, true));
+        assert_eq!(look(7, Primary, 4), long(4, false));
+        assert_eq!(look(8, Primary, 5), long(5, false));
+        assert_eq!(look(9, Primary, 7), None, "it may have been without one of them");
+        assert_eq!(look(14, Primary, 8), long(8, false));
+        assert_eq!(look(15, NonPrimary, 8), None);
+        assert_eq!(look(16, Primary, 9), None);
+    }
+
+    #[test]
+    fn places_are_those_of_all_that_rolled_back() {
+        let conflict =
+            |seqno| format!("error at PostRollback, code 3 (transaction aborted), seqno {seqno}; ");
+        let of = |text: &str| Places::of(text);
+        assert_eq!(of(&conflict("-1")), Places::None);
+        assert_eq!(of("table 't' absent"), Places::None);
+        assert_eq!(of(&conflict("66")), Places::All);
+        assert_eq!(of(&(conflict("66") + "is locked; " + &conflict("7"))), Places::All);
+        assert_eq!(of(&(conflict("66") + &conflict("-1"))), Places::Some);
+        assert_eq!(
+            of(&(conflict("66") + "error at PostRollback, code 3 (transaction aborted)")),
+            Places::Some
+        );
+    }
+
     #[test]
     fn a_history_is_broken_by_a_new_view_and_by_silence() {
         use ClusterState::{NonPrimary, Primary};
@@ -281,7 +373,7 @@ mod tests {
         let look = |seconds, reach, status: Option<NodeStatus>| {
             peers.looked(&node(), (at(seconds), at(seconds)), reach, status.as_ref());
         };
-        let long = |seconds| peers.long_primary(&node(), at(seconds)).get(&group()).copied();
+        let long = |seconds| steady(&peers, at(seconds));
         look(0, Reach::Answered, Some(status(Primary, 3)));
         assert_eq!((long(4), long(5)), (None, Some(3)));
         look(6, Reach::Answered, Some(status(Primary, 4)));
@@ -306,7 +398,7 @@ mod tests {
             let views = Views::from([(node(), BTreeMap::from([(group(), conf_id)]))]);
             peers.told(version, views, at(seconds));
         };
-        let long = |seconds| peers.long_primary(&node(), at(seconds)).get(&group()).copied();
+        let long = |seconds| steady(&peers, at(seconds));
         tell(0, 7, 3);
         // Told again because of another node, or by another controller.
         tell(3, 8, 3);

@@ -14,7 +14,9 @@ use axum::{Json, Router};
 use manticore::handover;
 use model::api::LEADER_HEADER;
 use model::wire::TableNameEntry;
-use model::{Action, Command, CommandId, Epoch, LogIndex, OperationId, Outcome, StepId, TableName};
+use model::{
+    Action, Command, CommandId, Epoch, GroupId, LogIndex, NodeId, OperationId, Outcome, StepId, TableName,
+};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -230,6 +232,18 @@ impl Stage {
         self.sidecar.fence.admit(&word(LOG_ID, 1)).expect("admitted");
         self.sidecar.names.store(LOG_ID, 1, names.iter().map(entry).collect()).expect("stored");
         self.sidecar.heard(Instant::now(), hold_statements_seconds, BTreeMap::new());
+    }
+
+    /// As if the controller had told so long ago that group `g` is primary on this node under this `conf_id`.
+    pub(super) fn was_told_of(&self, node: &Server, conf_id: i64, ago: Duration) {
+        let node = NodeId::new(node.address.to_string()).expect("valid");
+        let views = [(node.clone(), [(GroupId::new("g").expect("valid"), conf_id)].into())].into();
+        self.sidecar.peers.watch(vec![node], &[], Instant::now());
+        self.sidecar.peers.told(
+            1,
+            views,
+            Instant::now().checked_sub(ago).expect("the clock runs for longer"),
+        );
     }
 
     /// As if the leader had said that nobody can serve this table.

@@ -5,6 +5,7 @@ use manticore::Reply;
 use serde_json::json;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 const ABSENT: &str = "table 't' absent";
 const INSERT: &str = "INSERT INTO t (id, v) VALUES (1, 2)";
@@ -191,6 +192,51 @@ async fn a_conflict_is_run_again_only_when_its_target_goes_on_alone() {
             assert!(matches!(update.reply(), Ok(Reply::Error { .. })));
             assert_eq!(node.changes().len(), 1);
         }
+    }
+}
+
+/// Every member refuses a write at the same place, so one that was in every view until now knows that it is nowhere.
+#[tokio::test]
+async fn a_write_that_was_refused_at_its_place_is_run_again_when_its_target_was_in_every_view() {
+    const LONG: Duration = Duration::from_secs(6);
+    const SHORT: Duration = Duration::from_secs(2);
+    for (told, seqno, states, again) in [
+        (Some((3, LONG)), "12", &[("primary", "3")][..], true),
+        (Some((3, LONG)), "12", &[("primary", "4")], true),
+        (Some((3, LONG)), "12", &[("primary", "5")], false),
+        (Some((3, LONG)), "12", &[("non-primary", "3"), ("primary", "4")], false),
+        (Some((3, SHORT)), "12", &[("primary", "4")], false),
+        (None, "12", &[("primary", "4")], false),
+        (Some((3, LONG)), "-1", &[("primary", "3")], true),
+        (Some((3, LONG)), "-1", &[("primary", "4")], false),
+        (Some((3, LONG)), "-1", &[("non-primary", "3"), ("primary", "3")], false),
+    ] {
+        let mut looks = 0;
+        let node = Server::start(move |_, sql| {
+            if !sql.starts_with("SHOW STATUS") {
+                return ok();
+            }
+            let (state, conf_id) = states[looks.min(states.len() - 1)];
+            looks += 1;
+            let rows = [("status", state), ("conf_id", conf_id), ("size", "2"), ("nodes_view", "h:2")];
+            cluster("g", &[&rows[..], &[("indexes", "system.t_s0")]].concat())
+        })
+        .await;
+        let mut stage = Stage::new(&node, None).await;
+        stage.knows(&["t"], 1);
+        if let Some((conf_id, ago)) = told {
+            stage.was_told_of(&node, conf_id, ago);
+        }
+        let (address, _trigger) = stage.run();
+        let conflict = format!(
+            "remote table 'system.t_s0' at {} failed: remote error: error at PostRollback, code 3 (transaction \
+             aborted, server can continue), seqno {seqno}",
+            node.address
+        );
+        let case = format!("{told:?} {seqno} {states:?}");
+        let answer = hand_over(address, INSERT, &conflict).await.reply().expect("a reply");
+        assert_eq!(matches!(answer, Reply::Done { .. }), again, "{case}: {answer:?}");
+        assert_eq!(node.changes().len(), usize::from(again), "{case}");
     }
 }
 
