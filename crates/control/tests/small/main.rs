@@ -8,6 +8,7 @@ mod disks;
 mod drops;
 mod forget;
 mod formats;
+mod gate;
 mod hand_over;
 mod hostile;
 mod operate;

@@ -6,7 +6,7 @@ use control::state::{Halt, Member};
 use model::wire::{ShardingStatement, StatementReply};
 use model::{GroupId, NodeId};
 
-fn filled(seed: u64, nodes: usize, shards: u32, rf: u32) -> World {
+pub(super) fn filled(seed: u64, nodes: usize, shards: u32, rf: u32) -> World {
     let mut world = World::warmed_up(seed, nodes);
     world.made("t", shards, rf);
     for _ in 0..100 {
@@ -17,12 +17,12 @@ fn filled(seed: u64, nodes: usize, shards: u32, rf: u32) -> World {
     world
 }
 
-fn group(world: &World) -> (GroupId, Vec<NodeId>) {
+pub(super) fn group(world: &World) -> (GroupId, Vec<NodeId>) {
     let (id, group) = world.state().groups.iter().next().expect("a group");
     (id.clone(), group.members.keys().cloned().collect())
 }
 
-fn steps(world: &mut World, count: usize) {
+pub(super) fn steps(world: &mut World, count: usize) {
     for _ in 0..count {
         world.step();
     }
@@ -36,17 +36,8 @@ fn alerts(world: &World) -> String {
     lines.collect::<Vec<_>>().join("\n")
 }
 
-/// The node dies, and the group of two copies gets another one instead of its.
-fn is_replaced(world: &mut World, id: &GroupId, node: &NodeId) {
-    world.kill(node);
-    world.until("another copy", |world| {
-        let members = &world.state().groups[id].members;
-        !members.contains_key(node) && members.len() == 2 && members.values().all(|it| *it == Member::Serving)
-    });
-}
-
 /// Who waits, and for what; nobody: the node may start.
-fn gate(world: &mut World, of: &NodeId) -> Vec<String> {
+pub(super) fn gate(world: &mut World, of: &NodeId) -> Vec<String> {
     let request = world.ask(ShardingStatement::Gate { node: of.clone() });
     world.until("the gate's word", |world| world.answers.contains_key(&request));
     let StatementReply::Rows { rows, .. } = world.answers[&request].clone().for_sql() else {
@@ -223,135 +214,6 @@ fn copies_that_contradict_each_other_are_left_for_an_operator() {
     let request = world.ask(ShardingStatement::RecoverGroup { group: id, from: members[1].clone() });
     world.step();
     assert_eq!(world.answers[&request], StatementReply::Ok);
-    world.settle();
-}
-
-#[test]
-fn the_gate_lets_nodes_start_one_by_one_and_the_newest_first() {
-    let mut world = filled(8, 3, 1, 2);
-    let (_, members) = group(&world);
-    for n in 1..=3 {
-        world.kill(&node(n));
-    }
-    steps(&mut world, 40);
-    world.restart_controller();
-    world.step();
-    let held = gate(&mut world, &members[0]).join("; ");
-    assert!(held.contains("has not been looked at") || held.contains("just begun to lead"), "{held}");
-    world.until("the gate to open", |world| gate(world, &members[0]).is_empty());
-    let held = gate(&mut world, &members[1]);
-    assert!(held.iter().all(|why| why.contains("is just starting")) && held.len() == 2, "{held:?}");
-    world.start(&members[0]);
-    steps(&mut world, 20);
-    let held = gate(&mut world, &members[1]).join("; ");
-    assert!(held.contains("has not let go") && held.contains("has not made it anew"), "{held}");
-    world.until("the gate to open", |world| gate(world, &members[1]).is_empty());
-    world.start(&members[1]);
-    for n in 1..=3 {
-        if !world.nodes.is_live(&node(n)) {
-            world.until("the gate to open", |world| gate(world, &node(n)).is_empty());
-            world.start(&node(n));
-        }
-    }
-    world.settle();
-    // Nobody else is held back.
-    world.kill(&node(2));
-    assert!(gate(&mut world, &node(2)).is_empty());
-    assert!(gate(&mut world, &node(9)).is_empty(), "a new node");
-    world.start(&node(2));
-    world.settle();
-}
-
-/// One that has come back and was not compared yet waits for the newest itself, when that dies: it is nobody's quorum.
-#[test]
-fn the_gate_does_not_let_two_older_copies_meet() {
-    let mut world = filled(10, 4, 1, 3);
-    let (id, members) = group(&world);
-    let [newest, back, older] = &members[..] else { panic!("{members:?}") };
-    for gone in [back, older] {
-        world.kill(gone);
-        world.until("a quorum without it", |world| !world.state().groups[&id].newest.contains(gone));
-    }
-    assert_eq!(world.state().groups[&id].newest, [newest.clone()].into());
-    world.start(back);
-    world.until("its return", |world| {
-        let shown = world.nodes.status(back, false).and_then(|status| status.clusters.get(&id).cloned());
-        shown.is_some_and(|shown| shown.is_synced())
-    });
-    assert_eq!(world.state().groups[&id].members[back], Member::Returning);
-    world.kill(newest);
-    steps(&mut world, 100);
-    assert_eq!(world.state().groups[&id].newest, [newest.clone()].into());
-    let held = gate(&mut world, older).join("; ");
-    assert!(held.contains(&format!("a newer copy must start first: that on {newest}")), "{held}");
-    world.until("the gate to open", |world| gate(world, newest).is_empty());
-    world.start(newest);
-    world.until("the gate to open", |world| gate(world, older).is_empty());
-    world.start(older);
-    world.settle();
-}
-
-/// Its list is older than the group: those who went on are not on it, and one whose replication has stopped is.
-#[test]
-fn the_gate_does_not_let_a_node_start_that_would_find_a_stopped_member_alone() {
-    let mut world = filled(11, 4, 1, 2);
-    let (id, members) = group(&world);
-    let [older, stops] = &members[..] else { panic!("{members:?}") };
-    is_replaced(&mut world, &id, older);
-    world.nodes.fill_disk(stops);
-    steps(&mut world, 12);
-    let held = gate(&mut world, older).join("; ");
-    assert!(
-        held.contains(&format!("{stops}, where it has stopped, is all that would be found of it")),
-        "{held}"
-    );
-    world.until("the gate to open", |world| gate(world, older).is_empty());
-    assert!(!world.nodes.clusters(stops).contains(&id), "it was cleaned first");
-    world.start(older);
-    world.settle();
-}
-
-/// Nor does a leader that has never seen the node, and so knows nothing of its list.
-#[test]
-fn a_new_leader_does_not_let_a_node_start_that_could_find_a_stopped_member_alone() {
-    let mut world = filled(11, 4, 1, 2);
-    let (id, members) = group(&world);
-    let [older, stops] = &members[..] else { panic!("{members:?}") };
-    is_replaced(&mut world, &id, older);
-    world.nodes.fill_disk(stops);
-    world.restart_controller();
-    world.until("the gate to open", |world| gate(world, older).is_empty());
-    assert!(!world.nodes.clusters(stops).contains(&id), "it was cleaned first");
-    world.start(older);
-    world.settle();
-}
-
-/// One that is no member any more goes back into the group as well: beside a member that has just been let through it would form
-/// the group anew from its old copy.
-#[test]
-fn the_gate_lets_one_start_at_a_time_be_it_a_member_or_not() {
-    let mut world = filled(12, 4, 1, 2);
-    let (id, members) = group(&world);
-    let [gone, stays] = &members[..] else { panic!("{members:?}") };
-    is_replaced(&mut world, &id, gone);
-    let others = (1..=4).map(node).filter(|node| node != gone);
-    let others: Vec<NodeId> = others.collect();
-    for other in &others {
-        world.kill(other);
-    }
-    steps(&mut world, 40);
-    assert_eq!(gate(&mut world, stays), Vec::<String>::new());
-    let held = gate(&mut world, gone);
-    let of_group = format!("{id}: {stays} is just starting");
-    assert!(held.iter().any(|why| why.contains(&of_group)), "{held:?}");
-    world.start(stays);
-    for other in others.iter().filter(|other| *other != stays) {
-        world.until("the gate to open", |world| gate(world, other).is_empty());
-        world.start(other);
-    }
-    world.until("it to be made anew", |world| world.state().groups[&id].halt.is_none());
-    world.until("the gate to open", |world| gate(world, gone).is_empty());
-    world.start(gone);
     world.settle();
 }
 

@@ -1,0 +1,280 @@
+//! The gate: who may start, and when, after much has died.
+
+use super::total_loss::{filled, gate, group, steps};
+use super::world::{World, node};
+use control::state::Member;
+use model::{ClusterState, GroupId, NodeId};
+
+/// The node dies, and the group of two copies gets another one instead of its.
+fn is_replaced(world: &mut World, id: &GroupId, node: &NodeId) {
+    world.kill(node);
+    world.until("another copy", |world| {
+        let members = &world.state().groups[id].members;
+        !members.contains_key(node) && members.len() == 2 && members.values().all(|it| *it == Member::Serving)
+    });
+}
+
+#[test]
+fn the_gate_lets_nodes_start_one_by_one_and_the_newest_first() {
+    let mut world = filled(8, 3, 1, 2);
+    let (_, members) = group(&world);
+    for n in 1..=3 {
+        world.kill(&node(n));
+    }
+    steps(&mut world, 40);
+    world.restart_controller();
+    world.step();
+    let held = gate(&mut world, &members[0]).join("; ");
+    assert!(held.contains("has not been looked at") || held.contains("just begun to lead"), "{held}");
+    world.until("the gate to open", |world| gate(world, &members[0]).is_empty());
+    let held = gate(&mut world, &members[1]);
+    assert!(held.iter().all(|why| why.contains("is just starting")) && held.len() == 2, "{held:?}");
+    world.start(&members[0]);
+    steps(&mut world, 20);
+    let held = gate(&mut world, &members[1]).join("; ");
+    assert!(held.contains("has not let go") && held.contains("has not made it anew"), "{held}");
+    world.until("the gate to open", |world| gate(world, &members[1]).is_empty());
+    world.start(&members[1]);
+    for n in 1..=3 {
+        if !world.nodes.is_live(&node(n)) {
+            world.until("the gate to open", |world| gate(world, &node(n)).is_empty());
+            world.start(&node(n));
+        }
+    }
+    world.settle();
+    // Nobody else is held back.
+    world.kill(&node(2));
+    assert!(gate(&mut world, &node(2)).is_empty());
+    assert!(gate(&mut world, &node(9)).is_empty(), "a new node");
+    world.start(&node(2));
+    world.settle();
+}
+
+/// One that has come back and was not compared yet waits for the newest itself, when that dies: it is nobody's quorum.
+#[test]
+fn the_gate_does_not_let_two_older_copies_meet() {
+    let mut world = filled(10, 4, 1, 3);
+    let (id, members) = group(&world);
+    let [newest, back, older] = &members[..] else { panic!("{members:?}") };
+    for gone in [back, older] {
+        world.kill(gone);
+        world.until("a quorum without it", |world| !world.state().groups[&id].newest.contains(gone));
+    }
+    assert_eq!(world.state().groups[&id].newest, [newest.clone()].into());
+    world.start(back);
+    world.until("its return", |world| {
+        let shown = world.nodes.status(back, false).and_then(|status| status.clusters.get(&id).cloned());
+        shown.is_some_and(|shown| shown.is_synced())
+    });
+    assert_eq!(world.state().groups[&id].members[back], Member::Returning);
+    world.kill(newest);
+    steps(&mut world, 100);
+    assert_eq!(world.state().groups[&id].newest, [newest.clone()].into());
+    let held = gate(&mut world, older).join("; ");
+    assert!(held.contains(&format!("a newer copy must start first: that on {newest}")), "{held}");
+    world.until("the gate to open", |world| gate(world, newest).is_empty());
+    world.start(newest);
+    world.until("the gate to open", |world| gate(world, older).is_empty());
+    world.start(older);
+    world.settle();
+}
+
+/// Its list is older than the group: those who went on are not on it, and one whose replication has stopped is.
+#[test]
+fn the_gate_does_not_let_a_node_start_that_would_find_a_stopped_member_alone() {
+    let mut world = filled(11, 4, 1, 2);
+    let (id, members) = group(&world);
+    let [older, stops] = &members[..] else { panic!("{members:?}") };
+    is_replaced(&mut world, &id, older);
+    world.nodes.fill_disk(stops);
+    steps(&mut world, 12);
+    let held = gate(&mut world, older).join("; ");
+    assert!(
+        held.contains(&format!("{stops}, where it has stopped, is all that would be found of it")),
+        "{held}"
+    );
+    world.until("the gate to open", |world| gate(world, older).is_empty());
+    assert!(!world.nodes.clusters(stops).contains(&id), "it was cleaned first");
+    world.start(older);
+    world.settle();
+}
+
+/// Nor does a leader that has never seen the node, and so knows nothing of its list.
+#[test]
+fn a_new_leader_does_not_let_a_node_start_that_could_find_a_stopped_member_alone() {
+    let mut world = filled(11, 4, 1, 2);
+    let (id, members) = group(&world);
+    let [older, stops] = &members[..] else { panic!("{members:?}") };
+    is_replaced(&mut world, &id, older);
+    world.nodes.fill_disk(stops);
+    world.restart_controller();
+    world.until("the gate to open", |world| gate(world, older).is_empty());
+    assert!(!world.nodes.clusters(stops).contains(&id), "it was cleaned first");
+    world.start(older);
+    world.settle();
+}
+
+/// One that is no member any more goes back into the group as well: beside a member that has just been let through it would form
+/// the group anew from its old copy.
+#[test]
+fn the_gate_lets_one_start_at_a_time_be_it_a_member_or_not() {
+    let mut world = filled(12, 4, 1, 2);
+    let (id, members) = group(&world);
+    let [gone, stays] = &members[..] else { panic!("{members:?}") };
+    is_replaced(&mut world, &id, gone);
+    let others = (1..=4).map(node).filter(|node| node != gone);
+    let others: Vec<NodeId> = others.collect();
+    for other in &others {
+        world.kill(other);
+    }
+    steps(&mut world, 40);
+    assert_eq!(gate(&mut world, stays), Vec::<String>::new());
+    let held = gate(&mut world, gone);
+    let of_group = format!("{id}: {stays} is just starting");
+    assert!(held.iter().any(|why| why.contains(&of_group)), "{held:?}");
+    world.start(stays);
+    for other in others.iter().filter(|other| *other != stays) {
+        world.until("the gate to open", |world| gate(world, other).is_empty());
+        world.start(other);
+    }
+    world.until("it to be made anew", |world| world.state().groups[&id].halt.is_none());
+    world.until("the gate to open", |world| gate(world, gone).is_empty());
+    world.start(gone);
+    world.settle();
+}
+
+/// Two that are no members any more were started by hand, and have formed the group anew from an old copy. The last members
+/// wait for that to end, and it ends because they wait.
+#[test]
+fn strangers_let_go_while_members_wait_at_the_gate() {
+    let mut world = filled(13, 4, 1, 2);
+    world.nodes.second_wins = true;
+    let (id, members) = group(&world);
+    let [first, second] = &members[..] else { panic!("{members:?}") };
+    for gone in [first, second] {
+        is_replaced(&mut world, &id, gone);
+        for _ in 0..10 {
+            world.write("t");
+        }
+    }
+    let (_, members) = group(&world);
+    for member in &members {
+        world.kill(member);
+    }
+    steps(&mut world, 40);
+    world.start(first);
+    world.step();
+    world.start(second);
+    world.until("the old copy", |world| {
+        let shown = world.nodes.status(second, false).expect("it lives").clusters;
+        shown.get(&id).is_some_and(|shown| shown.status == ClusterState::Primary)
+    });
+    world.until("a look", |world| {
+        let held = gate(world, &members[0]).join("; ");
+        held.contains(&format!("{second}, which is no member any more, has formed it anew"))
+    });
+    let mut opened = None;
+    world.until("the gate to open", |world| {
+        opened = members.iter().find(|member| gate(world, member).is_empty());
+        opened.is_some()
+    });
+    for stranger in [first, second] {
+        assert!(!world.nodes.clusters(stranger).contains(&id), "{stranger} let go first");
+    }
+    world.start(opened.expect("one of them"));
+    for member in members.iter().filter(|member| Some(*member) != opened) {
+        world.until("the gate to open", |world| gate(world, member).is_empty());
+        world.start(member);
+    }
+    world.settle();
+}
+
+/// Nodes 1 and 3 die while node 2 has come back into one of its groups only: of that it has the newest copy, of the other one
+/// node 1 has.
+fn circle(seed: u64) -> World {
+    let mut world = World::warmed_up(seed, 3);
+    world.made("u", 1, 3);
+    world.made("t", 3, 2);
+    for _ in 0..50 {
+        world.write("t");
+        world.write("u");
+        world.step();
+    }
+    world.settle();
+    let of = |world: &World, nodes: &[usize]| {
+        let nodes: Vec<NodeId> = nodes.iter().copied().map(node).collect();
+        let mut groups = world.state().groups.iter();
+        let found = groups.find(|(_, group)| group.members.keys().eq(&nodes));
+        found.map(|(id, _)| id.clone()).expect("a group of these nodes")
+    };
+    let (pair, all) = (of(&world, &[1, 2]), of(&world, &[1, 2, 3]));
+    world.kill(&node(2));
+    world.until("a quorum without it", |world| {
+        let without = |id: &GroupId| !world.state().groups[id].newest_holders().contains(&node(2));
+        without(&pair) && without(&all)
+    });
+    // Here it finds nobody to come back to.
+    world.nodes.break_quorum(&pair);
+    world.nodes.unsynced(&pair, true);
+    world.start(&node(2));
+    world.until("its return", |world| world.state().groups[&all].newest_holders().contains(&node(2)));
+    for last in [3, 1] {
+        world.kill(&node(last));
+        world.until("a quorum of the others", |world| {
+            !world.state().groups[&all].newest_holders().contains(&node(last))
+        });
+    }
+    assert_eq!(world.state().groups[&pair].newest_holders(), [node(1)].into());
+    assert_eq!(world.state().groups[&all].newest_holders(), [node(2)].into());
+    world.nodes.unsynced(&pair, false);
+    world
+}
+
+/// Each waits for what only the other has: the first by name starts, once the other is there, and alone.
+#[test]
+fn of_those_who_wait_for_each_other_one_starts_at_a_time() {
+    let mut world = circle(14);
+    world.kill(&node(2));
+    steps(&mut world, 20);
+    let newer = |n: usize| format!("a newer copy must start first: that on {}", node(n));
+    for _ in 0..3 {
+        assert!(
+            gate(&mut world, &node(1)).join("; ").contains(&newer(2)),
+            "nobody has seen node 2 at the gate"
+        );
+    }
+    assert!(gate(&mut world, &node(2)).join("; ").contains(&newer(1)), "node 1 is the first by name");
+    assert_eq!(gate(&mut world, &node(1)), Vec::<String>::new());
+    let held = gate(&mut world, &node(2)).join("; ");
+    assert!(held.contains("is just starting"), "{held}");
+    world.start(&node(1));
+    for n in 2..=3 {
+        world.until("the gate to open", |world| gate(world, &node(n)).is_empty());
+        world.start(&node(n));
+    }
+    world.settle();
+}
+
+/// Who is silent and not proven lost could be found by the one that starts, or start beside it, unless it waits as well.
+#[test]
+fn no_circle_begins_beside_one_that_is_silent() {
+    let mut world = circle(15);
+    world.start(&node(3));
+    world.until("a look", |world| !world.state().nodes[&node(3)].lost);
+    for n in 2..=3 {
+        world.kill(&node(n));
+    }
+    steps(&mut world, 20);
+    assert!(!world.state().nodes[&node(3)].lost);
+    for n in [1, 2, 1, 2, 1] {
+        assert!(!gate(&mut world, &node(n)).is_empty());
+    }
+    assert!(!gate(&mut world, &node(3)).is_empty());
+    assert_eq!(gate(&mut world, &node(1)), Vec::<String>::new());
+    world.start(&node(1));
+    for n in 2..=3 {
+        world.until("the gate to open", |world| gate(world, &node(n)).is_empty());
+        world.start(&node(n));
+    }
+    world.settle();
+}
