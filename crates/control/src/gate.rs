@@ -113,11 +113,11 @@ impl Controller {
     /// Where everybody died while nodes were given copies of each other's groups, each has the newest of one and an older one of
     /// another: all would wait for each other. One that is alone forms nothing anew: the first by name starts, the others find
     /// that it has stopped, and wait until it has let go. One that is silent could be found by it, or start beside it, unless it
-    /// was lost before.
+    /// was lost before; one that was just let through is a reason of another kind.
     fn is_first_of_a_circle(&self, node: &NodeId) -> bool {
         let is_lost = |other: &NodeId| self.state.nodes.get(other).is_some_and(|known| known.lost);
         let is_known = |other: &NodeId| self.is_at_gate(other) || self.is_up(other) || is_lost(other);
-        if !self.state.nodes.keys().all(is_known) || self.starts_beside(node) {
+        if !self.state.nodes.keys().all(is_known) {
             return false;
         }
         let waits = |other: &&NodeId| {
@@ -128,16 +128,6 @@ impl Controller {
         };
         let mut waiting = self.at_gate.keys().filter(|other| self.is_at_gate(other));
         waiting.find(waits) == Some(node)
-    }
-
-    /// Whether somebody that may go back into a group of this node is just starting.
-    fn starts_beside(&self, node: &NodeId) -> bool {
-        let clustered = || self.state.groups.iter().filter(|(_, group)| group.is_clustered());
-        let share = |other: &NodeId| {
-            clustered()
-                .any(|(id, group)| self.takes_part(node, id, group) && self.takes_part(other, id, group))
-        };
-        self.admitted.keys().any(|other| other != node && share(other))
     }
 
     /// The others of these nodes that answer, with what each shows of the cluster.

@@ -144,9 +144,9 @@ fn the_gate_lets_one_start_at_a_time_be_it_a_member_or_not() {
 }
 
 /// Two that are no members any more were started by hand, and have formed the group anew from an old copy. The last members
-/// wait for that to end, and it ends because they wait.
+/// wait until they have been cleaned of it.
 #[test]
-fn strangers_let_go_while_members_wait_at_the_gate() {
+fn members_wait_at_the_gate_until_strangers_have_let_go() {
     let mut world = filled(13, 4, 1, 2);
     world.nodes.second_wins = true;
     let (id, members) = group(&world);
