@@ -13,9 +13,6 @@ const LEADS_FOR: Millis = Millis(5_000);
 /// A node that was let through and does not answer by then did not start, or not here.
 const ADMITTED_FOR: Millis = Millis(60_000);
 
-/// A node that is held asks again every second or so; one that does not any more is not at the gate.
-const WAITS_FOR: Millis = Millis(10_000);
-
 /// Why a node may not start yet.
 #[derive(Debug)]
 enum Reason {
@@ -62,12 +59,12 @@ impl Controller {
         }
         // One that asks again has not started.
         self.admitted.remove(node);
-        self.at_gate.insert(node.clone(), now);
+        self.observed.waits_at_gate(node, now);
         let reasons = self.reasons(node);
         if !reasons.is_empty() && !self.is_first_of_a_circle(node) {
             return reasons;
         }
-        self.at_gate.remove(node);
+        self.observed.leaves_gate(node);
         self.admitted.insert(node.clone(), now);
         Vec::new()
     }
@@ -105,29 +102,24 @@ impl Controller {
         group.members.contains_key(node) || self.state.is_left_over(id, node)
     }
 
-    /// Whether the node is stopped and waits to be let through.
-    pub(crate) fn is_at_gate(&self, node: &NodeId) -> bool {
-        self.at_gate.get(node).is_some_and(|asked| self.now.since(*asked) < WAITS_FOR)
-    }
-
     /// Where everybody died while nodes were given copies of each other's groups, each has the newest of one and an older one of
     /// another: all would wait for each other. One that is alone forms nothing anew: the first by name starts, the others find
     /// that it has stopped, and wait until it has let go. One that is silent could be found by it, or start beside it, unless it
     /// was lost before; one that was just let through is a reason of another kind.
     fn is_first_of_a_circle(&self, node: &NodeId) -> bool {
         let is_lost = |other: &NodeId| self.state.nodes.get(other).is_some_and(|known| known.lost);
-        let is_known = |other: &NodeId| self.is_at_gate(other) || self.is_up(other) || is_lost(other);
+        let is_known =
+            |other: &NodeId| self.observed.is_at_gate(other) || self.is_up(other) || is_lost(other);
         if !self.state.nodes.keys().all(is_known) {
             return false;
         }
         let waits = |other: &&NodeId| {
-            let at_gate = |away: &BTreeSet<NodeId>| away.iter().all(|newer| self.is_at_gate(newer));
+            let at_gate = |away: &BTreeSet<NodeId>| away.iter().all(|newer| self.observed.is_at_gate(newer));
             let for_each_other = |reason: &Reason| matches!(reason, Reason::NewerAway(away) if at_gate(away));
             let reasons = self.reasons(other);
             !reasons.is_empty() && reasons.iter().all(|(_, reason)| for_each_other(reason))
         };
-        let mut waiting = self.at_gate.keys().filter(|other| self.is_at_gate(other));
-        waiting.find(waits) == Some(node)
+        self.observed.at_gate().find(waits) == Some(node)
     }
 
     /// The others of these nodes that answer, with what each shows of the cluster.
@@ -155,15 +147,19 @@ impl Controller {
 
     fn stands_against(&self, node: &NodeId, id: &GroupId, group: &Group) -> Option<Reason> {
         let newest = group.newest_holders();
-        // One that came back with an older copy, and lost sight of the newest, waits for that itself: it is nobody's quorum.
+        // One that came back with an older copy, and lost sight of the newest. It is given a quorum by whoever starts, and its
+        // copy overwrites that one's, be it the newest.
         let waits_behind = |other: &NodeId, cluster: &ClusterStatus| {
-            cluster.status == ClusterState::NonPrimary && !newest.contains(other)
+            cluster.status == ClusterState::NonPrimary && group.may_lack(other)
         };
         let mut shown = self.others_show(node, group.members.keys(), id);
         let is_alone = shown.iter().all(|(_, cluster)| cluster.is_none());
+        let behind =
+            shown.iter().find(|(other, cluster)| cluster.is_some_and(|own| waits_behind(other, own)));
+        let behind = behind.map(|(other, _)| (*other).clone());
         shown.retain(|(other, cluster)| cluster.is_none_or(|cluster| !waits_behind(other, cluster)));
         let is_own = |cluster: &ClusterStatus| match cluster.status {
-            // Without a quorum they wait for whoever comes.
+            // Without a quorum they wait for whoever comes, and have all that he has.
             ClusterState::NonPrimary => true,
             ClusterState::Primary => group.is_history(&cluster.state_uuid),
             _ => false,
@@ -200,7 +196,11 @@ impl Controller {
             return Some(Reason::Says(text.to_owned()));
         }
         if newest.contains(node) || !group.members.contains_key(node) {
-            return None;
+            return behind.map(|other| {
+                Reason::Says(format!(
+                    "{other} waits for a quorum with a copy that is older; it lets go first, or that would overwrite the one here"
+                ))
+            });
         }
         let up: BTreeSet<&NodeId> = shown.iter().map(|(other, _)| *other).collect();
         let away: BTreeSet<NodeId> = newest.iter().filter(|other| !up.contains(other)).cloned().collect();

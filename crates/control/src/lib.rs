@@ -201,8 +201,6 @@ pub struct Controller {
     cleanings: Gains,
     /// Nodes that the gate let through, and when.
     admitted: BTreeMap<NodeId, Millis>,
-    /// Nodes that wait at the gate, and when each asked last.
-    at_gate: BTreeMap<NodeId, Millis>,
     /// Per node, the state and the look that its routes were last compared with.
     routes_compared: BTreeMap<NodeId, (LogIndex, Millis)>,
     /// As of which record.
@@ -278,7 +276,6 @@ impl Controller {
             gains: Gains::default(),
             cleanings: Gains::default(),
             admitted: BTreeMap::new(),
-            at_gate: BTreeMap::new(),
             routes_compared: BTreeMap::new(),
             unserved: (LogIndex(0), BTreeMap::new()),
             plan_refused: None,
@@ -329,6 +326,7 @@ impl Controller {
             self.observed.slept(now);
         }
         self.now = now;
+        self.observed.look_to_the_gate(now);
         self.unix_now = unix_now;
         self.out = Effects { expected: self.state.last, ..Effects::default() };
         self.flights.forget_abandoned(now, None);

@@ -54,6 +54,9 @@ fn primary<'a>(
     primary.map(|(group, cluster)| (group, cluster.conf_id))
 }
 
+/// A node that is held at the gate asks again every second or so; one that does not any more is not there.
+const WAITS_FOR: Millis = Millis(10_000);
+
 /// Everything seen.
 #[derive(Debug, Default)]
 pub struct Observed {
@@ -63,6 +66,8 @@ pub struct Observed {
     views_version: u64,
     /// Nodes that answer us and may be cut off from the others.
     asked: BTreeMap<NodeId, Asked>,
+    /// Nodes that are stopped and wait at the gate, and when each asked last.
+    at_gate: BTreeMap<NodeId, Millis>,
 }
 
 /// A node about which its peers are asked.
@@ -199,6 +204,30 @@ impl Observed {
             (node.clone(), primary.collect::<BTreeMap<_, _>>())
         });
         views.filter(|(_, primary)| !primary.is_empty()).collect()
+    }
+
+    /// The node is stopped, and asks whether it may start.
+    pub fn waits_at_gate(&mut self, node: &NodeId, now: Millis) {
+        self.at_gate.insert(node.clone(), now);
+    }
+
+    /// The node starts now.
+    pub fn leaves_gate(&mut self, node: &NodeId) {
+        self.at_gate.remove(node);
+    }
+
+    /// Who does not ask any more is not at the gate.
+    pub fn look_to_the_gate(&mut self, now: Millis) {
+        self.at_gate.retain(|_, asked| now.since(*asked) < WAITS_FOR);
+    }
+
+    /// Those that are stopped and wait to be let through, by name.
+    pub fn at_gate(&self) -> impl Iterator<Item = &NodeId> {
+        self.at_gate.keys()
+    }
+
+    pub fn is_at_gate(&self, node: &NodeId) -> bool {
+        self.at_gate.contains_key(node)
     }
 
     /// A program that stood still until now must not take its own silence for that of nodes.

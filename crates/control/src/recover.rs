@@ -38,8 +38,8 @@ pub enum Standing {
     /// Some member has a quorum under the group's own history.
     Whole,
     Halted(Halt),
-    /// Some wait for a quorum, and nobody who may give it to them is left: all whose copies may be the newest answer, and
-    /// have started anew since they last had it.
+    /// Some wait for a quorum, and nobody who may give it to them is left: of all whose copies may be the newest it is seen that
+    /// they have started anew since they last had it, or are about to.
     NoSurvivor,
     /// Nobody answers, or some are still finding out.
     Unseen,
@@ -126,7 +126,7 @@ impl Controller {
             Standing::Whole
         } else if in_state(ClusterState::Primary) > 0 {
             Standing::Halted(Halt::Anew)
-        } else if in_state(ClusterState::NonPrimary) > 0 && has_no_survivor(group, &shown) {
+        } else if in_state(ClusterState::NonPrimary) > 0 && self.has_no_survivor(group, &shown) {
             Standing::NoSurvivor
         } else if in_state(ClusterState::Disconnected) > 0 || shown.is_empty() {
             Standing::Unseen
@@ -135,6 +135,22 @@ impl Controller {
         } else {
             Standing::Halted(Halt::Stopped)
         }
+    }
+
+    /// Whether none of those whose copies may be the newest can be given a quorum: each has lost its place in the history, or
+    /// lacks what one has that was told to go on alone.
+    fn has_no_survivor(&self, group: &Group, shown: &[(&NodeId, Option<&ClusterStatus>)]) -> bool {
+        let has_place =
+            |own: &ClusterStatus| matches!(own.node_state, MemberState::Synced | MemberState::Donor);
+        let has_started_anew = |cluster: Option<&ClusterStatus>| !cluster.is_some_and(has_place);
+        let is_told_away = group.told.as_ref().is_some_and(|told| self.observed.is_at_gate(told));
+        group.newest_holders().iter().all(|holder| {
+            let shown = shown.iter().find(|(node, _)| *node == holder);
+            self.observed.is_at_gate(holder)
+                || shown.is_some_and(|(_, cluster)| {
+                    has_started_anew(*cluster) || is_told_away && group.may_lack(holder)
+                })
+        })
     }
 
     /// Groups whose cluster is to be there: not one that is being made, emptied, handed over or made anew.
@@ -530,17 +546,6 @@ impl Controller {
         }
         true
     }
-}
-
-/// Whether none of those whose copies may be the newest can be given a quorum: each has lost its place in the history.
-fn has_no_survivor(group: &Group, shown: &[(&NodeId, Option<&ClusterStatus>)]) -> bool {
-    let has_started_anew = |holder: &NodeId| {
-        let cluster = shown.iter().find(|(node, _)| *node == holder).map(|(_, cluster)| *cluster);
-        cluster.is_some_and(|cluster| {
-            cluster.is_none_or(|own| !matches!(own.node_state, MemberState::Synced | MemberState::Donor))
-        })
-    };
-    group.newest_holders().iter().all(has_started_anew)
 }
 
 /// The nodes whose copies have at least the rows of every other one, all of them equal in figures.

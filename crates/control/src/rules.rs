@@ -485,7 +485,8 @@ fn stays_alone(case: &Case<'_>, group: &GroupId) -> bool {
 fn nobody_is_primary(case: &Case<'_>, group: &GroupId) -> Gate {
     let holders = case.state.groups.get(group).map(Group::newest_holders).unwrap_or_default();
     let chosen = matches!(case.operation.kind, Kind::Remake { .. });
-    if let Some(lost) = holders.iter().find(|node| !chosen && !case.state.is_live(node)) {
+    let is_away = |node: &&NodeId| !case.state.is_live(node) && !case.observed.is_at_gate(node);
+    if let Some(lost) = holders.iter().find(|node| !chosen && is_away(node)) {
         return Gate::Wait(format!("{lost}, whose copy may be the newest, is away"));
     }
     is_primary_nowhere(case, group, |_| true)

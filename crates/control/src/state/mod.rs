@@ -249,6 +249,12 @@ impl Group {
         [known, serving(), all()].into_iter().find(|nodes| !nodes.is_empty()).unwrap_or_default()
     }
 
+    /// Whether the copy on this member may lack what another one acknowledged alone: that one has been seen to go on without it,
+    /// or was told to.
+    pub fn may_lack(&self, node: &NodeId) -> bool {
+        !self.newest_holders().contains(node) || self.told.as_ref().is_some_and(|told| told != node)
+    }
+
     /// Whether a cluster with this `state_uuid` is the group itself. A node that shows none says nothing against it.
     pub fn is_history(&self, state_uuid: &str) -> bool {
         state_uuid.is_empty() || self.history.as_deref().is_none_or(|known| known == state_uuid)

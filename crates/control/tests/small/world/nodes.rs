@@ -60,6 +60,8 @@ pub struct Nodes {
     refuses_joins: BTreeSet<NodeId>,
     /// JOINs that would have waited for a dead member of the list.
     pub slow_joins: u32,
+    /// Nodes that find nobody of a group.
+    out: BTreeSet<(NodeId, GroupId)>,
     /// Members of the user's cluster that receive its state.
     receiving: BTreeSet<NodeId>,
     /// Nodes that show every cluster without a quorum, although its others have one.
@@ -115,6 +117,7 @@ impl Nodes {
         let Some(node) = self.by_id.get_mut(id) else { return };
         node.live = false;
         node.rejoins_at = None;
+        self.out.retain(|(out, _)| out != id);
         for cluster in self.clusters.values_mut() {
             if cluster.view.remove(id) {
                 // A strict majority of the last view goes on.
@@ -124,6 +127,21 @@ impl Nodes {
                 }
             }
         }
+    }
+
+    /// The node stood still, and goes on with what it had. Where nobody else is left it waits without a quorum.
+    pub fn thaw(&mut self, id: &NodeId) {
+        self.node(id).live = true;
+        for group in self.clusters(id) {
+            if let Some(cluster) = self.clusters.get_mut(&group).filter(|cluster| cluster.view.is_empty()) {
+                cluster.view = [id.clone()].into();
+            }
+        }
+    }
+
+    /// Until it is killed the node finds nobody of this group.
+    pub fn stays_out(&mut self, id: &NodeId, group: &GroupId) {
+        self.out.insert((id.clone(), group.clone()));
     }
 
     /// The copy on this node has not applied the last writes.
@@ -191,7 +209,7 @@ impl Nodes {
         }
     }
 
-    /// Time passes: nodes that came back rejoin what has a primary elsewhere, with the donor's content.
+    /// Time passes: nodes that came back rejoin what is elsewhere, with the donor's content.
     pub fn catch_up(&mut self, now: Millis) {
         self.now = now;
         let due: Vec<NodeId> = self
@@ -204,9 +222,12 @@ impl Nodes {
             let clusters: Vec<GroupId> = self.by_id[&id].member_of.iter().cloned().collect();
             for group in clusters {
                 self.form_anew(&id, &group, now);
-                let Some(cluster) = self.clusters.get(&group) else { continue };
-                let gave_up = self.by_id[&id].closed.contains(&group);
-                if cluster.primary && !gave_up && !cluster.view.contains(&id) {
+                let Some(cluster) = self.clusters.get_mut(&group) else { continue };
+                let gave_up = self.by_id[&id].closed.contains(&group)
+                    || self.out.contains(&(id.clone(), group.clone()));
+                if !cluster.view.is_empty() && !gave_up && !cluster.view.contains(&id) {
+                    // Who waits without a quorum has one as soon as another starts, and keeps its copy.
+                    cluster.primary = true;
                     self.join(&id, &group);
                 }
             }
