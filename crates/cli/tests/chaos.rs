@@ -1,7 +1,9 @@
 //! The controller and then an engine killed with -9 at random moments of a creation, a failover and a growth, under
 //! writers: nothing acknowledged is lost, and nothing half-made stays.
 //!
-//! `SHARDWRIGHT_CHAOS_ROUNDS` sets how often in all (default 3, one of each), `SHARDWRIGHT_CHAOS_SEED` where the
+//! And an engine stands still, and goes on when one that went on without it dies.
+//!
+//! `SHARDWRIGHT_CHAOS_ROUNDS` sets how often in all (default 4, one of each), `SHARDWRIGHT_CHAOS_SEED` where the
 //! moments come from; a failure names the round's own seed.
 // Tests run on the wall clock, with real processes.
 #![allow(clippy::disallowed_methods)]
@@ -33,6 +35,7 @@ enum Act {
     Create,
     Failover,
     Growth,
+    Thaw,
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -50,6 +53,11 @@ async fn growth_survives_kills() {
     rounds(Act::Growth, 2).await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn what_one_acknowledged_alone_survives_its_death() {
+    rounds(Act::Thaw, 3).await;
+}
+
 fn number(name: &str, default: u64) -> u64 {
     std::env::var(name)
         .ok()
@@ -58,9 +66,9 @@ fn number(name: &str, default: u64) -> u64 {
 
 /// This test's share of the rounds.
 async fn rounds(act: Act, place: u64) {
-    let all = number("SHARDWRIGHT_CHAOS_ROUNDS", 3);
+    let all = number("SHARDWRIGHT_CHAOS_ROUNDS", 4);
     let seed = number("SHARDWRIGHT_CHAOS_SEED", 1);
-    for round in (0..all).filter(|round| round % 3 == place) {
+    for round in (0..all).filter(|round| round % 4 == place) {
         let seed = seed.wrapping_mul(1_000_003).wrapping_add(round);
         println!("{act:?}, round {round} of {all}, seed {seed}");
         Round::new(seed).await.play(act).await;
@@ -103,6 +111,7 @@ impl Round {
             Act::Create => self.create().await,
             Act::Failover => self.failover().await,
             Act::Growth => self.growth().await,
+            Act::Thaw => self.thaw().await,
         }
         self.settle().await;
         let Self { dev, source, record, traffic, .. } = self;
@@ -117,7 +126,10 @@ impl Round {
         let found =
             verify(Some(&source), source.shape(), table, &record, &dev.endpoints()).await.expect("read back");
         assert_eq!((found.lost, found.surplus), (0, 0), "{:?}", found.first_faults);
-        assert_eq!(met.read_regressions, 0, "{:?}", met.first_faults);
+        // What a node that stands still would have answered is left out until it is taken for lost.
+        if !matches!(act, Act::Thaw) {
+            assert_eq!(met.read_regressions, 0, "{:?}", met.first_faults);
+        }
         assert!(found.documents_final >= record.documents(), "{found:?}");
         dev.stop();
     }
@@ -184,19 +196,51 @@ impl Round {
         self.start(&victim);
     }
 
+    /// An engine stands still for so long that the others go on without it. When it goes on it is behind, and one of those
+    /// others dies: what they share must not go on from the older copy once that one starts again.
+    async fn thaw(&mut self) {
+        let nodes = self.dev.endpoints();
+        let at = self.random.below(nodes.len() as u64) as usize;
+        let (frozen, victim) = (&nodes[at], &nodes[(at + 1) % nodes.len()]);
+        self.traffic.node_will_die(&frozen.node);
+        let pid = self.pid(frozen);
+        common::signal(pid, "STOP");
+        wait_for("the others to go on", || async {
+            let board = common::json(&self.dev.ask(&["status"]));
+            let (away, running) =
+                (&board["cluster"]["inactive_nodes"], &board["rebalancing"]["running_operations"]);
+            if *away == 1 && *running == 0 { Ok(()) } else { Err(board.to_string()) }
+        })
+        .await;
+        let written = self.record.acknowledged_writes();
+        wait_for("writes without it", || async {
+            let more = self.record.acknowledged_writes() - written;
+            if more >= 40 { Ok(()) } else { Err(format!("{more} writes")) }
+        })
+        .await;
+        common::signal(pid, "CONT");
+        self.kill(victim);
+        self.moment().await;
+        self.start(victim);
+    }
+
     async fn moment(&mut self) {
         tokio::time::sleep(Duration::from_millis(self.random.below(MOMENT_MS))).await;
     }
 
     fn kill(&mut self, victim: &Endpoint) {
         self.traffic.node_will_die(&victim.node);
-        let file = self.dev.file();
-        let pid = file.nodes.iter().find(|node| node.id == victim.node).and_then(|node| node.pid);
-        common::signal(pid.expect("it runs"), "KILL");
+        common::signal(self.pid(victim), "KILL");
         common::wait("the loss to be noticed", || {
             let up = self.dev.endpoints().contains(victim);
             if up { Err("it is still listed".to_owned()) } else { Ok(()) }
         });
+    }
+
+    fn pid(&self, of: &Endpoint) -> u32 {
+        let file = self.dev.file();
+        let pid = file.nodes.iter().find(|node| node.id == of.node).and_then(|node| node.pid);
+        pid.expect("it runs")
     }
 
     fn start(&mut self, node: &Endpoint) {

@@ -380,13 +380,19 @@ impl Controller {
         closed.collect()
     }
 
+    /// With nobody to compare it with only one that has all comes back.
+    fn next_to_return<'a>(&self, group: &'a Group) -> Option<&'a NodeId> {
+        let compared = !group.is_clustered() || group.serving().any(|node| self.state.is_live(node));
+        group.in_state(Member::Returning).find(|node| compared || !group.may_lack(node))
+    }
+
     fn take_returns_up(&mut self) {
         let returning: Vec<(GroupId, NodeId)> = self
             .state
             .groups
             .iter()
             .filter(|(id, group)| self.state.group_operation(id).is_none() && group.halt.is_none())
-            .filter_map(|(id, group)| Some((id.clone(), group.in_state(Member::Returning).next()?.clone())))
+            .filter_map(|(id, group)| Some((id.clone(), self.next_to_return(group)?.clone())))
             .collect();
         for (group, node) in returning {
             let known = self.state.groups.get(&group);

@@ -67,6 +67,13 @@ impl Controller {
         let Some(donor) = donor else {
             // The only copy there is came back, perhaps with the cluster of a move that its node did not live to see.
             let only = !known.is_clustered() && self.is_return(key);
+            // One that stood still shows the view of before for a moment, whoever has gone on without it meanwhile.
+            if known.is_clustered() && self.is_return(key) && known.may_lack(node) {
+                return self.step_skipped(
+                    key,
+                    "nobody is left to compare it with, and it may lack what one of them had",
+                );
+            }
             if synced || !clustered || only {
                 self.step_done(key, BTreeMap::new());
             }

@@ -230,6 +230,35 @@ fn the_newest_does_not_start_beside_an_older_one_that_waits() {
     }
 }
 
+/// One that stood still shows a quorum for a moment that it does not have: nobody is left to compare it with.
+#[test]
+fn a_copy_that_thaws_is_not_whole_because_it_shows_a_quorum() {
+    let mut world = filled(19, 3, 1, 2);
+    world.nodes.second_wins = true;
+    let (id, members) = group(&world);
+    let [older, newest] = &members[..] else { panic!("{members:?}") };
+    world.kill(older);
+    world.until("its route", |world| {
+        world.nodes.route(newest, "t").is_some_and(|route| route.shards[0] == [newest.clone()])
+    });
+    for _ in 0..10 {
+        world.write("t");
+    }
+    world.kill(newest);
+    world.nodes.thaw(older);
+    world.nodes.keep_quorum(&id);
+    world.until("the loss of the newest", |world| {
+        world.state().nodes[newest].lost && !world.state().nodes[older].lost
+    });
+    steps(&mut world, 20);
+    assert_eq!(world.state().groups[&id].members[older], Member::Returning);
+    world.nodes.break_quorum(&id);
+    steps(&mut world, 40);
+    world.until("the gate to open", |world| gate(world, newest).is_empty());
+    world.start(newest);
+    world.settle();
+}
+
 /// Node 3 dies, and node 1 while node 2 has come back into one of its groups only: of that it has the newest copy, of the other one
 /// node 1 has.
 fn circle(seed: u64) -> World {

@@ -169,6 +169,11 @@ impl Nodes {
         self.receiving.insert(id.clone());
     }
 
+    /// Those in view show a quorum, whether they have one or not.
+    pub fn keep_quorum(&mut self, group: &GroupId) {
+        self.clusters.get_mut(group).expect("a cluster").primary = true;
+    }
+
     /// All members lose sight of each other.
     pub fn break_quorum(&mut self, group: &GroupId) {
         self.clusters.get_mut(group).expect("a cluster").primary = false;
