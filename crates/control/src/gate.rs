@@ -181,10 +181,12 @@ impl Controller {
         // No member any more, and it went back all the same.
         let strangers = self.state.nodes.keys().filter(|other| !group.members.contains_key(*other));
         let strangers = self.others_show(node, strangers, id);
-        let is_primary = |cluster: &ClusterStatus| cluster.status == ClusterState::Primary;
-        if let Some((other, _)) = strangers.iter().find(|(_, cluster)| cluster.is_some_and(is_primary)) {
+        let has_it = |cluster: &ClusterStatus| {
+            matches!(cluster.status, ClusterState::Primary | ClusterState::NonPrimary)
+        };
+        if let Some((other, _)) = strangers.iter().find(|(_, cluster)| cluster.is_some_and(has_it)) {
             return Some(Reason::Says(format!(
-                "{other}, which is no member any more, has formed it anew, and would overwrite the copy here; it lets go first"
+                "{other}, which is no member any more, has it still, and would overwrite the copy here; it lets go first"
             )));
         }
         let mut admitted = self.admitted.keys().filter(|other| *other != node);

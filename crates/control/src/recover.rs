@@ -15,7 +15,7 @@ use crate::operation::{Kind, Operation, Status};
 use crate::record::Record;
 use crate::rules;
 use crate::state::{Group, Halt, TableStatus};
-use model::{ClusterState, ClusterStatus, Content, GroupId, Measurement, MemberState, Millis, NodeId};
+use model::{ClusterState, ClusterStatus, Content, GroupId, Measurement, MemberState, Millis, NodeId, Reach};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// A failover takes a moment; what is without quorum for longer is not to be written to (rule 2).
@@ -266,6 +266,26 @@ impl Controller {
                 }
                 self.add(|_, id, unix| Some(catalogue::let_go(id, &group, &node, unix)));
             }
+            self.strangers_let_go(&group);
+        }
+        if self.observed.at_gate().next().is_some() {
+            self.strangers_let_go_before_members();
+        }
+    }
+
+    /// Members that are stopped wait for strangers to let go, at the gate.
+    fn strangers_let_go_before_members(&mut self) {
+        let gone = |node: &NodeId| {
+            let reach = self.observed.view(node).and_then(|view| view.reach);
+            self.observed.is_at_gate(node) || reach.is_some_and(|(reach, _)| reach == Reach::Refused)
+        };
+        let waits = |group: &Group| {
+            group.is_clustered()
+                && group.members.keys().all(gone)
+                && group.members.keys().any(|node| self.observed.is_at_gate(node))
+        };
+        let groups = self.state.groups.iter().filter(|(_, group)| waits(group));
+        for group in groups.map(|(id, _)| id.clone()).collect::<Vec<_>>() {
             self.strangers_let_go(&group);
         }
     }

@@ -7,6 +7,7 @@ use crate::operation::{Kind, Operation, Status, Step, StepStatus, Work};
 use crate::prelude::is_prelude;
 use crate::proof::{self, Proof};
 use crate::record::Record;
+use crate::recover::Standing;
 use crate::rules::{self, Case, Gate};
 use crate::state::{Halt, Leftover, Member};
 use model::{Action, Command, CommandId, Millis, NodeId, OperationId, Outcome, StepId};
@@ -149,9 +150,14 @@ impl Controller {
                 };
                 self.state.live_nodes().any(|node| self.answers(node) && synced(node))
             }
-            Kind::LetGo { group, .. } => {
-                self.state.groups.get(group).is_some_and(|known| !known.halt.is_some_and(Halt::is_total))
-            }
+            // Who is no member lets go for those that wait at the gate: nobody has seen their group stop.
+            Kind::LetGo { group, node } => self.state.groups.get(group).is_some_and(|known| {
+                if known.members.contains_key(node) {
+                    !known.halt.is_some_and(Halt::is_total)
+                } else {
+                    self.standing(group, known) == Standing::Whole
+                }
+            }),
             _ => false,
         }
     }

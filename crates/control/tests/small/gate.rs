@@ -171,7 +171,7 @@ fn members_wait_at_the_gate_until_strangers_have_let_go() {
     });
     world.until("a look", |world| {
         let held = gate(world, &members[0]).join("; ");
-        held.contains(&format!("{second}, which is no member any more, has formed it anew"))
+        held.contains(&format!("{second}, which is no member any more, has it still"))
     });
     let mut opened = None;
     world.until("the gate to open", |world| {
@@ -185,6 +185,39 @@ fn members_wait_at_the_gate_until_strangers_have_let_go() {
     for member in members.iter().filter(|member| Some(*member) != opened) {
         world.until("the gate to open", |world| gate(world, member).is_empty());
         world.start(member);
+    }
+    world.settle();
+}
+
+/// One stood still, was replaced, and waits without a quorum with its old copy: the member that starts would give it one.
+#[test]
+fn a_stranger_that_waits_lets_go_before_a_member_starts() {
+    let mut world = filled(20, 4, 1, 2);
+    world.nodes.second_wins = true;
+    let (id, members) = group(&world);
+    let stranger = &members[0];
+    is_replaced(&mut world, &id, stranger);
+    for _ in 0..10 {
+        world.write("t");
+    }
+    let (_, members) = group(&world);
+    for member in &members {
+        world.kill(member);
+    }
+    world.nodes.thaw(stranger);
+    steps(&mut world, 40);
+    let held = gate(&mut world, &members[0]).join("; ");
+    assert!(held.contains(&format!("{stranger}, which is no member any more, has it still")), "{held}");
+    // Both may have the newest copy, and must be there.
+    let mut waiting: Vec<&NodeId> = members.iter().collect();
+    while !waiting.is_empty() {
+        let mut opened = None;
+        world.until("the gate to open", |world| {
+            opened = waiting.iter().position(|member| gate(world, member).is_empty());
+            opened.is_some()
+        });
+        assert!(!world.nodes.clusters(stranger).contains(&id), "it let go first");
+        world.start(waiting.remove(opened.expect("one of them")));
     }
     world.settle();
 }
