@@ -14,6 +14,48 @@ fn is_replaced(world: &mut World, id: &GroupId, node: &NodeId) {
     });
 }
 
+fn opens(world: &mut World, node: &NodeId) {
+    world.until("the gate to open", |world| gate(world, node).is_empty());
+}
+
+/// It starts as soon as it may.
+fn comes_through(world: &mut World, node: &NodeId) {
+    opens(world, node);
+    world.start(node);
+}
+
+/// All wait at the gate and start in the order in which they may; `then` looks each time.
+fn all_come_through(world: &mut World, nodes: &[NodeId], then: impl Fn(&World)) {
+    let mut waiting: Vec<&NodeId> = nodes.iter().collect();
+    while !waiting.is_empty() {
+        let mut opened = None;
+        world.until("the gate to open", |world| {
+            opened = waiting.iter().position(|node| gate(world, node).is_empty());
+            opened.is_some()
+        });
+        then(world);
+        world.start(waiting.remove(opened.expect("one of them")));
+    }
+}
+
+/// A group of two loses a member for good, and its other one has stopped when that comes back.
+fn one_is_replaced_and_the_other_stops() -> (World, GroupId, NodeId, NodeId) {
+    let mut world = filled(11, 4, 1, 2);
+    let (id, members) = group(&world);
+    let [older, stops] = &members[..] else { panic!("{members:?}") };
+    is_replaced(&mut world, &id, older);
+    world.nodes.fill_disk(stops);
+    (world, id, older.clone(), stops.clone())
+}
+
+/// The stopped one is cleaned before the older one starts.
+fn starts_after_the_stopped(mut world: World, id: &GroupId, older: &NodeId, stops: &NodeId) {
+    opens(&mut world, older);
+    assert!(!world.nodes.clusters(stops).contains(id), "it was cleaned first");
+    world.start(older);
+    world.settle();
+}
+
 #[test]
 fn the_gate_lets_nodes_start_one_by_one_and_the_newest_first() {
     let mut world = filled(8, 3, 1, 2);
@@ -26,19 +68,17 @@ fn the_gate_lets_nodes_start_one_by_one_and_the_newest_first() {
     world.step();
     let held = gate(&mut world, &members[0]).join("; ");
     assert!(held.contains("has not been looked at") || held.contains("just begun to lead"), "{held}");
-    world.until("the gate to open", |world| gate(world, &members[0]).is_empty());
+    opens(&mut world, &members[0]);
     let held = gate(&mut world, &members[1]);
     assert!(held.iter().all(|why| why.contains("is just starting")) && held.len() == 2, "{held:?}");
     world.start(&members[0]);
     steps(&mut world, 20);
     let held = gate(&mut world, &members[1]).join("; ");
     assert!(held.contains("has not let go") && held.contains("has not made it anew"), "{held}");
-    world.until("the gate to open", |world| gate(world, &members[1]).is_empty());
-    world.start(&members[1]);
+    comes_through(&mut world, &members[1]);
     for n in 1..=3 {
         if !world.nodes.is_live(&node(n)) {
-            world.until("the gate to open", |world| gate(world, &node(n)).is_empty());
-            world.start(&node(n));
+            comes_through(&mut world, &node(n));
         }
     }
     world.settle();
@@ -72,46 +112,30 @@ fn the_gate_does_not_let_two_older_copies_meet() {
     assert_eq!(world.state().groups[&id].newest, [newest.clone()].into());
     let held = gate(&mut world, older).join("; ");
     assert!(held.contains(&format!("a newer copy must start first: that on {newest}")), "{held}");
-    world.until("the gate to open", |world| gate(world, newest).is_empty());
-    world.start(newest);
-    world.until("the gate to open", |world| gate(world, older).is_empty());
-    world.start(older);
+    comes_through(&mut world, newest);
+    comes_through(&mut world, older);
     world.settle();
 }
 
 /// Its list is older than the group: those who went on are not on it, and one whose replication has stopped is.
 #[test]
 fn the_gate_does_not_let_a_node_start_that_would_find_a_stopped_member_alone() {
-    let mut world = filled(11, 4, 1, 2);
-    let (id, members) = group(&world);
-    let [older, stops] = &members[..] else { panic!("{members:?}") };
-    is_replaced(&mut world, &id, older);
-    world.nodes.fill_disk(stops);
+    let (mut world, id, older, stops) = one_is_replaced_and_the_other_stops();
     steps(&mut world, 12);
-    let held = gate(&mut world, older).join("; ");
+    let held = gate(&mut world, &older).join("; ");
     assert!(
         held.contains(&format!("{stops}, where it has stopped, is all that would be found of it")),
         "{held}"
     );
-    world.until("the gate to open", |world| gate(world, older).is_empty());
-    assert!(!world.nodes.clusters(stops).contains(&id), "it was cleaned first");
-    world.start(older);
-    world.settle();
+    starts_after_the_stopped(world, &id, &older, &stops);
 }
 
 /// Nor does a leader that has never seen the node, and so knows nothing of its list.
 #[test]
 fn a_new_leader_does_not_let_a_node_start_that_could_find_a_stopped_member_alone() {
-    let mut world = filled(11, 4, 1, 2);
-    let (id, members) = group(&world);
-    let [older, stops] = &members[..] else { panic!("{members:?}") };
-    is_replaced(&mut world, &id, older);
-    world.nodes.fill_disk(stops);
+    let (mut world, id, older, stops) = one_is_replaced_and_the_other_stops();
     world.restart_controller();
-    world.until("the gate to open", |world| gate(world, older).is_empty());
-    assert!(!world.nodes.clusters(stops).contains(&id), "it was cleaned first");
-    world.start(older);
-    world.settle();
+    starts_after_the_stopped(world, &id, &older, &stops);
 }
 
 /// One that is no member any more goes back into the group as well: beside a member that has just been let through it would form
@@ -134,12 +158,10 @@ fn the_gate_lets_one_start_at_a_time_be_it_a_member_or_not() {
     assert!(held.iter().any(|why| why.contains(&of_group)), "{held:?}");
     world.start(stays);
     for other in others.iter().filter(|other| *other != stays) {
-        world.until("the gate to open", |world| gate(world, other).is_empty());
-        world.start(other);
+        comes_through(&mut world, other);
     }
     world.until("it to be made anew", |world| world.state().groups[&id].halt.is_none());
-    world.until("the gate to open", |world| gate(world, gone).is_empty());
-    world.start(gone);
+    comes_through(&mut world, gone);
     world.settle();
 }
 
@@ -173,19 +195,11 @@ fn members_wait_at_the_gate_until_strangers_have_let_go() {
         let held = gate(world, &members[0]).join("; ");
         held.contains(&format!("{second}, which is no member any more, has it still"))
     });
-    let mut opened = None;
-    world.until("the gate to open", |world| {
-        opened = members.iter().find(|member| gate(world, member).is_empty());
-        opened.is_some()
+    all_come_through(&mut world, &members, |world| {
+        for stranger in [first, second] {
+            assert!(!world.nodes.clusters(stranger).contains(&id), "{stranger} let go first");
+        }
     });
-    for stranger in [first, second] {
-        assert!(!world.nodes.clusters(stranger).contains(&id), "{stranger} let go first");
-    }
-    world.start(opened.expect("one of them"));
-    for member in members.iter().filter(|member| Some(*member) != opened) {
-        world.until("the gate to open", |world| gate(world, member).is_empty());
-        world.start(member);
-    }
     world.settle();
 }
 
@@ -209,16 +223,9 @@ fn a_stranger_that_waits_lets_go_before_a_member_starts() {
     let held = gate(&mut world, &members[0]).join("; ");
     assert!(held.contains(&format!("{stranger}, which is no member any more, has it still")), "{held}");
     // Both may have the newest copy, and must be there.
-    let mut waiting: Vec<&NodeId> = members.iter().collect();
-    while !waiting.is_empty() {
-        let mut opened = None;
-        world.until("the gate to open", |world| {
-            opened = waiting.iter().position(|member| gate(world, member).is_empty());
-            opened.is_some()
-        });
+    all_come_through(&mut world, &members, |world| {
         assert!(!world.nodes.clusters(stranger).contains(&id), "it let go first");
-        world.start(waiting.remove(opened.expect("one of them")));
-    }
+    });
     world.settle();
 }
 
@@ -256,7 +263,7 @@ fn the_newest_does_not_start_beside_an_older_one_that_waits() {
         assert_eq!(world.state().groups[&id].told.is_some(), told_alone);
         let held = gate(&mut world, &newest).join("; ");
         assert!(held.contains(&format!("{older} waits for a quorum with a copy that is older")), "{held}");
-        world.until("the gate to open", |world| gate(world, &newest).is_empty());
+        opens(&mut world, &newest);
         assert!(!world.nodes.clusters(&older).contains(&id), "it let go first");
         world.start(&newest);
         world.settle();
@@ -287,8 +294,7 @@ fn a_copy_that_thaws_is_not_whole_because_it_shows_a_quorum() {
     assert_eq!(world.state().groups[&id].members[older], Member::Returning);
     world.nodes.break_quorum(&id);
     steps(&mut world, 40);
-    world.until("the gate to open", |world| gate(world, newest).is_empty());
-    world.start(newest);
+    comes_through(&mut world, newest);
     world.settle();
 }
 
@@ -355,8 +361,7 @@ fn of_those_who_wait_for_each_other_one_starts_at_a_time() {
     assert!(held.contains("is just starting"), "{held}");
     world.start(&node(1));
     for n in 2..=3 {
-        world.until("the gate to open", |world| gate(world, &node(n)).is_empty());
-        world.start(&node(n));
+        comes_through(&mut world, &node(n));
     }
     world.settle();
 }
@@ -379,8 +384,7 @@ fn no_circle_begins_beside_one_that_is_silent() {
     assert_eq!(gate(&mut world, &node(1)), Vec::<String>::new());
     world.start(&node(1));
     for n in 2..=3 {
-        world.until("the gate to open", |world| gate(world, &node(n)).is_empty());
-        world.start(&node(n));
+        comes_through(&mut world, &node(n));
     }
     world.settle();
 }
