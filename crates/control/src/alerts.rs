@@ -135,6 +135,8 @@ pub(crate) struct Wrong {
     degraded: BTreeMap<GroupId, Millis>,
     /// Live nodes whose sidecar is not there.
     without_sidecar: BTreeMap<NodeId, Millis>,
+    /// Live nodes with members of groups that have gone on without them.
+    left_behind: BTreeMap<NodeId, Millis>,
     still: steps::Still,
 }
 
@@ -168,6 +170,7 @@ impl Controller {
         alerts.extend(self.of_cut_off());
         alerts.extend(self.of_groups());
         let overdue = self.overdue(&fires_already);
+        alerts.extend(self.of_left_behind(&fires_already));
         alerts.extend(self.of_steps_that_stand_still(&fires_already));
         alerts.extend(self.of_shards(&overdue.0));
         alerts.extend(overdue.1.iter().map(nodes::sidecar_away));

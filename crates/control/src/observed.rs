@@ -111,6 +111,26 @@ pub struct Quorum {
     pub state_uuid: String,
     pub conf_id: i64,
     pub nodes_view: BTreeSet<NodeId>,
+    /// What the node had committed in this view, once nothing of the one before waited to be applied any more: no less than
+    /// anybody had when this view began. Not from the first look, during which a last write of before can be on its way.
+    from: Option<i64>,
+    /// The view before it.
+    before: Option<Box<Quorum>>,
+}
+
+impl Quorum {
+    /// Whether `own`, what `node` shows, is later than this view, which the node is not in, or than the one before it, where this is
+    /// the one in which it is again: so it has what was committed without it.
+    pub fn is_followed_by(&self, node: &NodeId, own: &ClusterStatus) -> bool {
+        let is_in = self.nodes_view.contains(node);
+        let without = if is_in { self.before.as_deref() } else { Some(self) };
+        without.is_some_and(|view| {
+            !view.nodes_view.contains(node)
+                && !view.state_uuid.is_empty()
+                && view.state_uuid == own.state_uuid
+                && view.from.is_some_and(|from| own.last_committed > from)
+        })
+    }
 }
 
 #[derive(Debug)]
@@ -167,10 +187,23 @@ impl NodeView {
         self.quorums.retain(|group, _| clusters.contains_key(group));
         for (group, cluster) in clusters.iter().filter(|(_, cluster)| cluster.status == ClusterState::Primary)
         {
-            let known = self.quorums.get(group);
-            if known.is_none_or(|it| it.conf_id != cluster.conf_id || it.state_uuid != cluster.state_uuid) {
-                let ClusterStatus { state_uuid, conf_id, nodes_view, .. } = cluster.clone();
-                self.quorums.insert(group.clone(), Quorum { state_uuid, conf_id, nodes_view });
+            let same = |it: &&mut Quorum| {
+                it.conf_id == cluster.conf_id
+                    && it.state_uuid == cluster.state_uuid
+                    && it.nodes_view == cluster.nodes_view
+            };
+            match self.quorums.get_mut(group).filter(same) {
+                Some(known) if cluster.recv_queue == 0 => {
+                    known.from.get_or_insert(cluster.last_committed);
+                }
+                Some(_) => {}
+                None => {
+                    let ClusterStatus { state_uuid, conf_id, nodes_view, .. } = cluster.clone();
+                    let before = self.quorums.remove(group);
+                    let before = before.map(|before| Box::new(Quorum { before: None, ..before }));
+                    let quorum = Quorum { state_uuid, conf_id, nodes_view, from: None, before };
+                    self.quorums.insert(group.clone(), quorum);
+                }
             }
         }
     }

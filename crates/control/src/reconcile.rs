@@ -211,6 +211,7 @@ impl Controller {
         self.recover();
         self.regain_again();
         self.cut_off();
+        self.note_caught_up();
         self.retire_closed();
         self.take_returns_up();
         self.note_what_came_later();
@@ -282,7 +283,28 @@ impl Controller {
         }
     }
 
-    /// Members that serve, and that another one of the group does not have in its view. It has gone on without them, and still
+    /// Those that were gone on without, and have been in the group's quorum again since.
+    fn note_caught_up(&mut self) {
+        let has_caught_up = |id: &GroupId, group: &Group, node: &NodeId| {
+            let Some(own) = self.observed.cluster(node, id).filter(|own| own.is_whole_survivor()) else {
+                return false;
+            };
+            let holders = group.newest_holders();
+            let mut views = holders.iter().filter_map(|other| self.observed.view(other)?.quorum(id));
+            group.is_history(&own.state_uuid) && views.any(|quorum| quorum.is_followed_by(node, own))
+        };
+        let mut news = Vec::new();
+        for (id, group) in self.state.groups.iter().filter(|(_, group)| group.is_clustered()) {
+            let back = group.in_state(Member::Returning).filter(|node| !group.newest.contains(*node));
+            let caught_up = back.filter(|node| self.answers(node) && has_caught_up(id, group, node));
+            news.extend(caught_up.map(|node| (id.clone(), node.clone())));
+        }
+        for (group, node) in news {
+            self.record(Record::CopyCaughtUp { group, node });
+        }
+    }
+
+    /// Members that serve, or have caught up, and that another one of the group does not have in its view. It has gone on without them, and still
     /// does, or lost its quorum later.
     fn gone_on_without(&self, id: &GroupId, group: &Group) -> Vec<NodeId> {
         let others_go_on = |node: &NodeId| {
@@ -299,7 +321,8 @@ impl Controller {
                 && !self.is_closed_on(id, node)
                 && others_go_on(node)
         };
-        group.serving().filter(is_out).cloned().collect()
+        let caught_up = group.in_state(Member::Returning).filter(|node| group.newest.contains(*node));
+        group.serving().chain(caught_up).filter(is_out).cloned().collect()
     }
 
     /// A copy whose replication has stopped for good (a full disk, a broken file) falls behind: while another one is
@@ -380,10 +403,12 @@ impl Controller {
         closed.collect()
     }
 
-    /// With nobody to compare it with only one that has all comes back.
-    fn next_to_return<'a>(&self, group: &'a Group) -> Option<&'a NodeId> {
+    /// With nobody to compare it with only one that has all comes back; one that has the group's quorum does before others, which
+    /// may have let go of it or have stopped.
+    fn next_to_return<'a>(&self, id: &GroupId, group: &'a Group) -> Option<&'a NodeId> {
         let compared = !group.is_clustered() || group.serving().any(|node| self.state.is_live(node));
-        group.in_state(Member::Returning).find(|node| compared || !group.may_lack(node))
+        let may = || group.in_state(Member::Returning).filter(|node| compared || !group.may_lack(node));
+        may().find(|node| self.is_whole_on(id, node)).or_else(|| may().next())
     }
 
     fn take_returns_up(&mut self) {
@@ -392,7 +417,7 @@ impl Controller {
             .groups
             .iter()
             .filter(|(id, group)| self.state.group_operation(id).is_none() && group.halt.is_none())
-            .filter_map(|(id, group)| Some((id.clone(), self.next_to_return(group)?.clone())))
+            .filter_map(|(id, group)| Some((id.clone(), self.next_to_return(id, group)?.clone())))
             .collect();
         for (group, node) in returning {
             let known = self.state.groups.get(&group);

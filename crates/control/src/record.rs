@@ -23,10 +23,11 @@ use std::collections::BTreeMap;
 /// | 5 | imports |
 /// | 6 | emptied groups that a new table takes up |
 /// | 7 | what is noted of a node while it is cleaned stays noted; a move cancelled before it began leaves the copy of another one |
+/// | 8 | copies on their way back that are as new as those that went on without them |
 ///
 /// A newer program reads what an older one wrote: fields that are new have defaults that mean what the older one meant. The
 /// other way round is refused. A change that no default can express gets a case in [`crate::state::State::apply`].
-pub const FORMAT: u32 = 7;
+pub const FORMAT: u32 = 8;
 
 /// One fact. `unix` is seconds, only shown and never decided upon.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -172,6 +173,12 @@ pub enum Record {
     /// Both sides show that the member is out of the group's primary view, while its node lives: its copy falls behind,
     /// and is routed again only when it was verified like one that came back.
     MemberCutOff {
+        group: GroupId,
+        node: NodeId,
+    },
+    /// One on its way back is seen to have committed what came after the others had gone on without it: its copy, too, may be the
+    /// newest. It is not compared yet, and not routed.
+    CopyCaughtUp {
         group: GroupId,
         node: NodeId,
     },

@@ -55,10 +55,8 @@ impl Controller {
         if self.source_is_needed(operation) {
             return self.keep_source(operation);
         }
-        if self.abandon(operation) {
-            return self.end_if_over(operation);
-        }
-        if let Some(error) = self.hold_is_over(operation) {
+        let abandoned = self.abandon(operation);
+        if !abandoned && let Some(error) = self.hold_is_over(operation) {
             return self.record(Record::UnwindStarted { operation: operation.id, error, revoked: false });
         }
         for (id, step) in operation.numbered() {
@@ -71,7 +69,9 @@ impl Controller {
                 continue;
             }
             match step.status {
-                StepStatus::Pending if operation.is_ready(step) => self.start(operation, id, step),
+                StepStatus::Pending if !abandoned && operation.is_ready(step) => {
+                    self.start(operation, id, step);
+                }
                 StepStatus::Started => self.follow(operation, id, step),
                 _ => {}
             }

@@ -1,9 +1,10 @@
 //! Nodes that are not what they should be, although they answer.
 
-use super::alert;
-use crate::Controller;
-use model::NodeId;
+use super::{alert, overdue};
+use crate::{Controller, rules};
 use model::api::Alert;
+use model::{GroupId, Millis, NodeId};
+use std::collections::BTreeSet;
 
 impl Controller {
     pub(super) fn of_identities(&self) -> Vec<Alert> {
@@ -59,6 +60,40 @@ impl Controller {
             })
             .collect()
     }
+
+    /// Nodes that wait, for longer than the grace, for groups that have gone on without them.
+    pub(super) fn of_left_behind(
+        &mut self,
+        fires_already: impl Fn(&str, &[(&str, &str)]) -> bool,
+    ) -> Vec<Alert> {
+        let groups = |node: &NodeId| -> Vec<GroupId> {
+            let left = |group: &&GroupId| rules::is_left_behind(&self.state, &self.observed, node, group);
+            self.state.groups.keys().filter(left).cloned().collect()
+        };
+        let live = self.state.live_nodes().filter(|node| self.answers(node));
+        let now_left: BTreeSet<NodeId> = live.filter(|node| !groups(node).is_empty()).cloned().collect();
+        let mut since = std::mem::take(&mut self.wrong.left_behind);
+        let grace = Millis::from_secs(self.config.settings.node_loss_grace_seconds);
+        let late = overdue(&mut since, &now_left, self.now, grace, |node| {
+            fires_already("left_behind", &[("node", node.as_str())])
+        });
+        let alerts = late.iter().map(|node| left_behind(node, &groups(node))).collect();
+        self.wrong.left_behind = since;
+        alerts
+    }
+}
+
+fn left_behind(node: &NodeId, groups: &[GroupId]) -> Alert {
+    let groups = super::named(groups.iter().map(GroupId::as_str));
+    alert(
+        "warning",
+        "left_behind",
+        format!(
+            "{node} waits without a quorum in {groups} for members that have gone on without it; by itself it waits for ever"
+        ),
+        "restart that node through the gate, which takes these groups off its list: see the runbook of a lost node",
+        &[("node", node.to_string())],
+    )
 }
 
 pub(super) fn sidecar_away(node: &NodeId) -> Alert {

@@ -35,6 +35,27 @@ pub fn is_apart(state: &State, observed: &Observed, node: &NodeId, group: &Group
         && known.serving().any(|other| observed.cluster(other, group).is_some_and(own_group))
 }
 
+/// Whether what `node` has left of `group` waits for members where they are no more: they were restarted, replicate at another
+/// port since, and went on without it. By itself it waits for ever; it cannot EXIT, and a DELETE would reach them by its old
+/// list. Restarted through the gate it is let go of.
+pub fn is_left_behind(state: &State, observed: &Observed, node: &NodeId, group: &GroupId) -> bool {
+    let (Some(known), Some(own)) = (state.groups.get(group), observed.cluster(node, group)) else {
+        return false;
+    };
+    let others = || observed.nodes.keys().filter(|other| *other != node && state.is_live(other));
+    let shown = |other: &NodeId| observed.cluster(other, group);
+    let names = |theirs: &ClusterStatus| theirs.nodes_view.contains(node) || theirs.nodes_set.contains(node);
+    let goes_on = |other: &NodeId| {
+        known.serving().any(|serving| serving == other) && shown(other).is_some_and(ClusterStatus::is_synced)
+    };
+    known.is_clustered()
+        && own.status == ClusterState::NonPrimary
+        && own.is_whole_survivor()
+        && others().any(goes_on)
+        && !others().filter_map(shown).any(names)
+        && !finds_nobody(state, observed, node, group)
+}
+
 /// One that was restarted and looks for the members that it knew has none, too.
 fn is_without_quorum(observed: &Observed, node: &NodeId, group: &GroupId) -> bool {
     let own = observed.cluster(node, group);

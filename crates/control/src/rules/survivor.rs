@@ -14,7 +14,7 @@ pub fn survivor(state: &State, observed: &Observed, group: &GroupId, since: Mill
     };
     told_before(state, observed, known, group, since)?;
     let mut fit = Vec::new();
-    for node in known.survivors().filter(|node| !was_left_out(observed, known, group, node)) {
+    for node in candidates(observed, known, group, since) {
         let cluster = match observed.view(node).map(|view| view.cluster_since(group, since)) {
             Some(Some(Some(cluster))) => cluster,
             Some(Some(None)) => continue,
@@ -81,6 +81,19 @@ pub fn survivor(state: &State, observed: &Observed, group: &GroupId, since: Mill
         )));
     }
     Ok(node)
+}
+
+/// Those who serve; where all of these have let go of the stopped cluster, those who are on their way back and have as much.
+fn candidates<'a>(observed: &Observed, known: &'a Group, group: &GroupId, since: Millis) -> Vec<&'a NodeId> {
+    let mut candidates: Vec<&NodeId> =
+        known.survivors().filter(|node| !was_left_out(observed, known, group, node)).collect();
+    let has_let_go = |node: &&NodeId| {
+        matches!(observed.view(node).map(|view| view.cluster_since(group, since)), Some(Some(None)))
+    };
+    if candidates.iter().all(has_let_go) {
+        candidates.extend(known.in_state(Member::Returning).filter(|node| !known.may_lack(node)));
+    }
+    candidates
 }
 
 /// Whether the node is the source of a move, and the new copy had a quorum without it: what that took since only it has.

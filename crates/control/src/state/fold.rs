@@ -79,6 +79,7 @@ impl State {
                 self.rebalance.take_if(|last| last.unix < *before);
             }
             Record::MemberCutOff { group, node } => self.set_member(group, node, Member::Returning)?,
+            Record::CopyCaughtUp { group, node } => self.caught_up(group, node)?,
             Record::BackupTaken { backup } => crate::backup::keep(&mut self.backups, backup),
             Record::BackupSealed { backup, rows, bytes } => match self.backups.get_mut(backup) {
                 Some(known) => known.seal(*rows, *bytes),
@@ -315,6 +316,14 @@ impl State {
                 _ => known.newest.remove(node),
             };
         }
+        Ok(())
+    }
+
+    fn caught_up(&mut self, group: &GroupId, node: &NodeId) -> Folded {
+        let known = self.groups.get_mut(group).filter(|known| known.members.contains_key(node));
+        let Some(known) = known else { return illegal(format!("{node} is no member of {group}")) };
+        known.newest = known.newest_holders();
+        known.newest.insert(node.clone());
         Ok(())
     }
 

@@ -11,14 +11,13 @@ fn group(world: &World) -> (GroupId, Vec<NodeId>) {
     (id.clone(), group.members.keys().cloned().collect())
 }
 
-/// The nodes for which the alert fires.
-fn alerted(world: &World) -> Vec<String> {
+/// What the alerts of this kind say that fire.
+fn alerted(world: &World, kind: &str) -> Vec<String> {
     let StatementReply::Rows { rows, .. } = world.controller.show(&ShardingStatement::ShowAlerts) else {
         panic!("no rows");
     };
-    let fires = |row: &&Vec<Option<String>>| {
-        row[1].as_deref() == Some("node_cut_off") && row[5].as_deref() == Some("firing")
-    };
+    let fires =
+        |row: &&Vec<Option<String>>| row[1].as_deref() == Some(kind) && row[5].as_deref() == Some("firing");
     rows.iter().filter(fires).filter_map(|row| row[2].clone()).collect()
 }
 
@@ -36,17 +35,17 @@ fn of_two_equals_the_one_that_the_others_reach_goes_on() {
         for _ in 0..20 {
             world.step();
         }
-        let told = alerted(&world);
+        let told = alerted(&world, "node_cut_off");
         assert!(told.len() == 1 && told[0].starts_with(members[away].as_str()), "{told:?}");
         world.kill(&members[away]);
         for _ in 0..40 {
             world.step();
         }
-        assert_eq!(alerted(&world), Vec::<String>::new(), "it answers nobody");
+        assert_eq!(alerted(&world, "node_cut_off"), Vec::<String>::new(), "it answers nobody");
         world.start(&members[away]);
         world.cut_off.clear();
         world.until("the end of it", |world| {
-            alerted(world).is_empty() && world.controller.suspects().is_empty()
+            alerted(world, "node_cut_off").is_empty() && world.controller.suspects().is_empty()
         });
     }
 }
@@ -63,7 +62,7 @@ fn whoever_does_not_say_whom_it_reaches_is_not_waited_for_long() {
     world.until("the word", |world| world.state().groups[&id].told.is_some());
     assert_eq!(world.state().groups[&id].told.as_ref(), Some(&members[0]), "the lowest name");
     assert!(world.now.since(began) >= Millis(2_000), "they were asked");
-    assert!(alerted(&world).is_empty());
+    assert!(alerted(&world, "node_cut_off").is_empty());
     world.wordless.clear();
     world.settle();
 }
@@ -132,4 +131,49 @@ fn a_group_that_stops_a_moment_later_does_not_wait_for_the_pause_of_another() {
     }
     world.nodes.unsynced(&groups[0], false);
     world.settle();
+}
+
+/// It names members that live and do not know it: it can neither leave nor come back.
+#[test]
+fn a_node_that_is_left_behind_by_restarted_members_is_to_be_restarted_itself() {
+    let mut world = World::with_table(7, 4, 1, 2);
+    world.settle();
+    let (id, members) = group(&world);
+    let behind = &members[0];
+    world.kill(behind);
+    world.until("another copy", |world| {
+        let members = &world.state().groups[&id].members;
+        !members.contains_key(behind) && members.len() == 2
+    });
+    world.nodes.thaw_behind(behind, &id);
+    world.until("its return", |world| !world.state().nodes[behind].lost);
+    assert!(alerted(&world, "left_behind").is_empty(), "not at once");
+    let began = world.now;
+    world.until("the alert", |world| !alerted(world, "left_behind").is_empty());
+    assert!(world.now.since(began).0 > 0);
+    let told = alerted(&world, "left_behind");
+    let expected = format!("{behind} waits without a quorum in {id} for members");
+    assert!(told.len() == 1 && told[0].starts_with(&expected), "{told:?}");
+    assert!(world.nodes.clusters(behind).contains(&id), "nothing was done to it");
+    world.kill(behind);
+    world.nodes.forget(behind, &id);
+    world.start(behind);
+    world.settle();
+    assert!(alerted(&world, "left_behind").is_empty());
+}
+
+/// One that the others still name finds them again, or they it.
+#[test]
+fn a_node_that_is_named_is_not_left_behind() {
+    let mut world = World::with_table(7, 4, 1, 2);
+    world.settle();
+    let (id, members) = group(&world);
+    world.nodes.parted.insert(members[0].clone());
+    for _ in 0..100 {
+        world.step();
+        assert_eq!(alerted(&world, "left_behind"), Vec::<String>::new());
+    }
+    world.nodes.parted.clear();
+    world.settle();
+    assert_eq!(group(&world).0, id);
 }

@@ -1,9 +1,9 @@
 //! The gate: who may start, and when, after much has died.
 
 use super::total_loss::{filled, gate, group, steps};
-use super::world::{World, node};
+use super::world::{Refused, World, node};
 use control::state::Member;
-use model::{ClusterState, GroupId, NodeId};
+use model::{ClusterState, GroupId, NodeId, StepId};
 
 /// The node dies, and the group of two copies gets another one instead of its.
 fn is_replaced(world: &mut World, id: &GroupId, node: &NodeId) {
@@ -386,5 +386,67 @@ fn no_circle_begins_beside_one_that_is_silent() {
     for n in 2..=3 {
         comes_through(&mut world, &node(n));
     }
+    world.settle();
+}
+
+/// Statements to the older one are lost on their way, and the newest dies: what nobody will ever hear of does not keep the older
+/// one from letting go.
+#[test]
+fn what_was_sent_before_a_group_stopped_ends_all_the_same() {
+    let mut world = filled(21, 3, 1, 2);
+    world.nodes.second_wins = true;
+    let (id, members) = group(&world);
+    let [older, newest] = &members[..] else { panic!("{members:?}") };
+    world.kill(older);
+    world.until("a quorum without it", |world| world.state().groups[&id].newest == [newest.clone()].into());
+    world.lost = true;
+    world.refused = Some(Refused { kind: "return", step: StepId(1), undo: false, times: 100 });
+    world.start(older);
+    world.until("the list", |world| world.is_under_way(older, "ALTER CLUSTER"));
+    assert_eq!(world.state().groups[&id].members[older], Member::Returning);
+    world.kill(newest);
+    opens(&mut world, newest);
+    world.refused = None;
+    world.start(newest);
+    world.settle();
+}
+
+/// It was gone on without, and is in the group again, not compared yet: what its own clients write goes to both, and when the other
+/// one dies all of it may be applied here alone.
+#[test]
+fn one_that_has_caught_up_and_was_not_compared_goes_on_when_the_other_dies() {
+    let mut world = filled(22, 3, 1, 2);
+    world.nodes.second_wins = true;
+    let (id, members) = group(&world);
+    let [older, newest] = &members[..] else { panic!("{members:?}") };
+    world.kill(older);
+    world.until("a quorum without it", |world| world.state().groups[&id].newest == [newest.clone()].into());
+    world.until("its route", |world| {
+        world.nodes.route(newest, "t").is_some_and(|route| route.shards[0] == [newest.clone()])
+    });
+    steps(&mut world, 40);
+    world.start(older);
+    world.until("its return", |world| {
+        let shown = world.nodes.status(older, false).and_then(|status| status.clusters.get(&id).cloned());
+        shown.is_some_and(|shown| shown.is_synced())
+    });
+    // It is compared, and not the same as yet.
+    world.nodes.insert_row(older, "system.t_s0", -1);
+    assert_eq!(
+        world.state().groups[&id].newest,
+        [newest.clone()].into(),
+        "nothing tells it from one that fell behind"
+    );
+    for _ in 0..5 {
+        world.write("t");
+    }
+    world.until("a look", |world| world.state().groups[&id].newest.contains(older));
+    assert_eq!(world.state().groups[&id].members[older], Member::Returning);
+    world.kill(newest);
+    world.until("the failover", |world| {
+        let group = &world.state().groups[&id];
+        group.members[older] == Member::Serving && group.halt.is_none()
+    });
+    comes_through(&mut world, newest);
     world.settle();
 }

@@ -137,6 +137,32 @@ fn an_older_copy_waits_for_the_newest() {
     world.settle();
 }
 
+/// Of two one is restarted while the other stands still: it finds nobody, lets go, and waits for that one, which goes on with
+/// the group when it is back.
+#[test]
+fn a_group_goes_on_with_the_member_that_stood_still_after_the_other_has_let_go() {
+    for taken_for_lost in [false, true] {
+        let mut world = filled(6, 3, 1, 2);
+        let (id, members) = group(&world);
+        let [restarted, still] = &members[..] else { panic!("{members:?}") };
+        world.kill(still);
+        world.kill(restarted);
+        if taken_for_lost {
+            world.until("the loss", |world| world.state().nodes[restarted].lost);
+        } else {
+            steps(&mut world, 20);
+        }
+        world.start(restarted);
+        world.until("it to let go", |world| !world.nodes.clusters(restarted).contains(&id));
+        assert_eq!(world.state().groups[&id].halt, Some(Halt::Stopped), "{}", alerts(&world));
+        let state = world.state().groups[&id].members[restarted];
+        assert_eq!(state, if taken_for_lost { Member::Returning } else { Member::Serving });
+        world.nodes.thaw(still);
+        world.settle();
+        assert!(world.state().groups[&id].members.values().all(|member| *member == Member::Serving));
+    }
+}
+
 /// The one that serves dies when the other has just come back and was not compared yet: restarted, it has lost its place, and
 /// the other may not go on.
 #[test]
@@ -158,6 +184,8 @@ fn a_group_that_nobody_may_give_a_quorum_is_made_anew() {
         status.clusters[&id].is_synced() && world.state().groups[&id].members[&other] == Member::Returning
     });
     world.kill(&newest);
+    // Who leads from now on has not seen that the other one has all that was written without it.
+    world.restart_controller();
     world.until("its loss", |world| world.state().nodes[&newest].lost);
     steps(&mut world, 400);
     assert_eq!(world.state().groups[&id].halt, Some(Halt::NoQuorum), "{}", alerts(&world));

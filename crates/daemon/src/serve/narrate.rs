@@ -63,6 +63,9 @@ pub(super) fn narrate(state: &State, record: &Record) {
         Record::MemberCutOff { group, node } => {
             tracing::warn!(%group, %node, "a group goes on without this member, whose node answers: not routed");
         }
+        Record::CopyCaughtUp { group, node } => {
+            tracing::info!(%group, %node, "a copy on its way back is as new as those that went on without it");
+        }
         Record::HistoryKnown { group, .. } => tracing::debug!(%group, "the group's history is known"),
         Record::GroupHalted { group, halt: Some(halt), .. } => {
             tracing::warn!(%group, ?halt, "the group has stopped on all members that answer: not routed");

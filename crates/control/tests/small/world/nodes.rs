@@ -66,6 +66,10 @@ pub struct Nodes {
     receiving: BTreeSet<NodeId>,
     /// Nodes that show every cluster without a quorum, although its others have one.
     pub parted: BTreeSet<NodeId>,
+    /// What nodes that died had committed, until they are in their groups again.
+    stale: BTreeMap<(NodeId, GroupId), i64>,
+    /// Nodes that wait for members of a group where they are no more.
+    behind: BTreeSet<(NodeId, GroupId)>,
     /// The second node to start makes a new history of its own copy, as real ones do.
     pub second_wins: bool,
 }
@@ -118,8 +122,10 @@ impl Nodes {
         node.live = false;
         node.rejoins_at = None;
         self.out.retain(|(out, _)| out != id);
-        for cluster in self.clusters.values_mut() {
+        self.behind.retain(|(behind, _)| behind != id);
+        for (group, cluster) in &mut self.clusters {
             if cluster.view.remove(id) {
+                self.stale.insert((id.clone(), group.clone()), cluster.committed);
                 // A strict majority of the last view goes on.
                 cluster.primary &= cluster.view.len() > cluster.view.len().div_ceil(2);
                 if !cluster.primary {
@@ -127,6 +133,17 @@ impl Nodes {
                 }
             }
         }
+    }
+
+    /// The node stood still, and goes on while the others of the group, restarted meanwhile, are elsewhere.
+    pub fn thaw_behind(&mut self, id: &NodeId, group: &GroupId) {
+        self.node(id).live = true;
+        self.behind.insert((id.clone(), group.clone()));
+    }
+
+    /// What the gate does while the node is down.
+    pub fn forget(&mut self, id: &NodeId, group: &GroupId) {
+        self.node(id).member_of.remove(group);
     }
 
     /// The node stood still, and goes on with what it had. Where nobody else is left it waits without a quorum.
@@ -257,6 +274,7 @@ impl Nodes {
         self.histories += 1;
         cluster.view = [id.clone()].into();
         (cluster.primary, cluster.committed, cluster.uuid) = (true, 0, self.histories);
+        self.stale.remove(&(id.clone(), group.clone()));
         for other in others {
             self.node(&other).closed.insert(group.clone());
         }
@@ -266,6 +284,7 @@ impl Nodes {
         let Some(cluster) = self.clusters.get_mut(group) else { return };
         let donor = cluster.view.first().cloned();
         cluster.view.insert(id.clone());
+        self.stale.remove(&(id.clone(), group.clone()));
         let tables = cluster.tables.clone();
         for table in tables {
             let rows = donor.as_ref().and_then(|donor| self.by_id[donor].tables.get(&table)).cloned();
@@ -307,6 +326,21 @@ impl Nodes {
         if cluster.view.is_empty() || self.by_id[id].closed.contains(group) {
             return ClusterStatus { status: ClusterState::RecoveryRequired, ..ClusterStatus::default() };
         }
+        let behind = self.behind.contains(&(id.clone(), group.clone()));
+        if behind {
+            let named: BTreeSet<NodeId> = cluster.view.iter().chain([id]).cloned().collect();
+            return ClusterStatus {
+                status: ClusterState::NonPrimary,
+                node_state: MemberState::Synced,
+                size: 1,
+                nodes_set: named.clone(),
+                nodes_view: named,
+                tables: cluster.tables.clone(),
+                state_uuid: format!("history {}", cluster.uuid),
+                conf_id: -1,
+                ..ClusterStatus::default()
+            };
+        }
         let joined = cluster.view.contains(id);
         let (status, node_state) = match (joined, cluster.primary) {
             (true, true) if *group == user_cluster() && self.receiving.contains(id) => {
@@ -326,7 +360,7 @@ impl Nodes {
             tables: cluster.tables.clone(),
             state_uuid: format!("history {}", cluster.uuid),
             conf_id: 1,
-            last_committed: cluster.committed,
+            last_committed: *self.stale.get(&(id.clone(), group.clone())).unwrap_or(&cluster.committed),
             recv_queue: cluster.queue,
         }
     }
