@@ -13,6 +13,9 @@ use crate::world::{Event, World};
 use model::NodeId;
 use std::collections::BTreeSet;
 
+/// Until a node that stood still has learnt what happened meanwhile.
+const KNOWS_AFTER: u64 = 10_000;
+
 /// One thing that happens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Turn {
@@ -29,7 +32,16 @@ pub enum Turn {
     Thaw {
         at: usize,
     },
+    /// A node that stood still goes on, if it is still the same process.
+    ThawNode {
+        at: usize,
+        life: u64,
+    },
     Reconnect {
+        at: usize,
+    },
+    /// One of those that can have gone on without this node, which stood still until now, dies.
+    KillBeside {
         at: usize,
     },
     /// A frozen leader goes on, and can reach its log no more than the others can.
@@ -57,6 +69,8 @@ pub enum Fault {
     NodeLongGone,
     NodeGone,
     TwoNodesGone,
+    /// With its sidecar: for others it is silent, and when it goes on it shows what it was before.
+    NodeFreeze,
     SidecarCrash,
     ControllerCrash,
     ControllerCrashes,
@@ -98,11 +112,12 @@ impl Fault {
     /// So many of the last ones befall machines and clocks.
     pub const OF_MACHINES: usize = 6;
 
-    pub const ALL: [Self; 35] = [
+    pub const ALL: [Self; 36] = [
         Self::NodeCrash,
         Self::NodeLongGone,
         Self::NodeGone,
         Self::TwoNodesGone,
+        Self::NodeFreeze,
         Self::SidecarCrash,
         Self::ControllerCrash,
         Self::ControllerCrashes,
@@ -142,6 +157,7 @@ impl Fault {
             Self::NodeLongGone => "node long gone",
             Self::NodeGone => "node gone for good",
             Self::TwoNodesGone => "two nodes gone",
+            Self::NodeFreeze => "node frozen",
             Self::SidecarCrash => "sidecar crash",
             Self::ControllerCrash => "controller crash",
             Self::ControllerCrashes => "controller crashes between steps",
@@ -212,6 +228,12 @@ pub fn happen(world: &mut World, turn: Turn) {
             }
         }
         Turn::Thaw { at } => world.thaw(at),
+        Turn::ThawNode { at, life } => {
+            if world.machines[at].life == life {
+                world.thaw_node(at);
+            }
+        }
+        Turn::KillBeside { at } => machines::kill_beside(world, at),
         Turn::ThawAlone => machines::thaw_alone(world),
         Turn::DiskHasRoom { at } => machines::fill_disk(world, at, false),
         Turn::Reconnect { at } => {
@@ -254,7 +276,10 @@ pub fn end(world: &mut World) {
     world.store.end_faults();
     world.controller_crashes = 0;
     for at in 0..world.machines.len() {
-        world.machines[at].cut_off = false;
+        world.thaw_node(at);
+        if std::mem::take(&mut world.machines[at].cut_off) {
+            world.machines[at].disturbed = world.now;
+        }
         world.machines[at].sidecar_frozen_until = world.now;
         if !machines::has_room(world, at) {
             machines::fill_disk(world, at, false);
@@ -276,8 +301,16 @@ pub fn end(world: &mut World) {
     refresh_live(world);
 }
 
+/// Nobody writes any more, and then all die: what was acknowledged a moment before may be only where it was written.
+pub fn rest_and_die(world: &mut World) {
+    world.play.borrow_mut().resting = true;
+    world.play.borrow_mut().all_die_soon = true;
+    later(world, 5_000, Turn::AllDie);
+}
+
 /// kill -9 of all; each is started again through the gate, in any order.
 fn all_die(world: &mut World) {
+    world.play.borrow_mut().all_die_soon = false;
     if world.play.borrow().ending {
         world.play.borrow_mut().resting = false;
         return;
@@ -295,16 +328,12 @@ fn all_die(world: &mut World) {
     refresh_live(world);
 }
 
-/// A node that died is started, through the gate when replication can have stopped somewhere: it would take the word of such a
-/// one that nobody else is there.
+/// A node that died is started through the gate: beside one that waits without a quorum, or whose replication has stopped, it
+/// could bring an older copy into force.
 fn come_back(world: &mut World, at: usize) {
-    if world.disk_was_full {
-        let node = world.machines[at].node.clone();
-        world.play.borrow_mut().gates.insert(node, Gate::Shut);
-        at_gate(world, at);
-    } else {
-        start_again(world, at);
-    }
+    let node = world.machines[at].node.clone();
+    world.play.borrow_mut().gates.insert(node, Gate::Shut);
+    at_gate(world, at);
 }
 
 /// A node that died starts on what it left behind, but for its routing tables: the gate takes them away, and an embedded
@@ -336,7 +365,7 @@ fn at_gate(world: &mut World, at: usize) {
                 world.story.add(world.now, || format!("{node} forgets {forget:?}"));
                 start_again(world, at);
             }
-            if world.play.borrow().gates.is_empty() {
+            if world.play.borrow().gates.is_empty() && !world.play.borrow().all_die_soon {
                 world.play.borrow_mut().resting = false;
             }
             return refresh_live(world);
@@ -394,7 +423,8 @@ fn happens(world: &mut World, fault: Fault) -> bool {
             later(world, 5_000, Turn::Strike(Fault::NodeGone));
         }
         Fault::SidecarCrash => {
-            let up: Vec<usize> = (0..world.machines.len()).filter(|at| world.machines[*at].is_up()).collect();
+            let runs = |at: &usize| world.machines[*at].is_up() && !world.machines[*at].is_frozen();
+            let up: Vec<usize> = (0..world.machines.len()).filter(runs).collect();
             let Some(at) = world.chance.pick(&up).copied() else { return false };
             world.kill_sidecar(at);
             world.start_sidecar(at);
@@ -431,8 +461,7 @@ fn happens(world: &mut World, fault: Fault) -> bool {
             {
                 return false;
             }
-            world.play.borrow_mut().resting = true;
-            later(world, 5_000, Turn::AllDie);
+            rest_and_die(world);
         }
         Fault::SlowNetwork => {
             world.net.delay_max = world.chance.between(20, 400);
@@ -450,7 +479,8 @@ fn happens(world: &mut World, fault: Fault) -> bool {
             }
             later(world, 10_000, Turn::Calm);
         }
-        Fault::LeaderFreeze
+        Fault::NodeFreeze
+        | Fault::LeaderFreeze
         | Fault::SlowDisk
         | Fault::FullDisk
         | Fault::ClockJump
@@ -554,7 +584,8 @@ fn leaves_others_whole(world: &mut World, at: usize, fine: &[usize]) -> bool {
 /// Whether the cluster is meant to survive that this node dies for a while: while all others are there, any.
 pub fn may_be_killed(world: &mut World, at: usize) -> bool {
     let up: Vec<usize> = world.members().into_iter().filter(|other| world.machines[*other].is_up()).collect();
-    let away = world.machines.iter().enumerate().any(|(other, machine)| other != at && !machine.is_up());
+    let is_away = |machine: &crate::machine::Machine| !machine.is_up() || machine.is_frozen();
+    let away = world.machines.iter().enumerate().any(|(other, machine)| other != at && is_away(machine));
     !away || leaves_others_whole(world, at, &up)
 }
 
@@ -562,7 +593,12 @@ pub fn may_be_killed(world: &mut World, at: usize) -> bool {
 fn lose(world: &mut World) -> bool {
     let Some(at) = victim(world).filter(|at| leaves_half(world, *at)) else { return false };
     let members = world.members();
-    if members.len() < 4 || members.iter().any(|at| !world.machines[*at].is_up()) {
+    // One that stood still until now shows what it was before, and may be no whole copy any more.
+    let counts = |at: &usize| {
+        let machine = &world.machines[*at];
+        machine.is_up() && !machine.is_frozen() && machine.thawed + KNOWS_AFTER <= world.now
+    };
+    if members.len() < 4 || !members.iter().all(counts) {
         return false;
     }
     let node = world.machines[at].node.clone();

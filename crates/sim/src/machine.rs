@@ -4,6 +4,7 @@ use crate::bugs::Bug;
 use crate::disk::Disk;
 use crate::net::Place;
 use crate::sidecar::{self, Of, Shared, Sidecar};
+use crate::world::Event;
 use engine::storage::{Change, SqliteStorage, Storage};
 use engine::{Engine, EngineConfig, Timing, forget_clusters};
 use model::{CommandId, GroupId, Millis, NodeId};
@@ -44,6 +45,10 @@ pub struct Machine {
     pub watched: BTreeSet<NodeId>,
     /// Sessions that somebody holds open: whose each is, and in which life of the node it began.
     pub sessions: BTreeMap<u64, (Place, u64)>,
+    /// While it stands still: what has come for it.
+    pub held: Option<Vec<Event>>,
+    /// When it last went on after it had stood still.
+    pub thawed: u64,
     /// Peers to which a connection is known to be broken.
     pub broken_to: BTreeSet<usize>,
     /// Nothing can be written to its disk.
@@ -75,6 +80,8 @@ impl Machine {
             lane_of: BTreeMap::new(),
             watched: BTreeSet::new(),
             sessions: BTreeMap::new(),
+            held: None,
+            thawed: 0,
             broken_to: BTreeSet::new(),
             disk_full: Arc::new(AtomicBool::new(false)),
             waits_for_ever: false,
@@ -143,6 +150,10 @@ impl Machine {
             // One that cannot be emptied keeps what it has.
             let _kept = storage.write(&table, &[Change::Truncate], None);
         }
+    }
+
+    pub const fn is_frozen(&self) -> bool {
+        self.held.is_some()
     }
 
     /// Whether clients are answered.

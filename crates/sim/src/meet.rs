@@ -93,8 +93,7 @@ impl Met {
                 world.push(world.now + after, Event::Fault(Turn::StartNode { at: 0 }));
             }
             Occasion::TotalLoss => {
-                world.play.borrow_mut().resting = true;
-                world.push(world.now + 5_000, Event::Fault(Turn::AllDie));
+                faults::rest_and_die(world);
             }
         }
     }

@@ -137,15 +137,17 @@ pub fn decide(world: &mut World) {
     make_primary(world);
 }
 
-/// A node is restarted whose stopped replication an operation stands still for.
+/// A node is restarted whose stopped replication an operation stands still for, or that groups have left behind.
 fn restart_the_stopped(world: &mut World) {
     let Some(leader) = world.leader() else { return };
     let StatementReply::Rows { rows, .. } = leader.controller.show(&ShardingStatement::ShowAlerts) else {
         return;
     };
     let named = |text: &String| {
-        let node = text.split_once(" has stopped on ")?.1.split_once(": restart that node")?.0;
-        NodeId::new(node).ok()
+        let stopped =
+            || Some(text.split_once(" has stopped on ")?.1.split_once(": restart that node")?.0.to_owned());
+        let left_behind = || Some(text.split_once(" waits without a quorum in ")?.0.to_owned());
+        NodeId::new(stopped().or_else(left_behind)?).ok()
     };
     let named: BTreeSet<NodeId> = rows.iter().flatten().flatten().filter_map(named).collect();
     for at in named.iter().filter_map(|node| world.find(node)).collect::<Vec<_>>() {

@@ -64,6 +64,7 @@ pub struct Table {
 }
 
 /// What scripts and the world share.
+#[expect(clippy::struct_excessive_bools, reason = "each stands for a moment of its own")]
 #[derive(Debug, Default)]
 pub struct Play {
     pub tables: BTreeMap<String, Table>,
@@ -80,6 +81,8 @@ pub struct Play {
     pub asking: u32,
     /// Nobody writes now.
     pub resting: bool,
+    /// And every node is about to be killed.
+    pub all_die_soon: bool,
     /// No fault begins any more.
     pub ending: bool,
     /// Nodes that are stopped and start through the gate.

@@ -138,6 +138,7 @@ impl Scenario {
             }
             Self::Machines => vec![
                 F::LeaderFreeze,
+                F::NodeFreeze,
                 F::SlowDisk,
                 F::FullDisk,
                 F::ClockJump,
@@ -160,7 +161,15 @@ impl Scenario {
                 F::NodeCrash,
             ],
             Self::Crashes => {
-                vec![F::NodeCrash, F::NodeLongGone, F::SidecarCrash, F::ControllerCrash, F::LostReplies]
+                vec![
+                    F::NodeCrash,
+                    F::NodeFreeze,
+                    F::NodeFreeze,
+                    F::NodeLongGone,
+                    F::SidecarCrash,
+                    F::ControllerCrash,
+                    F::LostReplies,
+                ]
             }
             Self::Partitions => {
                 vec![F::Partition, F::OneWay, F::BetweenNodes, F::BrokenConnections, F::SlowNetwork]

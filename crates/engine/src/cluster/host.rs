@@ -23,6 +23,9 @@ pub struct Descriptor {
     /// As of the last clean stop.
     pub seqno: u64,
     pub conf: u64,
+    /// Of the last view that was in force here.
+    #[serde(default)]
+    pub members: Vec<NodeId>,
     /// The node was stopped cleanly.
     pub clean: bool,
     /// It was the last member to stop, so it may form the primary view again by itself.

@@ -72,6 +72,8 @@ impl Cluster {
         self.frozen = None;
         self.desc.clean = false;
         self.desc.safe_to_bootstrap = false;
+        self.desc.members = self.confirmed.nodes();
+        self.returned.clear();
         // What could not be saved shows at the next start as older membership, which asks more nodes, not fewer.
         let _ = self.keep(host);
         self.tell_members(host, &M::Received { view: self.view.id.clone(), seqno: self.log.received() });

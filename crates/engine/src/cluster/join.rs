@@ -2,7 +2,7 @@
 
 use super::{
     Cluster, ClusterMessage as M, Descriptor, Host, Phase, Ticket,
-    message::{Alive, Have, JoinAnswer, JoinRequest, TransferHead},
+    message::{Alive, Have, JoinAnswer, JoinRequest, LastView, TransferHead},
     view::Member,
 };
 use crate::{core::Timing, io::SqlError};
@@ -159,10 +159,12 @@ impl Cluster {
             applied: self.log.applied(),
             digest: self.log.digest_at(self.log.applied()).unwrap_or_default(),
         });
+        let restarted = matches!(self.phase, Phase::Outside { returning: true, .. });
+        let last = restarted.then(|| LastView { conf: self.desc.conf, members: self.desc.members.clone() });
         if let Some(join) = &mut self.joining {
             join.asked = Some(node.clone());
             join.due = now + ANSWER_MAX;
-            host.send(node, M::Join(JoinRequest { member, returning: join.returning, have }));
+            host.send(node, M::Join(JoinRequest { member, returning: join.returning, have, last }));
         }
     }
 

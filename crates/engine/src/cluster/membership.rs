@@ -3,18 +3,20 @@
 use super::{
     Cluster, ClusterMessage as M, Host, Phase, errors,
     join::JoinAttempt,
-    message::Alive,
+    message::{Alive, LastView},
     round::Kind,
     view::{Member, View},
 };
 use model::{Millis, NodeId};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// From a suspicion to acting on it: the others come to suspect meanwhile. With the library's default of 5 s of
 /// silence a death shows after about 6 s, with the quick options after about 2 s, as recorded.
 const INSTALL_DELAY: Millis = Millis(1_000);
 /// How often members without a primary view try again with whom they hear.
 const REGROUP_EVERY: Millis = Millis(3_000);
+/// A restarted node that has found nobody asks each member anew within this time.
+const ASKS_WITHIN: Millis = Millis(5_000);
 /// A promise to a round that never ends: the coordinator starts another.
 const FLUSH_MAX: Millis = Millis(3_000);
 
@@ -113,8 +115,10 @@ impl Cluster {
             return;
         }
         if !self.related().contains(from) {
-            // It was struck off while it was away. Without a word it would stay without a primary view for ever.
-            if alive.probe && matches!(self.phase, Phase::Member) && alive.uuid == self.view.uuid {
+            // It was struck off while it was away, and is told so. A process that was restarted since listens at another port,
+            // where the one that was away does not ask: as recorded, that one waits without a primary view for ever.
+            let asks_here = alive.includes_you && alive.uuid == self.view.uuid;
+            if alive.probe && asks_here && matches!(self.phase, Phase::Member) {
                 self.send_alive(host, from, &BTreeSet::new(), false);
             }
             return;
@@ -292,10 +296,17 @@ impl Cluster {
             .collect();
         company.push(self.me.clone());
         company.sort();
-        if company.len() > 1 && company.first() == Some(&self.me) {
+        let alone = company.len() == 1 && self.returned_lately(now).is_empty();
+        if !alone && company.first() == Some(&self.me) {
             self.regroup_at = now + REGROUP_EVERY;
             self.start_round(host, company, Kind::Repair);
         }
+    }
+
+    /// Restarted nodes that look for a primary view, and what each of them was in last.
+    pub(super) fn returned_lately(&self, now: Millis) -> BTreeMap<NodeId, LastView> {
+        let lately = self.returned.iter().filter(|(_, (asked, _))| now.since(*asked) <= ASKS_WITHIN);
+        lately.map(|(node, (_, last))| (node.clone(), last.clone())).collect()
     }
 
     /// The members heard now that have no primary view either: the component that `pc.bootstrap` makes primary.

@@ -6,7 +6,7 @@ use super::{
 };
 use model::NodeId;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Everything between the nodes of one cluster. The transport keeps the order between two nodes and may lose
 /// messages, so whatever must arrive is said again until it is answered.
@@ -175,6 +175,15 @@ pub struct Holding {
     /// The fingerprint of the history up to `applied`.
     pub digest: u64,
     pub left: BTreeSet<Member>,
+    /// Nodes whose new process asked it for a place a moment ago.
+    pub returned: BTreeMap<NodeId, LastView>,
+}
+
+/// What a process that died left behind of the last view that was in force there.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LastView {
+    pub conf: u64,
+    pub members: Vec<NodeId>,
 }
 
 /// What a returning member still has.
@@ -191,6 +200,8 @@ pub struct JoinRequest {
     /// It was a member before and comes back by itself.
     pub returning: bool,
     pub have: Option<Have>,
+    /// Of one that was restarted.
+    pub last: Option<LastView>,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]

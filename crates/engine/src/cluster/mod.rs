@@ -45,6 +45,7 @@ use join::JoinAttempt;
 use leave::Departure;
 use log::Log;
 use membership::Peer;
+use message::LastView;
 use model::{Millis, NodeId};
 use order::Pending;
 use round::Rounding;
@@ -127,6 +128,8 @@ pub struct Cluster {
     peers: BTreeMap<NodeId, Peer>,
     suspected_since: Option<Millis>,
     regroup_at: Millis,
+    /// Restarted nodes that asked this one for a place while it waited without a primary view, and when.
+    returned: BTreeMap<NodeId, (Millis, LastView)>,
     round: Option<Rounding>,
 
     acks: BTreeMap<NodeId, u64>,
@@ -219,6 +222,7 @@ impl Cluster {
             peers: BTreeMap::new(),
             suspected_since: None,
             regroup_at: now,
+            returned: BTreeMap::new(),
             round: None,
             acks: BTreeMap::new(),
             pending: VecDeque::new(),

@@ -6,7 +6,7 @@
 
 use super::{
     Cluster, ClusterMessage as M, Host, Phase, Ticket,
-    message::Holding,
+    message::{Holding, LastView},
     view::{Member, Round, View, ViewId},
 };
 use model::{Millis, NodeId};
@@ -82,7 +82,7 @@ impl Cluster {
             deadline: now + GATHER_MAX,
             again: now + SAY_AGAIN,
         };
-        rounding.replies.insert(self.me.node.clone(), self.holding());
+        rounding.replies.insert(self.me.node.clone(), self.holding(now));
         for member in rounding.candidates.iter().filter(|member| member.node != self.me.node) {
             host.send(&member.node, M::Gather { round: round.clone() });
         }
@@ -96,7 +96,7 @@ impl Cluster {
         self.apply_due = None;
     }
 
-    fn holding(&self) -> Holding {
+    fn holding(&self, now: Millis) -> Holding {
         Holding {
             member: self.me.clone(),
             primary: self.primary,
@@ -107,6 +107,7 @@ impl Cluster {
             applied: self.log.applied(),
             digest: self.log.digest_at(self.log.applied()).unwrap_or_default(),
             left: self.left.clone(),
+            returned: self.returned_lately(now),
         }
     }
 
@@ -127,7 +128,7 @@ impl Cluster {
             self.round = None;
             self.promise(now, round.clone());
         }
-        host.send(from, M::Gathered { round: round.clone(), state: self.holding() });
+        host.send(from, M::Gathered { round: round.clone(), state: self.holding(host.now()) });
     }
 
     pub(super) fn on_rejected(&mut self, host: &mut dyn Host, round: &Round, promised: &Round) {
@@ -417,14 +418,27 @@ impl Cluster {
 /// Whether the candidates may form a primary view: a majority of the last view in force, and of every later one that
 /// may have been, have never been without it; or all of its members are there. Who lost it counts no more, as
 /// with Galera: somebody may have been bootstrapped meanwhile, by one who saw that half of the members had lost theirs.
+///
+/// Restarted ones count as there, and what they were in last counts when it is newer; but none of them brings a copy, not even
+/// the newest: those that only waited keep theirs, and all others get it. A node that starts must be held back from that.
 fn may_go_on(replies: &BTreeMap<NodeId, Holding>, left: &BTreeSet<Member>) -> bool {
     let members = |is: &dyn Fn(&Holding) -> bool| -> BTreeSet<Member> {
         replies.values().filter(|it| is(it)).map(|it| it.member.clone()).collect()
     };
     let (present, primary) = (members(&|_| true), members(&|it| it.primary));
-    let may = |view: &View| view.majority(&primary, left) || view.is_whole(&present, left);
+    let returned: BTreeMap<&NodeId, &LastView> = replies.values().flat_map(|it| &it.returned).collect();
+    let there = |node: &NodeId| replies.contains_key(node) || returned.contains_key(node);
     let Some(base) = replies.values().map(|it| &it.confirmed).max_by_key(|view| &view.id) else {
         return false;
+    };
+    let newest = returned.values().max_by_key(|last| last.conf);
+    if let Some(newest) = newest.filter(|last| last.conf > base.id.conf && primary.is_empty()) {
+        return newest.members.iter().all(there);
+    }
+    let back = |member: &Member| returned.contains_key(&member.node);
+    let may = |view: &View| {
+        view.majority(&primary, left)
+            || view.is_whole(left, &|member| present.contains(member) || back(member))
     };
     let later = replies.values().flat_map(|it| &it.attempts).filter(|attempt| attempt.id > base.id);
     may(base) && later.into_iter().all(may)

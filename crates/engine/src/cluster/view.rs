@@ -83,9 +83,9 @@ impl View {
         2 * here > base
     }
 
-    /// Whether all who have not left cleanly are among `present`.
-    pub fn is_whole(&self, present: &BTreeSet<Member>, left: &BTreeSet<Member>) -> bool {
-        self.members.iter().all(|member| left.contains(member) || present.contains(member))
+    /// Whether all who have not left cleanly are there.
+    pub fn is_whole(&self, left: &BTreeSet<Member>, is_there: &dyn Fn(&Member) -> bool) -> bool {
+        self.members.iter().all(|member| left.contains(member) || is_there(member))
     }
 }
 

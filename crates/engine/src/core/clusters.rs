@@ -120,6 +120,7 @@ impl Engine {
             seqno: 0,
             conf: 0,
             clean: false,
+            members: Vec::new(),
             safe_to_bootstrap: false,
         }
     }

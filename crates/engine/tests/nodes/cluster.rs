@@ -100,6 +100,65 @@ fn one_of_two_dies_and_the_survivor_is_read_only_until_bootstrapped() {
 }
 
 #[test]
+fn a_member_that_waits_goes_on_with_its_copy_once_those_of_its_last_view_are_restarted() {
+    let mut net = Net::cluster(3, 1);
+    net.written(0, 1, 1);
+    net.kill(1);
+    net.kill(2);
+    net.until(3_000, "non-primary", |net| net.status(0) == "non-primary");
+    net.start(1);
+    net.run(15_000);
+    assert_eq!((net.status(0).as_str(), net.synced(1)), ("non-primary", false), "one is missing");
+    net.start(2);
+    net.until(15_000, "all are there again", |net| (0..3).all(|at| net.synced(at)));
+    assert_eq!(net.row(0, "size"), "3");
+    let held = Table::from([(1, 1)]);
+    assert!((0..3).all(|at| net.table(at) == held), "{}", net.describe());
+}
+
+/// What the gate is for.
+#[test]
+fn the_newest_copy_that_starts_beside_an_older_one_which_waits_gets_the_older_one() {
+    let mut net = Net::cluster(2, 1);
+    net.cut_off(1);
+    net.until(3_000, "non-primary", |net| net.status(0) == "non-primary");
+    let ticket = net.ticket();
+    net.on(0, |cluster, host| cluster.as_mut().expect("there").bootstrap(host, ticket)).expect("begun");
+    net.outcome(0, ticket).expect("primary");
+    net.written(0, 1, 1);
+    net.kill(0);
+    net.cut.clear();
+    net.run(10_000);
+    assert_eq!(net.status(1), "non-primary");
+    net.start(0);
+    net.until(15_000, "both go on", |net| net.synced(0) && net.synced(1));
+    assert_eq!((net.table(0).len(), net.table(1).len()), (0, 0), "what was acknowledged is gone");
+}
+
+/// One of them was in another view since, with somebody who is not there: there may be more.
+#[test]
+fn a_member_that_waits_goes_on_only_with_all_of_the_newest_view_that_any_of_them_was_in() {
+    let mut net = Net::cluster(3, 1);
+    net.kill(2);
+    net.until(3_000, "two go on", |net| net.row(0, "size") == "2");
+    net.cut_off(1);
+    net.until(3_000, "non-primary", |net| net.status(0) == "non-primary");
+    let ticket = net.ticket();
+    net.on(0, |cluster, host| cluster.as_mut().expect("there").bootstrap(host, ticket)).expect("begun");
+    net.outcome(0, ticket).expect("primary");
+    net.start(2);
+    net.until(15_000, "one is back", |net| net.synced(2));
+    net.kill(0);
+    net.kill(2);
+    net.cut.clear();
+    net.start(0);
+    net.run(15_000);
+    assert_eq!((net.status(1).as_str(), net.synced(0)), ("non-primary", false), "{}", net.describe());
+    net.start(2);
+    net.until(15_000, "all are there", |net| (0..3).all(|at| net.synced(at)));
+}
+
+#[test]
 fn a_restarted_member_comes_back_by_itself_with_the_whole_copy() {
     let mut net = Net::cluster(3, 1);
     net.written(0, 1, 1);

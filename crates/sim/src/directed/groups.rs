@@ -105,6 +105,20 @@ pub fn long_copies(world: &mut World, chance: &mut Chance) {
     world.run_to(world.now + 10_000);
 }
 
+/// What one alone acknowledged is there again with it, and not overwritten by the older copy that waits for it.
+pub fn stood_still(world: &mut World, chance: &mut Chance) {
+    with_tables(world, &[("t0", 3, 2), ("t1", 2, 2)], chance);
+    let at = chance.index(world.machines.len());
+    let lasts = chance.between(2_500, 15_000);
+    world.freeze_node(at, lasts);
+    let life = world.machines[at].life;
+    world.push(world.now + lasts, Event::Fault(Turn::ThawNode { at, life }));
+    // While it shows what it was before, or shortly after.
+    let dies = world.now + lasts + chance.below(2_500);
+    world.push(dies, Event::Fault(Turn::KillBeside { at }));
+    world.run_to(world.now + lasts + 40_000);
+}
+
 /// What was acknowledged long ago is on every copy, and comes back with them.
 pub fn power_cut(world: &mut World, chance: &mut Chance) {
     with_tables(world, &[("t0", 2, 2), ("t1", 2, 1)], chance);

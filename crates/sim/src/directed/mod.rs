@@ -40,10 +40,12 @@ pub enum Directed {
     AnotherNode,
     /// Rule 13: tables are so large that a copy takes longer than a JOIN may stand still, and sources die in the middle.
     LongCopies,
+    /// Rule 14: a copy that went on alone dies when the other one goes on, which stood still.
+    StoodStill,
 }
 
 impl Directed {
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::MissedChange,
         Self::Emptied,
         Self::MadeByHand,
@@ -54,6 +56,7 @@ impl Directed {
         Self::PowerCut,
         Self::AnotherNode,
         Self::LongCopies,
+        Self::StoodStill,
     ];
 
     /// As the scenario is called.
@@ -69,6 +72,7 @@ impl Directed {
             Self::PowerCut => "power-cut",
             Self::AnotherNode => "another-node",
             Self::LongCopies => "long-copies",
+            Self::StoodStill => "stood-still",
         }
     }
 
@@ -92,6 +96,7 @@ impl Directed {
             Self::PowerCut => groups::power_cut(world, chance),
             Self::AnotherNode => names::another_node(world, chance),
             Self::LongCopies => groups::long_copies(world, chance),
+            Self::StoodStill => groups::stood_still(world, chance),
         }
     }
 }

@@ -1,7 +1,8 @@
 //! Machines that do not do what they should: disks that are slow or full, clocks that jump, looks that come late, a
-//! leader that stands still.
+//! leader or a node that stands still.
 
-use super::{Fault, Turn, later, victim};
+use super::{Fault, Turn, later, may_be_killed, victim};
+use crate::invariants;
 use crate::net::Place;
 use crate::world::World;
 use std::sync::atomic::Ordering;
@@ -13,6 +14,10 @@ pub fn strike(world: &mut World, fault: Fault) -> bool {
             world.freeze_leader_at_next_command = true;
             let after = world.chance.between(7_000, 14_000);
             later(world, after, Turn::ThawAlone);
+        }
+        Fault::NodeFreeze => {
+            let Some(at) = victim(world) else { return false };
+            stand_still(world, at);
         }
         Fault::SlowDisk => {
             let Some(at) = victim(world) else { return false };
@@ -48,6 +53,43 @@ pub fn strike(world: &mut World, fault: Fault) -> bool {
     true
 }
 
+/// For less than it takes to notice, until others have gone on, or until copies are made good elsewhere; now and then another
+/// node dies in the moments in which this one still shows what it was before.
+fn stand_still(world: &mut World, at: usize) {
+    let lasts = match world.chance.below(3) {
+        0 => world.chance.between(500, 3_000),
+        1 => world.chance.between(3_000, 12_000),
+        _ => world.chance.between(12_000, 60_000),
+    };
+    world.freeze_node(at, lasts);
+    let life = world.machines[at].life;
+    later(world, lasts, Turn::ThawNode { at, life });
+    if world.chance.hits(400) {
+        let after = lasts + world.chance.below(1_500);
+        later(world, after, Turn::KillBeside { at });
+    }
+}
+
+/// What it alone acknowledged while the other stood still is there again once it is.
+pub fn kill_beside(world: &mut World, at: usize) {
+    let own = invariants::clusters(world, at);
+    let shares = |world: &World, other: usize| {
+        let theirs = invariants::clusters(world, other);
+        theirs.keys().any(|group| group.as_str() != "c" && own.contains_key(group))
+    };
+    let others = (0..world.machines.len()).filter(|other| *other != at && world.machines[*other].is_up());
+    let beside: Vec<usize> = others.filter(|other| shares(world, *other)).collect();
+    let Some(other) = world.chance.pick(&beside).copied() else { return };
+    if world.play.borrow().ending || !may_be_killed(world, other) {
+        return;
+    }
+    world.count_fault("node crash beside a thawed one");
+    world.machines[other].disturbed = world.now;
+    world.kill_node(other);
+    let down = world.chance.between(500, 30_000);
+    later(world, down, Turn::StartNode { at: other });
+}
+
 /// Whether what is said to the node comes late.
 pub fn is_slow(world: &World, at: usize) -> bool {
     world.net.slow.contains_key(&Place::Node(at))
@@ -67,7 +109,6 @@ pub fn has_room(world: &World, at: usize) -> bool {
 }
 
 pub fn fill_disk(world: &mut World, at: usize, full: bool) {
-    world.disk_was_full |= full;
     world.machines[at].disk_full.store(full, Ordering::Relaxed);
     world.machines[at].disturbed = world.now;
 }

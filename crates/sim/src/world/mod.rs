@@ -130,8 +130,6 @@ pub struct World {
     pub freeze_at_next_command: bool,
     /// The leader stands still once it has recorded the next command, before anybody hears of it.
     pub freeze_leader_at_next_command: bool,
-    /// A disk was full: replication can have stopped for good on a node that lives.
-    pub disk_was_full: bool,
     /// By how many seconds the clocks of controllers and nodes are wrong.
     pub clock_wrong_by: i64,
     /// Events so far.
@@ -171,7 +169,6 @@ impl World {
             controller_crashes: 0,
             freeze_at_next_command: false,
             freeze_leader_at_next_command: false,
-            disk_was_full: false,
             clock_wrong_by: 0,
             steps: 0,
             events: BTreeMap::new(),
@@ -220,7 +217,8 @@ impl World {
     pub fn run_to(&mut self, until: u64) {
         while self.violations.is_empty() {
             let event = self.events.first_key_value().map_or(u64::MAX, |(&(at, _), _)| at);
-            let engine = self.machines.iter().enumerate().map(|(at, machine)| (machine.wake, at)).min();
+            let engines = self.machines.iter().enumerate().filter(|(_, machine)| !machine.is_frozen());
+            let engine = engines.map(|(at, machine)| (machine.wake, at)).min();
             let (wake, at) = engine.unwrap_or((u64::MAX, 0));
             let seats = self.seats.iter().enumerate().filter(|(_, seat)| !seat.frozen);
             let due = seats.filter_map(|(at, seat)| Some((seat.process.as_ref()?.due, at))).min();
@@ -245,6 +243,7 @@ impl World {
     }
 
     fn take(&mut self, event: Event) {
+        let Some(event) = self.hold_back(event) else { return };
         match event {
             Event::Answer { caller, answer } => self.answer(caller, answer),
             Event::Statement { at, from, caller, session, sql } => {

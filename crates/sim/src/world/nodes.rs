@@ -75,6 +75,10 @@ impl World {
     pub fn engine(&mut self, at: usize, input: EngineInput) {
         let (now, unix) = (Millis(self.now), self.unix());
         let machine = &mut self.machines[at];
+        // Whoever looks at one that stands still sees nothing.
+        if machine.is_frozen() {
+            return;
+        }
         let Some(engine) = &mut machine.engine else { return };
         let outputs = engine.handle(now, unix, input);
         machine.wake = engine.next_wake().map_or(u64::MAX, |wake| wake.0);
@@ -221,11 +225,81 @@ impl World {
         }
     }
 
+    /// Node and sidecar stand still: who asks them is not refused, and gets no answer.
+    pub fn freeze_node(&mut self, at: usize, lasts: u64) {
+        let machine = &mut self.machines[at];
+        machine.held = Some(Vec::new());
+        machine.sidecar_frozen_until = self.now + lasts;
+        machine.disturbed = self.now;
+        machine.cut_off = true;
+        let node = &machine.node;
+        self.story.add(self.now, || format!("{node} stands still for {lasts} ms"));
+    }
+
+    /// It goes on: with its own clock first, or with what has come meanwhile.
+    pub fn thaw_node(&mut self, at: usize) {
+        let clock_first = self.chance.hits(500);
+        let machine = &mut self.machines[at];
+        let Some(held) = machine.held.take() else { return };
+        machine.sidecar_frozen_until = self.now;
+        machine.disturbed = self.now;
+        machine.thawed = self.now;
+        machine.cut_off = false;
+        if !clock_first {
+            machine.wake = machine.wake.max(self.now + 1);
+        }
+        let node = &machine.node;
+        self.story.add(self.now, || format!("{node} goes on, {} were waiting", held.len()));
+        for event in held {
+            self.push(self.now, event);
+        }
+    }
+
+    /// What comes for a node that stands still waits.
+    pub(super) fn hold_back(&mut self, event: Event) -> Option<Event> {
+        let (Event::Statement { at, .. }
+        | Event::Knock { at, .. }
+        | Event::Close { at, .. }
+        | Event::Peer { to: at, .. }
+        | Event::PeerLost { at, .. }) = event
+        else {
+            return Some(event);
+        };
+        match &mut self.machines[at].held {
+            Some(held) => {
+                held.push(event);
+                None
+            }
+            None => Some(event),
+        }
+    }
+
+    /// It died while it stood still: what waited for it never arrives.
+    fn lose_held(&mut self, at: usize) {
+        for event in self.machines[at].held.take().unwrap_or_default() {
+            match event {
+                Event::Statement { from, caller, .. } if self.net.hears(Place::Node(at), from) => {
+                    self.push(self.now + 1, Event::Answer { caller, answer: Answer::Broken });
+                }
+                Event::Peer { from, .. } => {
+                    self.push(self.now + 1, Event::PeerLost { at: from, peer: at, refused: false });
+                }
+                _ => {}
+            }
+        }
+        let machine = &mut self.machines[at];
+        machine.cut_off = false;
+        machine.sidecar_frozen_until = self.now;
+    }
+
     /// kill -9 of the node and of the sidecar that it started.
     pub fn kill_node(&mut self, at: usize) {
         let node = &self.machines[at].node;
         self.story.add(self.now, || format!("{node} is killed"));
         self.kill_sidecar(at);
+        if self.machines[at].is_frozen() {
+            self.lose_held(at);
+        }
         let machine = &mut self.machines[at];
         if let Some(engine) = machine.engine.take() {
             machine.storage = Some(engine.into_storage());

@@ -344,6 +344,7 @@ impl Net {
             seqno: 0,
             conf: 0,
             clean: false,
+            members: Vec::new(),
             safe_to_bootstrap: false,
         }
     }
