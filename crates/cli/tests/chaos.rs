@@ -222,6 +222,25 @@ impl Round {
         self.kill(victim);
         self.moment().await;
         self.start(victim);
+        self.restart_left_behind().await;
+    }
+
+    /// As an operator does whom the alert tells to. A real node waits for ever for members that were restarted meanwhile.
+    async fn restart_left_behind(&mut self) {
+        let behind = wait_for("a whole table, or the alert", || async {
+            let board = common::json(&self.dev.ask(&["status"]));
+            let firing = board["alerts"].as_array().into_iter().flatten();
+            let firing = firing.filter(|it| it["type"] == "left_behind" && it["state"] == "firing");
+            let named = firing.filter_map(|it| it["labels"]["node"].as_str());
+            let named: Vec<String> = named.map(str::to_owned).collect();
+            if named.is_empty() { self.whole().await.map(|()| named) } else { Ok(named) }
+        })
+        .await;
+        for node in self.dev.endpoints().iter().filter(|it| behind.contains(&it.node.to_string())) {
+            println!("  {} was left behind, and is restarted", node.node);
+            self.kill(node);
+            self.start(node);
+        }
     }
 
     async fn moment(&mut self) {
@@ -265,24 +284,24 @@ impl Round {
 
     /// Until every node runs, the table is whole, and nothing is anywhere that should not be.
     async fn settle(&self) {
-        let nodes = self.dev.endpoints();
-        wait_for("a whole table and nothing beside it", || async {
-            let held = Holdings::look(&nodes, TABLE).await.map_err(|fault| fault.to_string())?;
-            if let Some(missing) = held.missing(TABLE, SHARDS, 2) {
-                return Err(missing);
-            }
-            let file = self.dev.file();
-            for (at, node) in file.nodes.iter().enumerate() {
-                let Some(one) = held.0.get(&node.id) else { return Err(format!("{} does not run", node.id)) };
-                let data = self.dev.dir.join(format!("node{}/data", at + 1));
-                if let Some(left) = leftover(one, &data) {
-                    return Err(format!("{}: {left}", node.id));
-                }
-            }
-            Ok(())
-        })
-        .await;
+        wait_for("a whole table and nothing beside it", || self.whole()).await;
         self.calm().await;
+    }
+
+    async fn whole(&self) -> Result<(), String> {
+        let held = Holdings::look(&self.dev.endpoints(), TABLE).await.map_err(|fault| fault.to_string())?;
+        if let Some(missing) = held.missing(TABLE, SHARDS, 2) {
+            return Err(missing);
+        }
+        let file = self.dev.file();
+        for (at, node) in file.nodes.iter().enumerate() {
+            let Some(one) = held.0.get(&node.id) else { return Err(format!("{} does not run", node.id)) };
+            let data = self.dev.dir.join(format!("node{}/data", at + 1));
+            if let Some(left) = leftover(one, &data) {
+                return Err(format!("{}: {left}", node.id));
+            }
+        }
+        Ok(())
     }
 }
 
