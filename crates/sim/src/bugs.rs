@@ -87,9 +87,10 @@ impl Bug {
     /// The scenario that finds it; every fault does where none is named.
     pub const fn scenario(self) -> Scenario {
         match self {
-            Self::RetryFromCreation | Self::DeadNodeBlocks => Scenario::Machines,
+            Self::RetryFromCreation => Scenario::Machines,
+            Self::OneCopyAfterTwoLosses => Scenario::Losses,
             Self::StaleLeader => Scenario::Controllers,
-            Self::OlderCopyFirst => Scenario::TotalLoss,
+            Self::OlderCopyFirst => Scenario::Directed(Directed::StoodStill),
             Self::RejoinByIncrements => Scenario::Directed(Directed::MissedChange),
             Self::TruncateAgain => Scenario::Directed(Directed::Emptied),
             Self::UndoOfWhatWasThere => Scenario::Directed(Directed::MadeByHand),

@@ -36,6 +36,15 @@ fn fresh_seeds_are_clean() {
     assert_eq!(violations(Scenario::All, first..=first + 2), Vec::<String>::new());
 }
 
+/// One stood still, is in its group again and not compared yet, and has a write that the other one, which dies, had not applied.
+#[test]
+fn a_copy_that_has_caught_up_is_as_new_as_the_one_that_went_on_without_it() {
+    let scenario: Scenario = "stood-still".parse().expect("a scenario");
+    for seed in [335, 377] {
+        assert_eq!(violations(scenario, seed..=seed), Vec::<String>::new());
+    }
+}
+
 /// All of a group let go of it, and one that was no member any more waited for them without a quorum, for ever.
 #[test]
 fn who_is_no_member_any_more_lets_go_of_a_stopped_group_too() {

@@ -40,7 +40,7 @@ pub enum Directed {
     AnotherNode,
     /// Rule 13: tables are so large that a copy takes longer than a JOIN may stand still, and sources die in the middle.
     LongCopies,
-    /// Rule 14: a copy that went on alone dies when the other one goes on, which stood still.
+    /// Rule 3: a copy that went on alone dies when the other one goes on, which stood still.
     StoodStill,
 }
 
