@@ -402,9 +402,18 @@ fn what_was_sent_before_a_group_stopped_ends_all_the_same() {
     world.lost = true;
     world.refused = Some(Refused { kind: "return", step: StepId(1), undo: false, times: 100 });
     world.start(older);
+    world.until("its return", |world| {
+        let shown = world.nodes.status(older, false).and_then(|status| status.clusters.get(&id).cloned());
+        shown.is_some_and(|shown| shown.is_synced())
+    });
+    // It is compared, and not the same as yet.
+    world.nodes.insert_row(older, "system.t_s0", -1);
     world.until("the list", |world| world.is_under_way(older, "ALTER CLUSTER"));
     assert_eq!(world.state().groups[&id].members[older], Member::Returning);
     world.kill(newest);
+    steps(&mut world, 20);
+    let held = gate(&mut world, newest).join("; ");
+    assert!(held.contains(&format!("{older} waits for a quorum with a copy that is older")), "{held}");
     opens(&mut world, newest);
     world.refused = None;
     world.start(newest);

@@ -102,6 +102,7 @@ impl Cluster {
             confirmed: self.is_confirmed(),
             primary: self.primary && matches!(self.phase, Phase::Member),
             includes_you,
+            you: self.view.members.iter().find(|member| member.node == *to).map(|member| member.incarnation),
             received: self.log.received(),
             stuck: self.is_stuck(host.now()),
             suspects: suspects.clone(),
@@ -117,7 +118,7 @@ impl Cluster {
         if !self.related().contains(from) {
             // It was struck off while it was away, and is told so. A process that was restarted since listens at another port,
             // where the one that was away does not ask: as recorded, that one waits without a primary view for ever.
-            let asks_here = alive.includes_you && alive.uuid == self.view.uuid;
+            let asks_here = alive.you == Some(self.me.incarnation) && alive.uuid == self.view.uuid;
             if alive.probe && asks_here && matches!(self.phase, Phase::Member) {
                 self.send_alive(host, from, &BTreeSet::new(), false);
             }

@@ -152,6 +152,8 @@ pub struct Alive {
     pub primary: bool,
     /// The sender's view has the receiver, as this very process.
     pub includes_you: bool,
+    /// The process of the receiver that the sender's view has.
+    pub you: Option<u64>,
     pub received: u64,
     /// It promised itself to a round that does not end, and acknowledges nothing.
     pub stuck: bool,

@@ -135,6 +135,31 @@ fn the_newest_copy_that_starts_beside_an_older_one_which_waits_gets_the_older_on
     assert_eq!((net.table(0).len(), net.table(1).len()), (0, 0), "what was acknowledged is gone");
 }
 
+/// A process that was restarted is at another port, where one that stood still does not look for it.
+#[test]
+fn a_member_that_stood_still_finds_only_those_that_were_not_restarted() {
+    for all_restarted in [false, true] {
+        let mut net = Net::cluster(3, 1);
+        net.cut_off(2);
+        net.until(5_000, "two go on", |net| net.row(0, "size") == "2" && net.status(2) == "non-primary");
+        let ticket = net.ticket();
+        net.on(0, |cluster, host| cluster.as_mut().expect("there").update_nodes(host, ticket))
+            .expect("begun");
+        net.outcome(0, ticket).expect("listed");
+        for at in if all_restarted { vec![1, 0] } else { vec![1] } {
+            net.kill(at);
+            net.until(5_000, "the other waits", |net| net.status(1 - at) == "non-primary");
+            net.start(at);
+            net.until(15_000, "both again", |net| net.synced(0) && net.synced(1));
+        }
+        net.cut.clear();
+        net.run(30_000);
+        let is_back = net.synced(2);
+        assert_eq!(is_back, !all_restarted, "{}", net.describe());
+        assert_eq!(net.status(2), if is_back { "primary" } else { "non-primary" });
+    }
+}
+
 /// One of them was in another view since, with somebody who is not there: there may be more.
 #[test]
 fn a_member_that_waits_goes_on_only_with_all_of_the_newest_view_that_any_of_them_was_in() {

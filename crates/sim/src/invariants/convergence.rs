@@ -9,8 +9,8 @@ use model::wire::{ShardingStatement, StatementReply};
 const REST: u64 = 15_000;
 /// By then everything must be at rest: the longest deadline of a command, twice, and the graces of a failure.
 const LIMIT: u64 = 900_000;
-/// What is wrong at rest stays wrong after this.
-const PATIENCE: u64 = 120_000;
+/// What is wrong at rest stays wrong after this: people have done by then what alerts tell them.
+const PATIENCE: u64 = DECIDED_AFTER + 20_000;
 const LOOK_INTERVAL: u64 = 500;
 /// An alert that is not over says so in its last column.
 const FIRING: &str = "firing";
