@@ -41,11 +41,13 @@ impl Cluster {
     }
 
     fn answer_join(&mut self, host: &mut dyn Host, from: &NodeId, request: JoinRequest) -> JoinAnswer {
-        let waits = matches!(self.phase, Phase::Member) && !self.primary;
-        if let (true, Some(last)) = (waits, &request.last) {
-            self.returned.insert(from.clone(), (host.now(), last.clone()));
+        if !matches!(self.phase, Phase::Member) || request.member.node != *from {
+            return JoinAnswer::NotPrimary;
         }
-        if !matches!(self.phase, Phase::Member) || !self.primary || request.member.node != *from {
+        if !self.primary {
+            if let Some(last) = request.last.filter(|_| self.related().contains(from)) {
+                self.returned.insert(from.clone(), (host.now(), last));
+            }
             return JoinAnswer::NotPrimary;
         }
         if !self.i_sequence() {

@@ -159,8 +159,10 @@ impl Cluster {
             applied: self.log.applied(),
             digest: self.log.digest_at(self.log.applied()).unwrap_or_default(),
         });
+        // Of a view from before this was saved nothing is known.
         let restarted = matches!(self.phase, Phase::Outside { returning: true, .. });
-        let last = restarted.then(|| LastView { conf: self.desc.conf, members: self.desc.members.clone() });
+        let last = (restarted && !self.desc.members.is_empty())
+            .then(|| LastView { conf: self.desc.conf, members: self.desc.members.clone() });
         if let Some(join) = &mut self.joining {
             join.asked = Some(node.clone());
             join.due = now + ANSWER_MAX;

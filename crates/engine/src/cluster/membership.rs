@@ -49,7 +49,7 @@ impl Cluster {
     }
 
     /// Everyone this cluster may speak with.
-    fn related(&self) -> BTreeSet<NodeId> {
+    pub(super) fn related(&self) -> BTreeSet<NodeId> {
         let views = [&self.view, &self.confirmed].into_iter().chain(&self.attempts);
         let mut nodes: BTreeSet<NodeId> = views.flat_map(View::nodes).collect();
         nodes.extend(self.desc.nodes_set.iter().cloned());
@@ -89,11 +89,6 @@ impl Cluster {
     }
 
     fn send_alive(&self, host: &mut dyn Host, to: &NodeId, suspects: &BTreeSet<NodeId>, probe: bool) {
-        let theirs = self.peers.get(to).and_then(|peer| peer.alive.as_ref()).map(|alive| &alive.member);
-        let includes_you = match theirs {
-            Some(member) => self.view.contains(member),
-            None => self.view.has_node(to),
-        };
         let alive = Alive {
             member: self.me.clone(),
             uuid: self.view.uuid.clone(),
@@ -101,7 +96,6 @@ impl Cluster {
             view: self.view.id.clone(),
             confirmed: self.is_confirmed(),
             primary: self.primary && matches!(self.phase, Phase::Member),
-            includes_you,
             you: self.view.members.iter().find(|member| member.node == *to).map(|member| member.incarnation),
             received: self.log.received(),
             stuck: self.is_stuck(host.now()),
@@ -118,7 +112,7 @@ impl Cluster {
         if !self.related().contains(from) {
             // It was struck off while it was away, and is told so. A process that was restarted since listens at another port,
             // where the one that was away does not ask: as recorded, that one waits without a primary view for ever.
-            let asks_here = alive.you == Some(self.me.incarnation) && alive.uuid == self.view.uuid;
+            let asks_here = self.is_in(&alive) && alive.uuid == self.view.uuid;
             if alive.probe && asks_here && matches!(self.phase, Phase::Member) {
                 self.send_alive(host, from, &BTreeSet::new(), false);
             }
@@ -145,7 +139,7 @@ impl Cluster {
                 self.note_received(host, from, alive.received);
             }
         }
-        let elsewhere = alive.primary && alive.confirmed && !alive.includes_you;
+        let elsewhere = alive.primary && alive.confirmed && !self.is_in(&alive);
         let superseded = elsewhere
             && self.primary
             && alive.uuid == self.view.uuid
@@ -166,6 +160,11 @@ impl Cluster {
             let suspects = self.suspects(now);
             self.send_alive(host, from, &suspects, false);
         }
+    }
+
+    /// Whether the sender's view has this very process.
+    fn is_in(&self, alive: &Alive) -> bool {
+        alive.you == Some(self.me.incarnation)
     }
 
     /// Members of the view that have been silent for too long.
@@ -208,7 +207,7 @@ impl Cluster {
         let others = self.view.members.iter().filter(|member| member.node != self.me.node);
         let gone = others.filter(move |member| {
             let alive = self.peers.get(&member.node).and_then(|peer| peer.alive.as_ref());
-            let apart = |alive: &Alive| alive.primary && alive.confirmed && !alive.includes_you;
+            let apart = |alive: &Alive| alive.primary && alive.confirmed && !self.is_in(alive);
             self.heard_lately(&member.node, now)
                 && alive.is_some_and(|alive| {
                     alive.member == **member

@@ -150,8 +150,6 @@ pub struct Alive {
     pub view: ViewId,
     pub confirmed: bool,
     pub primary: bool,
-    /// The sender's view has the receiver, as this very process.
-    pub includes_you: bool,
     /// The process of the receiver that the sender's view has.
     pub you: Option<u64>,
     pub received: u64,

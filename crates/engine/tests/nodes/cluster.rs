@@ -92,9 +92,7 @@ fn one_of_two_dies_and_the_survivor_is_read_only_until_bootstrapped() {
     assert_eq!(net.row(0, "nodes_view"), "n:1000,n:5000,n:1001,n:5001", "stale");
     let error = net.write(0, 2, 2).expect_err("read-only").message;
     assert_eq!(error, "cluster 'c' is not ready, not primary state (synced)");
-    let ticket = net.ticket();
-    net.on(0, |cluster, host| cluster.as_mut().expect("there").bootstrap(host, ticket)).expect("begun");
-    assert_eq!(net.outcome(0, ticket), Ok(()));
+    net.bootstrapped(0);
     net.written(0, 3, 3);
     assert_eq!(net.row(0, "size"), "1");
 }
@@ -122,9 +120,7 @@ fn the_newest_copy_that_starts_beside_an_older_one_which_waits_gets_the_older_on
     let mut net = Net::cluster(2, 1);
     net.cut_off(1);
     net.until(3_000, "non-primary", |net| net.status(0) == "non-primary");
-    let ticket = net.ticket();
-    net.on(0, |cluster, host| cluster.as_mut().expect("there").bootstrap(host, ticket)).expect("begun");
-    net.outcome(0, ticket).expect("primary");
+    net.bootstrapped(0);
     net.written(0, 1, 1);
     net.kill(0);
     net.cut.clear();
@@ -168,9 +164,7 @@ fn a_member_that_waits_goes_on_only_with_all_of_the_newest_view_that_any_of_them
     net.until(3_000, "two go on", |net| net.row(0, "size") == "2");
     net.cut_off(1);
     net.until(3_000, "non-primary", |net| net.status(0) == "non-primary");
-    let ticket = net.ticket();
-    net.on(0, |cluster, host| cluster.as_mut().expect("there").bootstrap(host, ticket)).expect("begun");
-    net.outcome(0, ticket).expect("primary");
+    net.bootstrapped(0);
     net.start(2);
     net.until(15_000, "one is back", |net| net.synced(2));
     net.kill(0);
@@ -224,9 +218,7 @@ fn after_a_total_loss_the_second_starter_wins_however_old_its_copy() {
     let mut net = Net::cluster(2, 1);
     net.kill(1);
     net.until(3_000, "non-primary", |net| net.status(0) == "non-primary");
-    let ticket = net.ticket();
-    net.on(0, |cluster, host| cluster.as_mut().expect("there").bootstrap(host, ticket)).expect("begun");
-    net.outcome(0, ticket).expect("primary");
+    net.bootstrapped(0);
     net.written(0, 1, 1);
     net.kill(0);
     net.start(0);
@@ -247,9 +239,7 @@ fn a_node_whose_cluster_went_while_it_came_back_gives_up() {
     let mut net = Net::cluster(2, 1);
     net.kill(1);
     net.until(3_000, "non-primary", |net| net.status(0) == "non-primary");
-    let ticket = net.ticket();
-    net.on(0, |cluster, host| cluster.as_mut().expect("there").bootstrap(host, ticket)).expect("begun");
-    net.outcome(0, ticket).expect("primary");
+    net.bootstrapped(0);
     net.start(1);
     net.run(50);
     net.cut_off(1);
@@ -269,9 +259,7 @@ fn both_sides_of_a_partition_can_be_bootstrapped() {
     net.cut_off(0);
     net.until(3_000, "non-primary", |net| net.status(0) == "non-primary" && net.status(1) == "non-primary");
     for at in 0..2 {
-        let ticket = net.ticket();
-        net.on(at, |cluster, host| cluster.as_mut().expect("there").bootstrap(host, ticket)).expect("begun");
-        net.outcome(at, ticket).expect("primary");
+        net.bootstrapped(at);
         net.written(at, 1, at as u64);
     }
     net.cut.clear();
@@ -286,9 +274,7 @@ fn a_half_that_was_bootstrapped_unnoticed_is_joined_again() {
     let mut net = Net::cluster(2, 1);
     net.deaf.insert((0, 1));
     net.until(3_000, "non-primary", |net| net.status(1) == "non-primary");
-    let ticket = net.ticket();
-    net.on(1, |cluster, host| cluster.as_mut().expect("there").bootstrap(host, ticket)).expect("begun");
-    net.outcome(1, ticket).expect("primary");
+    net.bootstrapped(1);
     assert_eq!(net.status(0), "primary", "it has not noticed");
     net.deaf.clear();
     net.written(1, 1, 1);
@@ -343,9 +329,7 @@ fn members_that_lost_their_view_are_primary_only_when_all_of_it_meet_again() {
 
     (0..3).for_each(|at| net.cut_off(at));
     net.until(4_000, "apart", |net| (0..3).all(|at| net.status(at) == "non-primary"));
-    let ticket = net.ticket();
-    net.on(0, |cluster, host| cluster.as_mut().expect("there").bootstrap(host, ticket)).expect("begun");
-    net.outcome(0, ticket).expect("primary");
+    net.bootstrapped(0);
     net.written(0, 1, 1);
     net.cut.remove(&(1, 2));
     net.run(10_000);

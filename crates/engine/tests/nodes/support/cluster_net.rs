@@ -357,6 +357,12 @@ impl Net {
         });
     }
 
+    pub fn bootstrapped(&mut self, at: usize) {
+        let ticket = self.ticket();
+        self.on(at, |cluster, host| cluster.as_mut().expect("there").bootstrap(host, ticket)).expect("begun");
+        assert_eq!(self.outcome(at, ticket), Ok(()));
+    }
+
     /// Starts a JOIN; its outcome comes under the ticket.
     pub fn join(&mut self, at: usize, member: usize) -> Ticket {
         let (me, timing, desc, ticket) =
