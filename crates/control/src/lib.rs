@@ -166,6 +166,8 @@ pub struct Controller {
     observed: Observed,
     flights: Flights,
     verifications: BTreeMap<StepKey, Verification>,
+    /// Copies on their way back that looked different when they were compared.
+    doubted: BTreeSet<(GroupId, NodeId)>,
     comparisons: BTreeMap<StepKey, Comparison>,
     backups: backup::Jobs,
     /// Files of certificates, and when each ends in Unix seconds, as this process last saw them.
@@ -254,6 +256,7 @@ impl Controller {
             observed,
             flights: Flights::default(),
             verifications: BTreeMap::new(),
+            doubted: BTreeSet::new(),
             comparisons: BTreeMap::new(),
             backups: backup::Jobs::default(),
             certificates: BTreeMap::new(),

@@ -283,20 +283,16 @@ impl Controller {
         }
     }
 
-    /// Those that were gone on without, and have been in the group's quorum again since.
+    /// Not one that was compared and looked different.
     fn note_caught_up(&mut self) {
-        let has_caught_up = |id: &GroupId, group: &Group, node: &NodeId| {
-            let Some(own) = self.observed.cluster(node, id).filter(|own| own.is_whole_survivor()) else {
-                return false;
-            };
-            let holders = group.newest_holders();
-            let mut views = holders.iter().filter_map(|other| self.observed.view(other)?.quorum(id));
-            group.is_history(&own.state_uuid) && views.any(|quorum| quorum.is_followed_by(node, own))
-        };
         let mut news = Vec::new();
-        for (id, group) in self.state.groups.iter().filter(|(_, group)| group.is_clustered()) {
+        for (id, group) in &self.state.groups {
             let back = group.in_state(Member::Returning).filter(|node| !group.newest.contains(*node));
-            let caught_up = back.filter(|node| self.answers(node) && has_caught_up(id, group, node));
+            let caught_up = back.filter(|node| {
+                self.answers(node)
+                    && !self.doubted.contains(&(id.clone(), (*node).clone()))
+                    && rules::has_caught_up(&self.state, &self.observed, node, id)
+            });
             news.extend(caught_up.map(|node| (id.clone(), node.clone())));
         }
         for (group, node) in news {
@@ -304,8 +300,8 @@ impl Controller {
         }
     }
 
-    /// Members that serve, or have caught up, and that another one of the group does not have in its view. It has gone on without them, and still
-    /// does, or lost its quorum later.
+    /// Members that serve, or have caught up, and that another one of the group does not have in its view. It has gone on
+    /// without them, and still does, or lost its quorum later.
     fn gone_on_without(&self, id: &GroupId, group: &Group) -> Vec<NodeId> {
         let others_go_on = |node: &NodeId| {
             group.serving().filter(|other| *other != node && self.answers(other)).any(|other| {

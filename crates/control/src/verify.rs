@@ -6,13 +6,17 @@ use crate::flight::StepKey;
 use crate::io::Effect;
 use crate::operation::{Operation, Status, Step, StepStatus, Work};
 use crate::proof::{self, Proof};
+use crate::record::Record;
 use crate::rules;
+use crate::state::{Group, Member};
 use model::{Action, GroupId, Measurement, Millis, NodeId};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Under constant writes two looks a few milliseconds apart may differ; so many in a row that all differ mean that
 /// the copies do.
 const ROUNDS_MAX: u32 = 200;
+/// Looks that differ one after the other, a few seconds of them: writes under way do not explain that any more.
+const DOUBTED_AFTER: u32 = 25;
 /// A measurement that is not answered by then is asked again.
 const PATIENCE: Millis = Millis(30_000);
 
@@ -26,6 +30,8 @@ pub struct Verification {
     committed: Option<i64>,
     agreed: BTreeSet<String>,
     round: u32,
+    /// Looks at both in which they differed.
+    differed: u32,
     asked_at: Millis,
     not_before: Millis,
     tokens: BTreeMap<u64, NodeId>,
@@ -101,6 +107,7 @@ impl Controller {
             committed: None,
             agreed: BTreeSet::new(),
             round: 0,
+            differed: 0,
             asked_at: Millis::ZERO,
             not_before: now,
             tokens: BTreeMap::new(),
@@ -200,6 +207,11 @@ impl Controller {
         verification.compare(&group, self.now);
         let whole = verification.agreed.len() == verification.tables.len();
         let given_up = verification.round >= ROUNDS_MAX;
+        if verification.differed >= DOUBTED_AFTER {
+            let node = verification.node.clone();
+            self.doubt(&group, node);
+        }
+        let Some(verification) = self.verifications.get(&key) else { return };
         if whole {
             self.step_done(key, BTreeMap::new());
         } else if given_up && let Some(operation) = self.state.operations.get(&key.0).cloned() {
@@ -222,6 +234,17 @@ impl Controller {
         }
     }
 
+    /// One that is compared and looks different is not as new as the others, whatever it has committed.
+    fn doubt(&mut self, group: &GroupId, node: NodeId) {
+        let known = self.state.groups.get(group);
+        let back = |known: &&Group| known.members.get(&node) == Some(&Member::Returning);
+        let Some(known) = known.filter(back) else { return };
+        if known.newest.contains(&node) {
+            self.record(Record::MemberCutOff { group: group.clone(), node: node.clone() });
+        }
+        self.doubted.insert((group.clone(), node));
+    }
+
     fn give_up_verified(&mut self, operation: &Operation, key: StepKey, error: &str) {
         if let Some(step) = operation.step(key.1) {
             self.give_up(operation, key.1, step, error);
@@ -237,6 +260,9 @@ impl Controller {
                 .get(operation)
                 .and_then(|operation| Some(is_wanted(operation, operation.step(*step)?)))
                 .is_some_and(|wanted| wanted)
+        });
+        self.doubted.retain(|(group, node)| {
+            state.groups.get(group).is_some_and(|known| known.members.get(node) == Some(&Member::Returning))
         });
         self.comparisons.retain(|(operation, step), _| {
             let operation = state.operations.get(operation);
@@ -280,6 +306,7 @@ impl Verification {
                 self.agreed.insert(table.clone());
             }
         }
+        self.differed += u32::from(self.agreed.len() < self.tables.len());
     }
 
     pub fn next_wake(&self) -> Option<Millis> {

@@ -90,7 +90,7 @@ fn candidates<'a>(observed: &Observed, known: &'a Group, group: &GroupId, since:
     let has_let_go = |node: &&NodeId| {
         matches!(observed.view(node).map(|view| view.cluster_since(group, since)), Some(Some(None)))
     };
-    if candidates.iter().all(has_let_go) {
+    if !candidates.is_empty() && candidates.iter().all(has_let_go) {
         candidates.extend(known.in_state(Member::Returning).filter(|node| !known.may_lack(node)));
     }
     candidates

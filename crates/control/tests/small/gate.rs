@@ -102,10 +102,7 @@ fn the_gate_does_not_let_two_older_copies_meet() {
     }
     assert_eq!(world.state().groups[&id].newest, [newest.clone()].into());
     world.start(back);
-    world.until("its return", |world| {
-        let shown = world.nodes.status(back, false).and_then(|status| status.clusters.get(&id).cloned());
-        shown.is_some_and(|shown| shown.is_synced())
-    });
+    is_back(&mut world, &id, back);
     assert_eq!(world.state().groups[&id].members[back], Member::Returning);
     world.kill(newest);
     steps(&mut world, 100);
@@ -229,31 +226,49 @@ fn a_stranger_that_waits_lets_go_before_a_member_starts() {
     world.settle();
 }
 
-/// Real nodes give a member that waits a quorum as soon as another one starts, and it keeps its copy: recorded in
-/// `docs/searchd.md`. `told_alone`: before it is known what came of the order to go on alone.
-fn newest_dies_when_an_older_one_thaws(told_alone: bool) -> (World, GroupId, NodeId, NodeId) {
-    let mut world = filled(18, 3, 1, 2);
+/// Of a group of two one dies, and the other goes on, and is routed, without it: the one that is older from then on, and the newest.
+fn one_goes_on_alone(seed: u64) -> (World, GroupId, NodeId, NodeId) {
+    let mut world = filled(seed, 3, 1, 2);
     world.nodes.second_wins = true;
     let (id, members) = group(&world);
     let [older, newest] = &members[..] else { panic!("{members:?}") };
     world.kill(older);
-    world.until("a quorum without it", |world| {
-        let group = &world.state().groups[&id];
-        let told = group.told.as_ref() == Some(newest);
-        if told_alone { told } else { group.newest == [newest.clone()].into() }
+    world.until("a quorum without it", |world| world.state().groups[&id].newest == [newest.clone()].into());
+    world.until("its route", |world| {
+        world.nodes.route(newest, "t").is_some_and(|route| route.shards[0] == [newest.clone()])
     });
-    if !told_alone {
-        world.until("its route", |world| {
-            world.nodes.route(newest, "t").is_some_and(|route| route.shards[0] == [newest.clone()])
-        });
-        for _ in 0..10 {
-            world.write("t");
-        }
-    }
-    world.kill(newest);
-    world.nodes.thaw(older);
-    steps(&mut world, 20);
     (world, id, older.clone(), newest.clone())
+}
+
+/// Until the node itself shows that it is in the group again.
+fn is_back(world: &mut World, id: &GroupId, node: &NodeId) {
+    world.until("its return", |world| {
+        let shown = world.nodes.status(node, false).and_then(|status| status.clusters.get(id).cloned());
+        shown.is_some_and(|shown| shown.is_synced())
+    });
+}
+
+/// Real nodes give a member that waits a quorum as soon as another one starts, and it keeps its copy: recorded in
+/// `docs/searchd.md`. `told_alone`: before it is known what came of the order to go on alone.
+fn newest_dies_when_an_older_one_thaws(told_alone: bool) -> (World, GroupId, NodeId, NodeId) {
+    let (mut world, id, older, newest) = if told_alone {
+        let mut world = filled(18, 3, 1, 2);
+        world.nodes.second_wins = true;
+        let (id, members) = group(&world);
+        world.kill(&members[0]);
+        world.until("the word", |world| world.state().groups[&id].told.as_ref() == Some(&members[1]));
+        (world, id, members[0].clone(), members[1].clone())
+    } else {
+        let mut alone = one_goes_on_alone(18);
+        for _ in 0..10 {
+            alone.0.write("t");
+        }
+        alone
+    };
+    world.kill(&newest);
+    world.nodes.thaw(&older);
+    steps(&mut world, 20);
+    (world, id, older, newest)
 }
 
 #[test]
@@ -273,28 +288,21 @@ fn the_newest_does_not_start_beside_an_older_one_that_waits() {
 /// One that stood still shows a quorum for a moment that it does not have: nobody is left to compare it with.
 #[test]
 fn a_copy_that_thaws_is_not_whole_because_it_shows_a_quorum() {
-    let mut world = filled(19, 3, 1, 2);
-    world.nodes.second_wins = true;
-    let (id, members) = group(&world);
-    let [older, newest] = &members[..] else { panic!("{members:?}") };
-    world.kill(older);
-    world.until("its route", |world| {
-        world.nodes.route(newest, "t").is_some_and(|route| route.shards[0] == [newest.clone()])
-    });
+    let (mut world, id, older, newest) = one_goes_on_alone(19);
     for _ in 0..10 {
         world.write("t");
     }
-    world.kill(newest);
-    world.nodes.thaw(older);
+    world.kill(&newest);
+    world.nodes.thaw(&older);
     world.nodes.keep_quorum(&id);
     world.until("the loss of the newest", |world| {
-        world.state().nodes[newest].lost && !world.state().nodes[older].lost
+        world.state().nodes[&newest].lost && !world.state().nodes[&older].lost
     });
     steps(&mut world, 20);
-    assert_eq!(world.state().groups[&id].members[older], Member::Returning);
+    assert_eq!(world.state().groups[&id].members[&older], Member::Returning);
     world.nodes.break_quorum(&id);
     steps(&mut world, 40);
-    comes_through(&mut world, newest);
+    comes_through(&mut world, &newest);
     world.settle();
 }
 
@@ -393,30 +401,22 @@ fn no_circle_begins_beside_one_that_is_silent() {
 /// one from letting go.
 #[test]
 fn what_was_sent_before_a_group_stopped_ends_all_the_same() {
-    let mut world = filled(21, 3, 1, 2);
-    world.nodes.second_wins = true;
-    let (id, members) = group(&world);
-    let [older, newest] = &members[..] else { panic!("{members:?}") };
-    world.kill(older);
-    world.until("a quorum without it", |world| world.state().groups[&id].newest == [newest.clone()].into());
+    let (mut world, id, older, newest) = one_goes_on_alone(21);
     world.lost = true;
     world.refused = Some(Refused { kind: "return", step: StepId(1), undo: false, times: 100 });
-    world.start(older);
-    world.until("its return", |world| {
-        let shown = world.nodes.status(older, false).and_then(|status| status.clusters.get(&id).cloned());
-        shown.is_some_and(|shown| shown.is_synced())
-    });
+    world.start(&older);
+    is_back(&mut world, &id, &older);
     // It is compared, and not the same as yet.
-    world.nodes.insert_row(older, "system.t_s0", -1);
-    world.until("the list", |world| world.is_under_way(older, "ALTER CLUSTER"));
-    assert_eq!(world.state().groups[&id].members[older], Member::Returning);
-    world.kill(newest);
+    world.nodes.insert_row(&older, "system.t_s0", -1);
+    world.until("the list", |world| world.is_under_way(&older, "ALTER CLUSTER"));
+    assert_eq!(world.state().groups[&id].members[&older], Member::Returning);
+    world.kill(&newest);
     steps(&mut world, 20);
-    let held = gate(&mut world, newest).join("; ");
+    let held = gate(&mut world, &newest).join("; ");
     assert!(held.contains(&format!("{older} waits for a quorum with a copy that is older")), "{held}");
-    opens(&mut world, newest);
+    opens(&mut world, &newest);
     world.refused = None;
-    world.start(newest);
+    world.start(&newest);
     world.settle();
 }
 
@@ -424,23 +424,12 @@ fn what_was_sent_before_a_group_stopped_ends_all_the_same() {
 /// one dies all of it may be applied here alone.
 #[test]
 fn one_that_has_caught_up_and_was_not_compared_goes_on_when_the_other_dies() {
-    let mut world = filled(22, 3, 1, 2);
-    world.nodes.second_wins = true;
-    let (id, members) = group(&world);
-    let [older, newest] = &members[..] else { panic!("{members:?}") };
-    world.kill(older);
-    world.until("a quorum without it", |world| world.state().groups[&id].newest == [newest.clone()].into());
-    world.until("its route", |world| {
-        world.nodes.route(newest, "t").is_some_and(|route| route.shards[0] == [newest.clone()])
-    });
+    let (mut world, id, older, newest) = one_goes_on_alone(22);
     steps(&mut world, 40);
-    world.start(older);
-    world.until("its return", |world| {
-        let shown = world.nodes.status(older, false).and_then(|status| status.clusters.get(&id).cloned());
-        shown.is_some_and(|shown| shown.is_synced())
-    });
+    world.start(&older);
+    is_back(&mut world, &id, &older);
     // It is compared, and not the same as yet.
-    world.nodes.insert_row(older, "system.t_s0", -1);
+    world.nodes.insert_row(&older, "system.t_s0", -1);
     assert_eq!(
         world.state().groups[&id].newest,
         [newest.clone()].into(),
@@ -449,13 +438,52 @@ fn one_that_has_caught_up_and_was_not_compared_goes_on_when_the_other_dies() {
     for _ in 0..5 {
         world.write("t");
     }
-    world.until("a look", |world| world.state().groups[&id].newest.contains(older));
-    assert_eq!(world.state().groups[&id].members[older], Member::Returning);
-    world.kill(newest);
+    world.until("a look", |world| world.state().groups[&id].newest.contains(&older));
+    assert_eq!(world.state().groups[&id].members[&older], Member::Returning);
+    world.kill(&newest);
     world.until("the failover", |world| {
         let group = &world.state().groups[&id];
-        group.members[older] == Member::Serving && group.halt.is_none()
+        group.members[&older] == Member::Serving && group.halt.is_none()
     });
-    comes_through(&mut world, newest);
+    comes_through(&mut world, &newest);
     world.settle();
+}
+
+/// Looks say that it lacks something or has too much: that it has committed as much makes it no whole copy.
+#[test]
+fn one_that_looks_different_is_not_as_new_for_what_it_has_committed() {
+    let (mut world, id, older, newest) = one_goes_on_alone(23);
+    steps(&mut world, 40);
+    world.start(&older);
+    is_back(&mut world, &id, &older);
+    world.nodes.insert_row(&older, "system.t_s0", -1);
+    for _ in 0..5 {
+        world.write("t");
+    }
+    world.until("a look", |world| world.state().groups[&id].newest.contains(&older));
+    world.until("more looks", |world| world.state().groups[&id].newest == [newest.clone()].into());
+    steps(&mut world, 200);
+    assert_eq!(world.state().groups[&id].newest, [newest.clone()].into(), "for good");
+    world.kill(&newest);
+    steps(&mut world, 400);
+    assert_eq!(world.state().groups[&id].members[&older], Member::Returning, "it waits for the other");
+    comes_through(&mut world, &newest);
+    world.settle();
+}
+
+#[test]
+fn one_that_has_caught_up_and_falls_out_again_is_older_again() {
+    let (mut world, id, older, newest) = one_goes_on_alone(24);
+    steps(&mut world, 40);
+    world.start(&older);
+    is_back(&mut world, &id, &older);
+    // There is nothing to compare.
+    world.nodes.lose_table(&older, "system.t_s0");
+    for _ in 0..5 {
+        world.write("t");
+    }
+    world.until("a look", |world| world.state().groups[&id].newest.contains(&older));
+    world.nodes.thaw_behind(&older, &id);
+    world.until("another", |world| world.state().groups[&id].newest == [newest.clone()].into());
+    assert_eq!(world.state().groups[&id].members[&older], Member::Returning);
 }

@@ -139,6 +139,9 @@ impl Nodes {
     pub fn thaw_behind(&mut self, id: &NodeId, group: &GroupId) {
         self.node(id).live = true;
         self.behind.insert((id.clone(), group.clone()));
+        if let Some(cluster) = self.clusters.get_mut(group) {
+            cluster.view.remove(id);
+        }
     }
 
     /// What the gate does while the node is down.
@@ -171,6 +174,10 @@ impl Nodes {
 
     pub fn insert_row(&mut self, id: &NodeId, table: &str, row: i64) {
         self.node(id).tables.get_mut(table).expect("a copy").insert(row);
+    }
+
+    pub fn lose_table(&mut self, id: &NodeId, table: &str) {
+        self.node(id).tables.remove(table);
     }
 
     pub fn refuse_joins(&mut self, id: &NodeId, refuses: bool) {
@@ -246,7 +253,8 @@ impl Nodes {
                 self.form_anew(&id, &group, now);
                 let Some(cluster) = self.clusters.get_mut(&group) else { continue };
                 let gave_up = self.by_id[&id].closed.contains(&group)
-                    || self.out.contains(&(id.clone(), group.clone()));
+                    || self.out.contains(&(id.clone(), group.clone()))
+                    || self.behind.contains(&(id.clone(), group.clone()));
                 if !cluster.view.is_empty() && !gave_up && !cluster.view.contains(&id) {
                     // Who waits without a quorum has one as soon as another starts, and keeps its copy.
                     cluster.primary = true;
@@ -323,11 +331,7 @@ impl Nodes {
         let Some(cluster) = self.clusters.get(group) else {
             return ClusterStatus { status: ClusterState::RecoveryRequired, ..ClusterStatus::default() };
         };
-        if cluster.view.is_empty() || self.by_id[id].closed.contains(group) {
-            return ClusterStatus { status: ClusterState::RecoveryRequired, ..ClusterStatus::default() };
-        }
-        let behind = self.behind.contains(&(id.clone(), group.clone()));
-        if behind {
+        if self.behind.contains(&(id.clone(), group.clone())) {
             let named: BTreeSet<NodeId> = cluster.view.iter().chain([id]).cloned().collect();
             return ClusterStatus {
                 status: ClusterState::NonPrimary,
@@ -340,6 +344,9 @@ impl Nodes {
                 conf_id: -1,
                 ..ClusterStatus::default()
             };
+        }
+        if cluster.view.is_empty() || self.by_id[id].closed.contains(group) {
+            return ClusterStatus { status: ClusterState::RecoveryRequired, ..ClusterStatus::default() };
         }
         let joined = cluster.view.contains(id);
         let (status, node_state) = match (joined, cluster.primary) {
