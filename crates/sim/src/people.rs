@@ -133,12 +133,12 @@ pub fn tidy(world: &mut World) {
 
 /// What alerts say where the controller may not decide.
 pub fn decide(world: &mut World) {
-    restart_the_stopped(world);
+    restart_the_named(world);
     make_primary(world);
 }
 
 /// A node is restarted whose stopped replication an operation stands still for, or that groups have left behind.
-fn restart_the_stopped(world: &mut World) {
+pub fn restart_the_named(world: &mut World) {
     let Some(leader) = world.leader() else { return };
     let StatementReply::Rows { rows, .. } = leader.controller.show(&ShardingStatement::ShowAlerts) else {
         return;
@@ -150,7 +150,8 @@ fn restart_the_stopped(world: &mut World) {
         NodeId::new(stopped().or_else(left_behind)?).ok()
     };
     let named: BTreeSet<NodeId> = rows.iter().flatten().flatten().filter_map(named).collect();
-    for at in named.iter().filter_map(|node| world.find(node)).collect::<Vec<_>>() {
+    let up = |at: &usize| world.machines[*at].is_up();
+    for at in named.iter().filter_map(|node| world.find(node)).filter(up).collect::<Vec<_>>() {
         world.push(world.now, Event::Fault(Turn::KillNode { at }));
         world.push(world.now + RESTART_TAKES, Event::Fault(Turn::StartNode { at }));
     }

@@ -1,4 +1,7 @@
 //! A bounded set of runs: fixed seeds, fresh ones (printed), those that once were not clean, and a sample of the crash sweep.
+//!
+//! Each seed that was not clean is named after what it found. Faults that were added since, and the gate at every start, have
+//! changed what is drawn: it is clean, and need not lead to the same place any more.
 
 #![allow(clippy::print_stdout, reason = "fresh seeds must be seen")]
 

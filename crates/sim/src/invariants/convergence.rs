@@ -9,8 +9,10 @@ use model::wire::{ShardingStatement, StatementReply};
 const REST: u64 = 15_000;
 /// By then everything must be at rest: the longest deadline of a command, twice, and the graces of a failure.
 const LIMIT: u64 = 900_000;
-/// What is wrong at rest stays wrong after this: people have done by then what alerts tell them.
-const PATIENCE: u64 = DECIDED_AFTER + 20_000;
+/// What is wrong at rest stays wrong after this.
+const PATIENCE: u64 = 120_000;
+/// People do what alerts ask of them that need no decision, when nothing else has come of it for so long.
+const OBEYED_AFTER: u64 = 60_000;
 const LOOK_INTERVAL: u64 = 500;
 /// An alert that is not over says so in its last column.
 const FIRING: &str = "firing";
@@ -41,7 +43,11 @@ pub fn reach(world: &mut World) {
             match wrong(world) {
                 None => return,
                 // Leftovers of a node that gives its old group up only after a while.
-                Some(_) if world.now < quiet_since + PATIENCE => {}
+                Some(_) if world.now < quiet_since + PATIENCE => {
+                    if world.now >= quiet_since + OBEYED_AFTER {
+                        people::restart_the_named(world);
+                    }
+                }
                 Some((invariant, detail)) => return world.violate(invariant, detail),
             }
         }
