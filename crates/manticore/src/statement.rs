@@ -145,6 +145,11 @@ pub enum Statement {
     SuspectSoon {
         group: GroupId,
     },
+    /// Ends this node's replication of the group, whatever it waits for. Said only of one that joins and has lost its donor
+    /// before it was given anything: searchd's JOIN waits for ever then, and holds the node's one lock for cluster statements.
+    EndJoin {
+        group: GroupId,
+    },
     ExitCluster {
         group: GroupId,
     },
@@ -280,6 +285,7 @@ impl fmt::Display for Statement {
             Self::SuspectSoon { group } => {
                 write!(f, "SET CLUSTER {group} GLOBAL 'evs.suspect_timeout' = 'PT0.1S'")
             }
+            Self::EndJoin { group } => write!(f, "SET CLUSTER {group} GLOBAL 'gmcast.isolate' = '2'"),
             Self::ExitCluster { group } => write!(f, "EXIT CLUSTER {group}"),
             Self::DeleteCluster { group } => write!(f, "DELETE CLUSTER {group}"),
             Self::LockTables { tables } => {

@@ -56,6 +56,8 @@ pub struct Transfer {
     pub shown: String,
     /// The cluster's, by full name.
     pub tables: BTreeSet<String>,
+    /// The node joins, and is in a view without a quorum: whoever would have given it a copy is gone.
+    pub is_stranded: bool,
 }
 
 /// Of the same rows, those of a copy under way in this cluster.
@@ -68,7 +70,12 @@ pub fn transfer(rows: &Rows, group: &GroupId) -> Result<Transfer, Unreadable> {
     });
     let shown = shown.collect::<Vec<_>>().join(", ");
     let indexes = own().find(|(field, _)| *field == "indexes");
-    Ok(Transfer { shown, tables: indexes.map(|(_, value)| tables(value)).unwrap_or_default() })
+    let has = |field: &str, text: &str| own().any(|pair| pair == (field, text));
+    Ok(Transfer {
+        shown,
+        tables: indexes.map(|(_, value)| tables(value)).unwrap_or_default(),
+        is_stranded: has("status", "non-primary") && has("node_state", "joining"),
+    })
 }
 
 fn pairs(rows: &Rows) -> Result<Vec<(&str, &str)>, Unreadable> {
@@ -292,6 +299,25 @@ mod tests {
         assert_eq!(found.shown, "total 42, stage send file");
         assert_eq!(found.tables, ["system.t_s0".to_owned(), "system.t_s1".to_owned()].into());
         assert_eq!(transfer(&shown, &id("b")).expect("read"), Transfer::default());
+    }
+
+    #[test]
+    fn who_joins_without_a_quorum_is_stranded() {
+        for (status, state, expected) in [
+            ("non-primary", "joining", true),
+            ("non-primary", "synced", false),
+            ("primary", "joining", false),
+            ("disconnected", "joining", false),
+        ] {
+            let shown = rows(&[
+                ("cluster_a_status", status),
+                ("cluster_a_node_state", state),
+                ("cluster_a_b_status", "non-primary"),
+                ("cluster_a_b_node_state", "joining"),
+            ]);
+            let found = transfer(&shown, &id("a")).expect("read");
+            assert_eq!(found.is_stranded, expected, "{status} {state}");
+        }
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use super::{LOOK_TIME_MAX, Turn};
 use manticore::status::Transfer;
-use manticore::{Statement, outcome};
+use manticore::{CallError, Reply, Statement, outcome};
 use model::{GroupId, NodeId, Outcome};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -12,6 +12,8 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 const COPY_TIME_MAX: Duration = Duration::from_hours(7 * 24);
 /// More files are not counted.
 const FILES_MAX: usize = 100_000;
+/// A joiner without a quorum may find its donor again for so long: members that stood still, or were parted, agree by then.
+const STRANDED_MAX: Duration = Duration::from_secs(5);
 
 /// What shows that a copy goes on. A part that was not seen is as it was.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -24,7 +26,8 @@ struct Seen {
 }
 
 impl Turn<'_> {
-    /// Says a JOIN, and waits for it: the command's time, and that time again whenever more of the copy was seen.
+    /// Says a JOIN, and waits for it: the command's time, and that time again whenever more of the copy was seen. One that has
+    /// lost its donor is ended.
     pub(super) async fn say_while_it_goes_on(
         &self,
         statement: &Statement,
@@ -36,6 +39,8 @@ impl Turn<'_> {
         }
         let mut deadline = self.deadline;
         let mut before: Option<Seen> = None;
+        let mut stranded_since: Option<Instant> = None;
+        let mut is_ended = false;
         let said = self.sidecar.client.execute(&self.sidecar.node, statement, COPY_TIME_MAX);
         tokio::pin!(said);
         loop {
@@ -45,9 +50,15 @@ impl Turn<'_> {
                 self.look_at_copy(group, at, before.as_ref()).await
             };
             let seen = tokio::select! {
-                reply = &mut said => return outcome(statement, &reply),
+                reply = &mut said => return if is_ended { of_ended(reply, at) } else { outcome(statement, &reply) },
                 seen = look => seen,
             };
+            if !seen.received.is_stranded {
+                stranded_since = None;
+            } else if stranded_since.get_or_insert_with(Instant::now).elapsed() >= STRANDED_MAX {
+                self.end_join(group, at).await;
+                (is_ended, stranded_since) = (true, None);
+            }
             if before.as_ref().is_some_and(|before| *before != seen) {
                 deadline = Instant::now() + self.patience;
                 self.sidecar.ledger.goes_on(self.id);
@@ -61,6 +72,13 @@ impl Turn<'_> {
         }
     }
 
+    /// Refused or not: the JOIN tells what came of it.
+    async fn end_join(&self, group: &GroupId, at: &NodeId) {
+        let end = Statement::EndJoin { group: group.clone() };
+        let reply = self.sidecar.client.execute(&self.sidecar.node, &end, LOOK_TIME_MAX).await;
+        tracing::warn!(%group, %at, outcome = ?outcome(&end, &reply), "the donor of a JOIN is gone, it is ended");
+    }
+
     async fn look_at_copy(&self, group: &GroupId, at: &NodeId, before: Option<&Seen>) -> Seen {
         let before = before.cloned().unwrap_or_default();
         let client = &self.sidecar.client;
@@ -68,12 +86,28 @@ impl Turn<'_> {
             client.transfer(at, group, LOOK_TIME_MAX),
             client.transfer(&self.sidecar.node, group, LOOK_TIME_MAX),
         );
-        let (sent, received) = (sent.unwrap_or(before.sent), received.unwrap_or(before.received));
+        let sent = sent.unwrap_or(before.sent);
+        // That it is stranded must be seen now.
+        let received = received.unwrap_or(Transfer { is_stranded: false, ..before.received });
         // Only names of our own making become paths.
         let tables = sent.tables.iter().filter(|table| model::parse_shard_table(table).is_some());
         let directories: Vec<PathBuf> = tables.map(|table| self.sidecar.data_dir.join(table)).collect();
         let bytes = tokio::task::spawn_blocking(move || bytes_in(directories)).await;
         Seen { sent, received, bytes: bytes.unwrap_or(before.bytes) }
+    }
+}
+
+/// searchd gives no reason for a JOIN that was ended: an empty error.
+fn of_ended(reply: Result<Reply, CallError>, at: &NodeId) -> Outcome {
+    match reply {
+        Ok(Reply::Error { .. }) => {
+            Outcome::Refused { message: format!("the JOIN was ended: {at} was gone before it gave anything") }
+        }
+        // It may have come to its end at that very moment.
+        Ok(_) => Outcome::Unknown {
+            message: format!("the JOIN was ended, as {at} was gone, and says that it is done"),
+        },
+        Err(error) => Outcome::Unknown { message: error.to_string() },
     }
 }
 

@@ -1,6 +1,6 @@
 //! JOINs that take longer than the time they were given.
 
-use super::script::{Server, Stage, cluster, execute, ok};
+use super::script::{Server, Stage, cluster, error, execute, ok};
 use model::{Action, GroupId, NodeId, Outcome};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -95,6 +95,44 @@ async fn a_join_whose_copy_stands_still_is_given_up() {
         message.contains("no more of the copy") && message.contains(&donor.address.to_string()),
         "{message}"
     );
+}
+
+/// searchd itself would wait for ever, and no other statement of clusters could run on the node.
+#[tokio::test]
+async fn a_join_whose_donor_is_gone_before_it_gave_anything_is_ended() {
+    let end = format!("SET CLUSTER {} GLOBAL 'gmcast.isolate' = '2'", group());
+    for (status, state, is_ended) in [
+        ("non-primary", "joining", true),
+        // It copies, as far as it shows, or is whole.
+        ("primary", "joining", false),
+        ("non-primary", "synced", false),
+    ] {
+        let (donor, looks) = donor(false).await;
+        let node = Server::start(move |_, sql| {
+            let fields = [("status", status), ("node_state", state), ("size", "1")];
+            match sql {
+                sql if sql.starts_with("SHOW") => cluster(group().as_str(), &fields),
+                sql if sql.starts_with("JOIN") => error(""),
+                _ => ok(),
+            }
+        })
+        .await;
+        let held = node.hold("JOIN");
+        let stage = Stage::new(&node, None).await;
+        let (sidecar, join) = (Arc::clone(&stage.sidecar), from(&donor));
+        let deadline = Instant::now() + Duration::from_mins(5);
+        let under_way = tokio::spawn(async move { execute(&sidecar, &join, deadline).await });
+        while if is_ended { !node.asked().contains(&end) } else { looks.load(Ordering::Relaxed) < 9 } {
+            assert!(!under_way.is_finished(), "it waits");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        held.notify_one();
+        let outcome = under_way.await.expect("it ends");
+        let message = format!("the JOIN was ended: {} was gone before it gave anything", donor.address);
+        assert_eq!(outcome == Outcome::Refused { message }, is_ended, "{status} {state}: {outcome:?}");
+        assert!(!matches!(outcome, Outcome::Done { .. }), "{status} {state}");
+        assert_eq!(node.asked().contains(&end), is_ended, "{status} {state}");
+    }
 }
 
 #[tokio::test]
