@@ -42,6 +42,8 @@ pub struct Cluster {
     is_new: bool,
     controller: Option<Process>,
     nodes: BTreeMap<u32, Process>,
+    /// What happened while something else was done.
+    unsaid: Vec<String>,
 }
 
 impl Cluster {
@@ -66,8 +68,17 @@ impl Cluster {
         let api =
             Api::at(&format!("http://{}", state.api), Some(layout.token_file()), &ClientTls::default())?;
         let config = options.config;
-        let cluster =
-            Self { layout, state, config, api, ports, is_new, controller: None, nodes: BTreeMap::new() };
+        let cluster = Self {
+            layout,
+            state,
+            config,
+            api,
+            ports,
+            is_new,
+            controller: None,
+            nodes: BTreeMap::new(),
+            unsaid: Vec::new(),
+        };
         cluster.write_state()?;
         Ok(cluster)
     }
@@ -201,14 +212,20 @@ impl Cluster {
             self.nodes.remove(&number);
             self.went_down(number, None)?;
         }
+        self.look_after_controller().await?;
+        events.append(&mut self.unsaid);
+        Ok(events)
+    }
+
+    pub(super) async fn look_after_controller(&mut self) -> Result<(), CommandError> {
         if let Some(process) = &mut self.controller
             && process.ended().is_some()
         {
-            events.push(format!("{}; it is started again", process.obituary()));
+            self.unsaid.push(format!("{}; it is started again", process.obituary()));
             self.controller = None;
             self.start_controller().await?;
         }
-        Ok(events)
+        Ok(())
     }
 
     /// Kills the controller with -9 and starts it again.

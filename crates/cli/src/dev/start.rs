@@ -88,9 +88,11 @@ impl Cluster {
 
     /// Until the controller lets one of the nodes start (safety rule 3), asked for each in this order. What that one is to forget
     /// before is taken away, as the gate does.
-    pub(super) async fn wait_for_gate(&self, numbers: &[u32]) -> Result<u32, CommandError> {
+    pub(super) async fn wait_for_gate(&mut self, numbers: &[u32]) -> Result<u32, CommandError> {
         let deadline = Instant::now() + SETTLE_TIMEOUT;
         loop {
+            // Nobody else does while this waits for it.
+            self.look_after_controller().await?;
             let mut held = Vec::new();
             for number in numbers {
                 let node = self.endpoint(*number)?.node;
