@@ -4,11 +4,14 @@
 use crate::Controller;
 use crate::state::Group;
 use model::operate::{GateReply, Held};
-use model::{ClusterState, ClusterStatus, GroupId, MemberState, Millis, NodeId, Reach};
+use model::{ClusterState, ClusterStatus, GroupId, MemberState, Millis, NodeId, Reach, Route};
 use std::collections::BTreeSet;
 
 /// One that was let through by the leader before is up by then, and seen.
 const LEADS_FOR: Millis = Millis(5_000);
+
+/// A node that is not heard by its sidecar keeps its routes; nobody waits for it for longer.
+const ROUTED_FOR: Millis = Millis(10_000);
 
 /// A node that was let through and does not answer by then did not start, or not here.
 const ADMITTED_FOR: Millis = Millis(60_000);
@@ -76,6 +79,7 @@ impl Controller {
             return vec![(None, Reason::Says(format!("{other} has not been looked at yet")))];
         }
         let mut reasons = Vec::new();
+        reasons.extend(self.is_still_routed_to(node).map(|why| (None, Reason::Says(why))));
         for (id, group) in self.state.groups.iter().filter(|(_, group)| group.is_clustered()) {
             let why =
                 self.takes_part(node, id, group).then(|| self.stands_against(node, id, group)).flatten();
@@ -95,6 +99,24 @@ impl Controller {
             reasons.push((Some(cluster.clone()), Reason::Says(why)));
         }
         reasons
+    }
+
+    /// A node that starts takes connections for seconds before it answers, where those to one that is down are refused: a read
+    /// that is sent there waits, and is told short by the shard in the end. It is routed to no more once its loss is noticed.
+    fn is_still_routed_to(&self, node: &NodeId) -> Option<String> {
+        if self.observed.time_at_gate(node, self.now) >= ROUTED_FOR {
+            return None;
+        }
+        let mut others = self.state.live_nodes().filter(|other| *other != node && self.is_up(other));
+        let names = |other: &NodeId| {
+            let (_, tables) = self.observed.view(other)?.tables.as_ref()?;
+            let named = |route: &Route| route.shards.iter().any(|shard| shard.contains(node));
+            tables.routes.iter().find(|(_, route)| named(route)).map(|(table, _)| table.clone())
+        };
+        let (other, table) = others.find_map(|other| Some((other, names(other)?)))?;
+        Some(format!(
+            "{other} still routes {table} to it, and will not once the loss of this node is noticed"
+        ))
     }
 
     /// Whether the node may go back into the group by itself.

@@ -66,8 +66,15 @@ pub struct Observed {
     views_version: u64,
     /// Nodes that answer us and may be cut off from the others.
     asked: BTreeMap<NodeId, Asked>,
-    /// Nodes that are stopped and wait at the gate, and when each asked last.
-    at_gate: BTreeMap<NodeId, Millis>,
+    /// Nodes that are stopped and wait at the gate.
+    at_gate: BTreeMap<NodeId, AtGate>,
+}
+
+/// When a node began to ask at the gate, and when it asked last.
+#[derive(Debug)]
+struct AtGate {
+    since: Millis,
+    asked: Millis,
 }
 
 /// A node about which its peers are asked.
@@ -241,7 +248,12 @@ impl Observed {
 
     /// The node is stopped, and asks whether it may start.
     pub fn waits_at_gate(&mut self, node: &NodeId, now: Millis) {
-        self.at_gate.insert(node.clone(), now);
+        self.at_gate.entry(node.clone()).or_insert(AtGate { since: now, asked: now }).asked = now;
+    }
+
+    /// For how long the node has waited at the gate.
+    pub fn time_at_gate(&self, node: &NodeId, now: Millis) -> Millis {
+        self.at_gate.get(node).map_or(Millis::ZERO, |waits| now.since(waits.since))
     }
 
     /// The node starts now.
@@ -251,7 +263,7 @@ impl Observed {
 
     /// Who does not ask any more is not at the gate.
     pub fn look_to_the_gate(&mut self, now: Millis) {
-        self.at_gate.retain(|_, asked| now.since(*asked) < WAITS_FOR);
+        self.at_gate.retain(|_, waits| now.since(waits.asked) < WAITS_FOR);
     }
 
     /// Those that are stopped and wait to be let through, by name.

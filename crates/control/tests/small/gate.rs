@@ -3,7 +3,7 @@
 use super::total_loss::{filled, gate, group, steps};
 use super::world::{Refused, World, node};
 use control::state::Member;
-use model::{ClusterState, GroupId, NodeId, StepId};
+use model::{ClusterState, GroupId, Millis, NodeId, StepId};
 
 /// The node dies, and the group of two copies gets another one instead of its.
 fn is_replaced(world: &mut World, id: &GroupId, node: &NodeId) {
@@ -83,10 +83,36 @@ fn the_gate_lets_nodes_start_one_by_one_and_the_newest_first() {
     }
     world.settle();
     // Nobody else is held back.
-    world.kill(&node(2));
-    assert!(gate(&mut world, &node(2)).is_empty());
     assert!(gate(&mut world, &node(9)).is_empty(), "a new node");
-    world.start(&node(2));
+    world.kill(&node(2));
+    comes_through(&mut world, &node(2));
+    world.settle();
+}
+
+/// While it starts it takes connections and answers nobody: reads that are still sent there would wait, and lack a shard.
+#[test]
+fn a_node_does_not_start_while_it_is_routed_to() {
+    let mut world = filled(25, 3, 1, 2);
+    let (_, members) = group(&world);
+    let [gone, other] = &members[..] else { panic!("{members:?}") };
+    world.kill(gone);
+    let held = gate(&mut world, gone);
+    assert!(held.len() == 1 && held[0].contains("still routes t to it"), "{held:?}");
+    opens(&mut world, gone);
+    for n in (1..=3).map(node).filter(|n| n != gone) {
+        let route = world.nodes.route(&n, "t").expect("routed");
+        assert_eq!(route.shards[0], *std::slice::from_ref(other), "{n}");
+    }
+    world.start(gone);
+    world.settle();
+    // Nor is it held for ever by one whose routes nobody can write.
+    world.kill(gone);
+    world.mute = (1..=3).map(node).filter(|n| n != gone).collect();
+    let began = world.now;
+    opens(&mut world, gone);
+    assert!(world.now.since(began) >= Millis(10_000), "{:?}", world.now.since(began));
+    world.mute.clear();
+    world.start(gone);
     world.settle();
 }
 
