@@ -220,16 +220,40 @@ impl Controller {
             return Some(Reason::Says(text.to_owned()));
         }
         if newest.contains(node) || !group.members.contains_key(node) {
-            return behind.map(|other| {
-                Reason::Says(format!(
-                    "{other} waits for a quorum with a copy that is older; it lets go first, or that would overwrite the one here"
-                ))
+            let waits = behind.map(|other| {
+                format!("{other} waits for a quorum with a copy that is older; it lets go first, or that would overwrite the one here")
             });
+            let may_wait = || {
+                let other = self.silent_and_older(node, id, group)?;
+                Some(format!(
+                    "{other} does not answer just now, and may wait with a copy that is older, which would overwrite the one here"
+                ))
+            };
+            return waits.or_else(may_wait).map(Reason::Says);
         }
         let up: BTreeSet<&NodeId> = shown.iter().map(|(other, _)| *other).collect();
         let away: BTreeSet<NodeId> = newest.iter().filter(|other| !up.contains(other)).cloned().collect();
         let why = (!away.is_empty()).then_some(Reason::NewerAway(away))?;
         Some(if is_alone { why } else { Reason::Says(why.text()) })
+    }
+
+    /// One whose copy may be older, and of which the last look says nothing: neither what it waits for, nor that its process, or
+    /// itself, is gone.
+    fn silent_and_older(&self, node: &NodeId, id: &GroupId, group: &Group) -> Option<&NodeId> {
+        let older = |other: &NodeId| {
+            if group.members.contains_key(other) {
+                group.may_lack(other)
+            } else {
+                self.state.is_left_over(id, other)
+            }
+        };
+        let is_silent = |other: &NodeId| {
+            let reach = self.observed.view(other).and_then(|view| view.reach);
+            !matches!(reach, Some((Reach::Answered | Reach::Refused, _)))
+        };
+        let others = self.state.nodes.iter().filter(|(other, known)| *other != node && !known.lost);
+        let mut others = others.map(|(other, _)| other).filter(|other| !self.observed.is_at_gate(other));
+        others.find(|other| older(other) && is_silent(other))
     }
 
     /// A node that starts looks for those on its own list alone. That can be older than the group: those who went on are not on

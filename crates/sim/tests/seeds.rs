@@ -48,6 +48,14 @@ fn a_copy_that_has_caught_up_is_as_new_as_the_one_that_went_on_without_it() {
     }
 }
 
+/// The looks at an older copy that waited were not answered, and the gate let the newest one start beside it: it was overwritten.
+#[test]
+fn the_newest_copy_does_not_start_beside_an_older_one_that_nobody_sees() {
+    for seed in [2572, 6226] {
+        assert_eq!(violations(Scenario::All, seed..=seed), Vec::<String>::new());
+    }
+}
+
 /// All of a group let go of it, and one that was no member any more waited for them without a quorum, for ever.
 #[test]
 fn who_is_no_member_any_more_lets_go_of_a_stopped_group_too() {

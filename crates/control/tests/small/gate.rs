@@ -311,6 +311,25 @@ fn the_newest_does_not_start_beside_an_older_one_that_waits() {
     }
 }
 
+/// One lost reply is enough that a look says nothing of it.
+#[test]
+fn the_newest_does_not_start_while_an_older_one_is_silent() {
+    let (mut world, _, older, newest) = one_goes_on_alone(26);
+    for _ in 0..10 {
+        world.write("t");
+    }
+    world.kill(&newest);
+    world.nodes.thaw(&older);
+    world.until("its return", |world| !world.state().nodes[&older].lost);
+    world.silent.insert(older.clone());
+    steps(&mut world, 20);
+    let held = gate(&mut world, &newest).join("; ");
+    assert!(held.contains(&format!("{older} does not answer just now")), "{held}");
+    world.silent.clear();
+    comes_through(&mut world, &newest);
+    world.settle();
+}
+
 /// One that stood still shows a quorum for a moment that it does not have: nobody is left to compare it with.
 #[test]
 fn a_copy_that_thaws_is_not_whole_because_it_shows_a_quorum() {
