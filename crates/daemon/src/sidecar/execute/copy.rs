@@ -2,7 +2,7 @@
 
 use super::{LOOK_TIME_MAX, Turn};
 use manticore::status::Transfer;
-use manticore::{CallError, Reply, Statement, outcome};
+use manticore::{Reply, Statement, outcome};
 use model::{GroupId, NodeId, Outcome};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -50,14 +50,17 @@ impl Turn<'_> {
                 self.look_at_copy(group, at, before.as_ref()).await
             };
             let seen = tokio::select! {
-                reply = &mut said => return if is_ended { of_ended(reply, at) } else { outcome(statement, &reply) },
+                reply = &mut said => return match reply {
+                    Ok(reply) if is_ended => of_ended(&reply, at),
+                    reply => outcome(statement, &reply),
+                },
                 seen = look => seen,
             };
             if !seen.received.is_stranded {
                 stranded_since = None;
             } else if stranded_since.get_or_insert_with(Instant::now).elapsed() >= STRANDED_MAX {
-                self.end_join(group, at).await;
-                (is_ended, stranded_since) = (true, None);
+                is_ended |= self.end_join(group, at).await;
+                stranded_since = None;
             }
             if before.as_ref().is_some_and(|before| *before != seen) {
                 deadline = Instant::now() + self.patience;
@@ -72,11 +75,13 @@ impl Turn<'_> {
         }
     }
 
-    /// Refused or not: the JOIN tells what came of it.
-    async fn end_join(&self, group: &GroupId, at: &NodeId) {
+    /// Whether it may be the reason for what the JOIN says from now on. One that was not ended is told to end again.
+    async fn end_join(&self, group: &GroupId, at: &NodeId) -> bool {
         let end = Statement::EndJoin { group: group.clone() };
         let reply = self.sidecar.client.execute(&self.sidecar.node, &end, LOOK_TIME_MAX).await;
-        tracing::warn!(%group, %at, outcome = ?outcome(&end, &reply), "the donor of a JOIN is gone, it is ended");
+        let outcome = outcome(&end, &reply);
+        tracing::warn!(%group, %at, ?outcome, "the donor of a JOIN is gone, it is ended");
+        !matches!(outcome, Outcome::Refused { .. })
     }
 
     async fn look_at_copy(&self, group: &GroupId, at: &NodeId, before: Option<&Seen>) -> Seen {
@@ -97,17 +102,19 @@ impl Turn<'_> {
     }
 }
 
-/// searchd gives no reason for a JOIN that was ended: an empty error.
-fn of_ended(reply: Result<Reply, CallError>, at: &NodeId) -> Outcome {
+/// An error means that the cluster is gone from the node, whatever its words; searchd gives none for a JOIN that was ended.
+fn of_ended(reply: &Reply, at: &NodeId) -> Outcome {
     match reply {
-        Ok(Reply::Error { .. }) => {
-            Outcome::Refused { message: format!("the JOIN was ended: {at} was gone before it gave anything") }
+        Reply::Error { message } => {
+            let message = if message.is_empty() { "without a word" } else { message };
+            Outcome::Refused {
+                message: format!("the JOIN was ended ({message}): {at} was gone before it gave anything"),
+            }
         }
         // It may have come to its end at that very moment.
-        Ok(_) => Outcome::Unknown {
+        _ => Outcome::Unknown {
             message: format!("the JOIN was ended, as {at} was gone, and says that it is done"),
         },
-        Err(error) => Outcome::Unknown { message: error.to_string() },
     }
 }
 

@@ -101,18 +101,20 @@ async fn a_join_whose_copy_stands_still_is_given_up() {
 #[tokio::test]
 async fn a_join_whose_donor_is_gone_before_it_gave_anything_is_ended() {
     let end = format!("SET CLUSTER {} GLOBAL 'gmcast.isolate' = '2'", group());
-    for (status, state, is_ended) in [
-        ("non-primary", "joining", true),
+    for (status, state, refusal, is_told, is_ended) in [
+        ("non-primary", "joining", None, true, true),
+        ("non-primary", "joining", Some("unknown cluster 'g' in SET statement"), true, false),
         // It copies, as far as it shows, or is whole.
-        ("primary", "joining", false),
-        ("non-primary", "synced", false),
+        ("primary", "joining", None, false, false),
+        ("non-primary", "synced", None, false, false),
     ] {
         let (donor, looks) = donor(false).await;
         let node = Server::start(move |_, sql| {
             let fields = [("status", status), ("node_state", state), ("size", "1")];
-            match sql {
-                sql if sql.starts_with("SHOW") => cluster(group().as_str(), &fields),
-                sql if sql.starts_with("JOIN") => error(""),
+            match (sql, refusal) {
+                (sql, _) if sql.starts_with("SHOW") => cluster(group().as_str(), &fields),
+                (sql, _) if sql.starts_with("JOIN") => error(""),
+                (_, Some(refusal)) => error(refusal),
                 _ => ok(),
             }
         })
@@ -122,16 +124,24 @@ async fn a_join_whose_donor_is_gone_before_it_gave_anything_is_ended() {
         let (sidecar, join) = (Arc::clone(&stage.sidecar), from(&donor));
         let deadline = Instant::now() + Duration::from_mins(5);
         let under_way = tokio::spawn(async move { execute(&sidecar, &join, deadline).await });
-        while if is_ended { !node.asked().contains(&end) } else { looks.load(Ordering::Relaxed) < 9 } {
+        let mut then = u64::MAX;
+        // One look after it was told, or for longer than that takes.
+        while looks.load(Ordering::Relaxed) < if is_told { then } else { 9 } {
+            if then == u64::MAX && node.asked().contains(&end) {
+                then = looks.load(Ordering::Relaxed) + 1;
+            }
             assert!(!under_way.is_finished(), "it waits");
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
         held.notify_one();
         let outcome = under_way.await.expect("it ends");
-        let message = format!("the JOIN was ended: {} was gone before it gave anything", donor.address);
+        let message = format!(
+            "the JOIN was ended (without a word): {} was gone before it gave anything",
+            donor.address
+        );
         assert_eq!(outcome == Outcome::Refused { message }, is_ended, "{status} {state}: {outcome:?}");
         assert!(!matches!(outcome, Outcome::Done { .. }), "{status} {state}");
-        assert_eq!(node.asked().contains(&end), is_ended, "{status} {state}");
+        assert_eq!(node.asked().contains(&end), is_told, "{status} {state}");
     }
 }
 
