@@ -222,7 +222,6 @@ impl Cluster {
             && process.ended().is_some()
         {
             self.unsaid.push(format!("{}; it is started again", process.obituary()));
-            self.controller = None;
             self.start_controller().await?;
         }
         Ok(())
