@@ -15,7 +15,8 @@ use std::collections::{BTreeMap, BTreeSet};
 /// Under constant writes two looks a few milliseconds apart may differ; so many in a row that all differ mean that
 /// the copies do.
 const ROUNDS_MAX: u32 = 200;
-/// Looks that differ one after the other, a few seconds of them: writes under way do not explain that any more.
+/// So many looks that differ are reason enough not to count a copy as one of the newest, where writes under way may still be
+/// the reason.
 const DOUBTED_AFTER: u32 = 25;
 /// A measurement that is not answered by then is asked again.
 const PATIENCE: Millis = Millis(30_000);
@@ -207,7 +208,7 @@ impl Controller {
         verification.compare(&group, self.now);
         let whole = verification.agreed.len() == verification.tables.len();
         let given_up = verification.round >= ROUNDS_MAX;
-        if verification.differed >= DOUBTED_AFTER {
+        if !whole && verification.differed >= DOUBTED_AFTER {
             let node = verification.node.clone();
             self.doubt(&group, node);
         }
