@@ -266,6 +266,15 @@ fn one_goes_on_alone(seed: u64) -> (World, GroupId, NodeId, NodeId) {
     (world, id, older.clone(), newest.clone())
 }
 
+/// The same, and the older one is back in the group, not compared yet.
+fn comes_back_to_it(seed: u64) -> (World, GroupId, NodeId, NodeId) {
+    let (mut world, id, older, newest) = one_goes_on_alone(seed);
+    steps(&mut world, 40);
+    world.start(&older);
+    is_back(&mut world, &id, &older);
+    (world, id, older, newest)
+}
+
 /// Until the node itself shows that it is in the group again.
 fn is_back(world: &mut World, id: &GroupId, node: &NodeId) {
     world.until("its return", |world| {
@@ -469,10 +478,7 @@ fn what_was_sent_before_a_group_stopped_ends_all_the_same() {
 /// one dies all of it may be applied here alone.
 #[test]
 fn one_that_has_caught_up_and_was_not_compared_goes_on_when_the_other_dies() {
-    let (mut world, id, older, newest) = one_goes_on_alone(22);
-    steps(&mut world, 40);
-    world.start(&older);
-    is_back(&mut world, &id, &older);
+    let (mut world, id, older, newest) = comes_back_to_it(22);
     // It is compared, and not the same as yet.
     world.nodes.insert_row(&older, "system.t_s0", -1);
     assert_eq!(
@@ -497,10 +503,7 @@ fn one_that_has_caught_up_and_was_not_compared_goes_on_when_the_other_dies() {
 /// Looks say that it lacks something or has too much: that it has committed as much makes it no whole copy.
 #[test]
 fn one_that_looks_different_is_not_as_new_for_what_it_has_committed() {
-    let (mut world, id, older, newest) = one_goes_on_alone(23);
-    steps(&mut world, 40);
-    world.start(&older);
-    is_back(&mut world, &id, &older);
+    let (mut world, id, older, newest) = comes_back_to_it(23);
     world.nodes.insert_row(&older, "system.t_s0", -1);
     for _ in 0..5 {
         world.write("t");
@@ -518,10 +521,7 @@ fn one_that_looks_different_is_not_as_new_for_what_it_has_committed() {
 
 #[test]
 fn one_that_has_caught_up_and_falls_out_again_is_older_again() {
-    let (mut world, id, older, newest) = one_goes_on_alone(24);
-    steps(&mut world, 40);
-    world.start(&older);
-    is_back(&mut world, &id, &older);
+    let (mut world, id, older, newest) = comes_back_to_it(24);
     // There is nothing to compare.
     world.nodes.lose_table(&older, "system.t_s0");
     for _ in 0..5 {
