@@ -243,6 +243,12 @@ fn a_stranger_that_waits_lets_go_before_a_member_starts() {
     }
     world.nodes.thaw(stranger);
     steps(&mut world, 40);
+    world.silent.insert(stranger.clone());
+    steps(&mut world, 20);
+    let held = gate(&mut world, &members[0]).join("; ");
+    assert!(held.contains(&format!("{stranger} does not answer just now")), "{held}");
+    world.silent.clear();
+    steps(&mut world, 20);
     let held = gate(&mut world, &members[0]).join("; ");
     assert!(held.contains(&format!("{stranger}, which is no member any more, has it still")), "{held}");
     // Both may have the newest copy, and must be there.
@@ -337,6 +343,34 @@ fn the_newest_does_not_start_while_an_older_one_is_silent() {
     world.silent.clear();
     comes_through(&mut world, &newest);
     world.settle();
+}
+
+/// Proven gone, at the gate, or refused by its listeners: it waits for nobody.
+#[test]
+fn an_older_one_that_is_known_to_be_down_does_not_hold_the_newest_back() {
+    let (mut world, _, older, newest) = one_goes_on_alone(27);
+    assert!(world.state().nodes[&older].lost);
+    world.silent.insert(older.clone());
+    world.kill(&newest);
+    steps(&mut world, 20);
+    opens(&mut world, &newest);
+    for is_silent in [true, false] {
+        let (mut world, _, older, newest) = comes_back_to_it(28);
+        if is_silent {
+            world.silent.insert(older.clone());
+        }
+        world.kill(&older);
+        world.kill(&newest);
+        steps(&mut world, 12);
+        assert!(!world.state().nodes[&older].lost, "not yet");
+        if is_silent {
+            let held = gate(&mut world, &newest).join("; ");
+            assert!(held.contains("does not answer just now"), "{held}");
+            gate(&mut world, &older);
+        }
+        let held = gate(&mut world, &newest).join("; ");
+        assert!(!held.contains("does not answer just now"), "{held}");
+    }
 }
 
 /// One that stood still shows a quorum for a moment that it does not have: nobody is left to compare it with.
