@@ -136,7 +136,10 @@ impl Controller {
             return false;
         }
         let waits = |other: &&NodeId| {
-            let at_gate = |away: &BTreeSet<NodeId>| away.iter().all(|newer| self.observed.is_at_gate(newer));
+            // One that waits for routes alone is let through soon, and is no reason to start before it.
+            let stays =
+                |newer: &NodeId| self.observed.is_at_gate(newer) && self.is_still_routed_to(newer).is_none();
+            let at_gate = |away: &BTreeSet<NodeId>| away.iter().all(stays);
             let for_each_other = |reason: &Reason| matches!(reason, Reason::NewerAway(away) if at_gate(away));
             let reasons = self.reasons(other);
             !reasons.is_empty() && reasons.iter().all(|(_, reason)| for_each_other(reason))
