@@ -101,18 +101,25 @@ async fn a_join_whose_copy_stands_still_is_given_up() {
 #[tokio::test]
 async fn a_join_whose_donor_is_gone_before_it_gave_anything_is_ended() {
     let end = format!("SET CLUSTER {} GLOBAL 'gmcast.isolate' = '2'", group());
-    for (status, state, refusal, is_told, is_ended) in [
-        ("non-primary", "joining", None, true, true),
-        ("non-primary", "joining", Some("unknown cluster 'g' in SET statement"), true, false),
+    for (status, state, shown, refusal, is_told, is_ended) in [
+        ("non-primary", "joining", u32::MAX, None, true, true),
+        ("non-primary", "joining", u32::MAX, Some("unknown cluster 'g' in SET statement"), true, false),
+        // Since the first look the node has shown nothing.
+        ("non-primary", "joining", 1, None, false, false),
         // It copies, as far as it shows, or is whole.
-        ("primary", "joining", None, false, false),
-        ("non-primary", "synced", None, false, false),
+        ("primary", "joining", u32::MAX, None, false, false),
+        ("non-primary", "synced", u32::MAX, None, false, false),
     ] {
         let (donor, looks) = donor(false).await;
+        let mut left = shown;
         let node = Server::start(move |_, sql| {
             let fields = [("status", status), ("node_state", state), ("size", "1")];
             match (sql, refusal) {
-                (sql, _) if sql.starts_with("SHOW") => cluster(group().as_str(), &fields),
+                (sql, _) if sql.starts_with("SHOW") && left == 0 => error("busy"),
+                (sql, _) if sql.starts_with("SHOW") => {
+                    left -= 1;
+                    cluster(group().as_str(), &fields)
+                }
                 (sql, _) if sql.starts_with("JOIN") => error(""),
                 (_, Some(refusal)) => error(refusal),
                 _ => ok(),
