@@ -477,7 +477,7 @@ impl Controller {
         }
         let mut mend: BTreeMap<NodeId, Vec<TableName>> = BTreeMap::new();
         for (name, table) in &self.state.tables {
-            if news.is_empty() || table.status != TableStatus::Active {
+            if news.is_empty() || !self.may_mend(name, table.status) {
                 continue;
             }
             let wanted = match route::desired(&self.state, name) {
@@ -505,6 +505,18 @@ impl Controller {
         self.routes_compared.extend(news);
         for (node, tables) in mend {
             self.add(|_, id, unix| Some(catalogue::reroute(id, &node, tables, unix)));
+        }
+    }
+
+    fn may_mend(&self, name: &TableName, status: TableStatus) -> bool {
+        let drops = |kind: &Kind| matches!(kind, Kind::DropTable { table } if table == name);
+        match status {
+            TableStatus::Active => true,
+            // Until the drop has its turn others wait for its routes; then it takes them away itself.
+            TableStatus::Dropping => {
+                self.state.active().any(|it| it.status == Status::Queued && drops(&it.kind))
+            }
+            TableStatus::Creating => false,
         }
     }
 

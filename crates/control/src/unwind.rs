@@ -195,7 +195,8 @@ impl Controller {
 
     /// What the tables that a step took out of its group must hold to be put back by `node`; `None`: not yet. Where that is not
     /// who filled a new group with them, or took them out for none, the copies must be equal: any could be the one that lacks
-    /// what was written since.
+    /// what was written since. The same where they do not hold what was compared: a transaction of somebody who writes to the
+    /// shard itself can commit until they are out, on all of them.
     fn put_back(
         &mut self,
         operation: &Operation,
@@ -203,23 +204,17 @@ impl Controller {
         node: &NodeId,
         group: &GroupId,
     ) -> Option<BTreeMap<String, Content>> {
-        let seen = |step: &Step| matches!(step.work, Work::Compare { .. }) && step.status == StepStatus::Done;
-        let compared = operation.numbered().rev().find(|(_, step)| seen(step));
-        let held = compared.map(|(id, _)| operation.left_with(id, &[])).unwrap_or_default();
         let step = operation.step(id)?;
         let has_all = filled_by(operation).or(step.node.as_ref());
-        if has_all != Some(node)
+        let was_refused = step.status == StepStatus::Undoing && step.error.is_some();
+        if (has_all != Some(node) || (was_refused && filled_by(operation).is_none()))
             && let Some(Action::RemoveTables { tables, .. }) = step.work.action()
         {
-            let key = (operation.id, id);
-            let now = self.equal_again(key, group, tables)?;
-            if let Some((table, _)) = held.iter().find(|(table, content)| now.get(*table) != Some(*content)) {
-                let why = format!("{table} was written to after it was taken out of {group}");
-                self.flights.waits.insert(key, why);
-                return None;
-            }
+            return self.equal_again((operation.id, id), group, tables);
         }
-        Some(held)
+        let seen = |step: &Step| matches!(step.work, Work::Compare { .. }) && step.status == StepStatus::Done;
+        let compared = operation.numbered().rev().find(|(_, step)| seen(step));
+        Some(compared.map(|(id, _)| operation.left_with(id, &[])).unwrap_or_default())
     }
 
     /// An undo of which only the kind was known when the steps were made; `None`: not before another look.

@@ -2,7 +2,7 @@
 
 use crate::observed::Observed;
 use crate::state::State;
-use model::{ClusterState, ClusterStatus, GroupId, MemberState, NodeId};
+use model::{ClusterState, ClusterStatus, GroupId, MemberState, NodeId, Reach};
 use std::collections::BTreeSet;
 
 /// Whether what `node` has left of `group` is a side of its own: it was cut off, all the members it knows have left
@@ -72,8 +72,14 @@ fn finds_nobody(state: &State, observed: &Observed, node: &NodeId, group: &Group
     let shown = |other: &NodeId| observed.cluster(other, group);
     let whole = |other: &NodeId| state.is_live(other) && shown(other).is_some_and(ClusterStatus::is_synced);
     let goes_on = known.serving().any(|other| other != node && whole(other));
-    // One that is no member any more and has not been seen since it went: what it showed last says nothing.
-    let gone = |other: &NodeId| !known.members.contains_key(other) && !state.is_live(other);
+    // One that is no member any more, and whose process is gone or that was given up: what it showed last says nothing. One that
+    // is only silent may run on, and be found.
+    let may_run = |other: &NodeId| {
+        let reach = observed.view(other).and_then(|view| view.reach).map(|(reach, _)| reach);
+        state.nodes.contains_key(other) && reach != Some(Reach::Refused) && !observed.is_at_gate(other)
+    };
+    let gone =
+        |other: &NodeId| !known.members.contains_key(other) && !state.is_live(other) && !may_run(other);
     let Some(island) = island(node, own, |other| {
         if gone(other) || (!known.members.contains_key(other) && shown(other).is_none()) {
             return Shore::Nobody;

@@ -541,6 +541,30 @@ fn restarted_members_that_find_only_each_other_are_adrift() {
     assert!(!adrift(ClusterStatus { status: ClusterState::Primary, ..joining(&[2]) }, primary(&[3])));
 }
 
+/// Nodes 1 and 2 are no members any more and know each other; node 3 goes on. Node 2 is lost: while it may run, the two can meet.
+#[test]
+fn who_is_lost_and_may_run_is_still_found() {
+    let nobody = ClusterStatus { nodes_view: BTreeSet::new(), ..orphan(5, 1) };
+    let pair = ClusterStatus { nodes_set: [node(1), node(2)].into(), ..nobody.clone() };
+    let alone = ClusterStatus { status: ClusterState::Primary, nodes_set: [node(3)].into(), ..nobody };
+    for (reach, found) in [(Reach::Silent, true), (Reach::Answered, true), (Reach::Refused, false)] {
+        let shown = |cluster| std::slice::from_ref(cluster);
+        let looks: [Looks<'_>; 3] = [(1, shown(&pair)), (2, shown(&pair)), (3, shown(&alone))];
+        let (mut state, mut observed) = seen(3, &looks);
+        let known = state.groups.get_mut(&group()).expect("there");
+        known.members.retain(|member, _| *member == node(3));
+        state.nodes.get_mut(&node(2)).expect("there").lost = true;
+        for look in
+            observed.due_looks(Millis(30_000), Millis(500)).into_iter().filter(|it| it.node == node(2))
+        {
+            observed.see(PollAnswer { node: look.node, token: look.token, reach, status: None });
+        }
+        assert_eq!(is_adrift(&state, &observed, &node(1), &group()), !found, "{reach:?}");
+        state.nodes.remove(&node(2));
+        assert!(is_adrift(&state, &observed, &node(1), &group()), "{reach:?}, and it was given up");
+    }
+}
+
 /// It joined a moment before the quorum was lost, and the log does not know it.
 #[test]
 fn a_member_that_is_not_known_yet_counts_by_what_it_shows() {

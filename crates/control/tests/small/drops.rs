@@ -3,7 +3,7 @@
 use super::world::{Refused, World, node, table};
 use control::RequestId;
 use control::operation::{Kind, Step, StepStatus};
-use model::wire::StatementReply;
+use model::wire::{ShardingStatement, StatementReply};
 use model::{Action, GroupId, NodeId, OperationId, Settings, StepId};
 use std::collections::BTreeSet;
 
@@ -88,6 +88,37 @@ fn a_group_that_is_not_whole_ends_with_its_tables_in_it() {
     world.start(&node(2));
     world.settle();
     assert!(nodes().iter().all(|node| world.nodes.clusters(node).len() == 1));
+}
+
+/// It waits for a move, the move for the routes of a node that was away: nobody else would take those away.
+#[test]
+fn a_drop_does_not_wait_for_the_old_route_of_a_node_that_was_away() {
+    let mut world = World::with_table(18, 4, 1, 2);
+    let group = world.state().groups.values().next().expect("a group").clone();
+    let from = group.serving().next().expect("a copy").clone();
+    let mut others = world.nodes.all().into_iter().filter(|node| !group.members.contains_key(node));
+    let (to, away) = (others.next().expect("a node"), others.next().expect("a router"));
+    let order = ShardingStatement::MoveShard {
+        name: table("t"),
+        shard: 0,
+        from: from.clone(),
+        to: to.clone(),
+        split: false,
+    };
+    world.told(order);
+    world.until("the JOIN", |world| world.is_under_way(&to, "JOIN CLUSTER"));
+    let drop = world.drop("t");
+    world.nodes.kill(&away);
+    world.until("its loss", |world| world.state().nodes[&away].lost);
+    world.until("all but the EXIT", |world| {
+        let moves = world.state().operations.values().find(|it| it.name() == "move").expect("the move");
+        moves.steps.iter().any(|step| step.work.class() == "AWAIT QUIET" && step.status == StepStatus::Done)
+    });
+    world.nodes.thaw(&away);
+    let routed = world.nodes.route(&away, "t").expect("the old route").clone();
+    assert!(routed.shards[0].contains(&from), "{routed:?}");
+    assert_eq!(world.answer_to(drop), StatementReply::Ok);
+    world.settle();
 }
 
 /// It answers, and will not be synced any more.

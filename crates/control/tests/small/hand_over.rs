@@ -2,7 +2,7 @@
 //! nodes and the controller dying at every step.
 
 use super::world::{Refused, World, node, table};
-use control::operation::{Kind, Operation, Status};
+use control::operation::{Kind, Operation, Status, StepStatus};
 use model::wire::{RebalanceOrder, ShardingStatement, StatementReply};
 use model::{Millis, NodeId, StepId};
 
@@ -377,6 +377,35 @@ fn plain_copies_that_differ_are_not_put_back_into_their_group() {
         steps(world).iter().find(takes_out).and_then(|step| step.node.clone()).expect("a member")
     });
     made_equal(&mut world, &dead);
+}
+
+/// A transaction of somebody who writes to the shard itself commits after the copies were compared, and the hand-over is taken
+/// back before they were looked at again: what it wrote is on all of them.
+#[test]
+fn copies_that_were_written_to_alike_are_put_back_into_their_group() {
+    let mut world = one_of_each((3, 1), 16);
+    world.until("the comparison", |world| {
+        steps(world).iter().any(|step| step.work.class() == "COMPARE" && step.status == StepStatus::Done)
+    });
+    let shard = table("t").shard_table(0);
+    let all = world.nodes.all();
+    world.nodes.insert_row(&all[0], &shard, 999_999);
+    world.until("the way back", |world| {
+        world.state().operations.values().any(|it| it.name() == "hand over" && it.status == Status::Unwinding)
+    });
+    for _ in 0..200 {
+        world.step();
+    }
+    assert!(hand_overs(&world, Status::Failed).is_empty(), "one of them lacks a row");
+    for node in &all[1..] {
+        world.nodes.insert_row(node, &shard, 999_999);
+    }
+    world.until("an end", |world| !hand_overs(world, Status::Failed).is_empty());
+    assert!(!world.state().tables[&table("t")].withheld);
+    assert!(
+        all.iter().all(|node| world.nodes.rows(node, &shard).is_some_and(|rows| rows.contains(&999_999)))
+    );
+    world.settle();
 }
 
 /// On the way back one member dies, and of the two others one has a row more. Gives the world as it waits, who died, and for what
