@@ -135,6 +135,7 @@ pub fn tidy(world: &mut World) {
 pub fn decide(world: &mut World) {
     restart_the_named(world);
     make_primary(world);
+    choose_copies(world);
 }
 
 /// A node is restarted whose stopped replication an operation stands still for, or that groups have left behind.
@@ -154,6 +155,33 @@ pub fn restart_the_named(world: &mut World) {
     for at in named.iter().filter_map(|node| world.find(node)).filter(up).collect::<Vec<_>>() {
         world.push(world.now, Event::Fault(Turn::KillNode { at }));
         world.push(world.now + RESTART_TAKES, Event::Fault(Turn::StartNode { at }));
+    }
+}
+
+/// Where each copy has what another lacks, people compare them with what they know, and take the one that has it all.
+fn choose_copies(world: &mut World) {
+    let Some(leader) = world.leader() else { return };
+    let StatementReply::Rows { rows, .. } = leader.controller.show(&ShardingStatement::ShowAlerts) else {
+        return;
+    };
+    let told: Vec<String> = rows.into_iter().flatten().flatten().collect();
+    let asks = |id: &GroupId| {
+        let group = format!("group {id} of ");
+        told.iter().any(|text| text.starts_with(&group) && text.contains("waits for: an operator"))
+    };
+    let groups = leader.controller.state().groups.iter().filter(|(id, _)| asks(id));
+    let groups: Vec<(GroupId, Group)> = groups.map(|(id, group)| (id.clone(), group.clone())).collect();
+    for (id, group) in groups {
+        let mut is_right = |node: &&NodeId| {
+            group
+                .shards
+                .iter()
+                .all(|shard| invariants::documents::is_right(world, node, shard.table.as_str(), shard.number))
+        };
+        let Some(from) = group.members.keys().find(&mut is_right).cloned() else { continue };
+        let play = world.play.clone();
+        let order = ShardingStatement::RecoverGroup { group: id, from };
+        world.spawn(Task::new(Owner::Client, |wire| once(wire, play, order)));
     }
 }
 

@@ -99,6 +99,14 @@ fn by_hand(world: &mut World) -> Option<String> {
     })
 }
 
+/// Whether this copy of a shard holds what its writers were told, as far as it can be read.
+pub fn is_right(world: &mut World, copy: &model::NodeId, table: &str, number: u32) -> bool {
+    let shards = world.play.borrow().tables.get(table).map(|known| known.shards as usize);
+    let rows = content(world, copy, &format!("system.{table}_s{number}"));
+    let (Some(shards), Some(rows)) = (shards, rows) else { return false };
+    compare(world, table, number as usize, shards, &rows).is_none()
+}
+
 fn content(world: &mut World, copy: &model::NodeId, table: &str) -> Option<BTreeMap<i64, i64>> {
     let at = world.machines.iter().position(|machine| machine.node == *copy)?;
     let sql = format!("SELECT id, v FROM {table} ORDER BY id ASC LIMIT 100000 OPTION max_matches=100000");
