@@ -13,8 +13,12 @@ use std::collections::BTreeMap;
 const AGAIN_AFTER: Millis = Millis(50);
 /// A measurement that is not answered by then is asked again: soon while statements are held.
 const PATIENCE: Millis = Millis(5_000);
-/// The same, and how long an answer holds, on the way back.
+/// The same on the way back.
 const PATIENCE_TO_PUT_BACK: Millis = Millis(60_000);
+/// Then copies that differ may do so for long, and every row of them is read.
+const AGAIN_TO_PUT_BACK: Millis = Millis(5_000);
+/// What was found equal is acted on within this time, or looked at anew.
+const EQUAL_FOR: Millis = Millis(10_000);
 
 /// One comparison under way.
 #[derive(Debug, Default)]
@@ -23,8 +27,8 @@ pub struct Comparison {
     not_before: Millis,
     tokens: BTreeMap<u64, NodeId>,
     answers: BTreeMap<NodeId, Measurement>,
-    /// What all of them hold, before tables are put back into a group.
-    equal: Option<BTreeMap<String, Content>>,
+    /// What all of them hold, before tables are put back into a group, and when the last one said so.
+    equal: Option<(Millis, BTreeMap<String, Content>)>,
 }
 
 impl Comparison {
@@ -63,10 +67,9 @@ impl Controller {
         group: &GroupId,
         tables: &[String],
     ) -> Option<BTreeMap<String, Content>> {
-        let (now, known) = (self.now, self.comparisons.get(&key));
-        let fresh = known.filter(|it| it.equal.is_some() && now.since(it.asked_at) < PATIENCE_TO_PUT_BACK);
-        if let Some(fresh) = fresh {
-            return fresh.equal.clone();
+        let known = self.comparisons.get(&key).and_then(|it| it.equal.as_ref());
+        if let Some((_, fresh)) = known.filter(|(seen, _)| self.now.since(*seen) < EQUAL_FOR) {
+            return Some(fresh.clone());
         }
         self.compare(key, group, tables, true);
         None
@@ -89,13 +92,13 @@ impl Controller {
         if !comparison.tokens.is_empty() {
             return;
         }
-        comparison.not_before = self.now + AGAIN_AFTER;
         let Some(operation) = self.state.operations.get(&key.0) else { return };
         let Some((group, tables, deep)) = operation.step(key.1).and_then(|step| subject(operation, step))
         else {
             return;
         };
         let unwinds = operation.status == Status::Unwinding;
+        comparison.not_before = self.now + if unwinds { AGAIN_TO_PUT_BACK } else { AGAIN_AFTER };
         // Before it goes on the group is whole. One that is away when it goes back joins with a copy of what the others have.
         let held = |known: &Group| if unwinds { known.serving().count() } else { known.members.len() };
         if comparison.answers.len() < self.state.groups.get(group).map_or(0, held) {
@@ -104,7 +107,7 @@ impl Controller {
         // Tables that are out of the group say nothing of their place in it.
         let place = (!unwinds).then_some(group);
         match equal(&comparison.answers, place, tables, deep) {
-            Ok(contents) if unwinds => comparison.equal = Some(contents),
+            Ok(contents) if unwinds => comparison.equal = Some((self.now, contents)),
             Ok(contents) => {
                 self.comparisons.remove(&key);
                 self.step_done(key, contents);

@@ -8,8 +8,8 @@ use crate::operation::{Kind, Operation, Status, StepStatus, Work};
 use crate::record::Record;
 use crate::route::{self, Desired};
 use crate::rules;
-use crate::state::{Group, Leftover, Member, TableStatus};
-use model::{Action, ClusterState, GroupId, Millis, NodeId, OperationId, TableName};
+use crate::state::{Group, Leftover, Member, Table, TableStatus};
+use model::{Action, ClusterState, GroupId, Millis, NodeId, OperationId, Route, TableName};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// A group without quorum that no operation looks after is taken up again after this long.
@@ -495,6 +495,10 @@ impl Controller {
                 };
                 let right = match (seen.routes.get(name.as_str()), &wanted) {
                     (Some(there), Some(wanted)) => route::same(there, &wanted.route),
+                    // Its drop has not begun: clients keep what they have, but for what others wait for.
+                    (Some(there), None) if table.status == TableStatus::Dropping => {
+                        self.names_only_serving(there, table)
+                    }
                     (there, wanted) => there.is_none() && wanted.is_none(),
                 };
                 if !right {
@@ -506,6 +510,18 @@ impl Controller {
         for (node, tables) in mend {
             self.add(|_, id, unix| Some(catalogue::reroute(id, &node, tables, unix)));
         }
+    }
+
+    fn names_only_serving(&self, route: &Route, table: &Table) -> bool {
+        let serves = |home: &GroupId, node: &NodeId| {
+            self.state.groups.get(home).is_some_and(|known| known.serving().any(|serving| serving == node))
+        };
+        route.shards.len() == table.homes.len()
+            && table
+                .homes
+                .iter()
+                .zip(&route.shards)
+                .all(|(home, copies)| copies.iter().all(|node| serves(home, node)))
     }
 
     fn may_mend(&self, name: &TableName, status: TableStatus) -> bool {

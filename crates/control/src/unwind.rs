@@ -207,14 +207,29 @@ impl Controller {
         let step = operation.step(id)?;
         let has_all = filled_by(operation).or(step.node.as_ref());
         let was_refused = step.status == StepStatus::Undoing && step.error.is_some();
-        if (has_all != Some(node) || (was_refused && filled_by(operation).is_none()))
-            && let Some(Action::RemoveTables { tables, .. }) = step.work.action()
-        {
-            return self.equal_again((operation.id, id), group, tables);
+        let held = operation.numbered().rev().find(|(_, step)| {
+            matches!(step.work, Work::Compare { .. })
+                && matches!(step.status, StepStatus::Done | StepStatus::Undone)
+                && !step.contents.is_empty()
+        });
+        let held = held.map(|(_, step)| step.contents.clone()).unwrap_or_default();
+        let (true, Some(Action::RemoveTables { tables, .. })) =
+            (has_all != Some(node) || was_refused, step.work.action())
+        else {
+            return Some(held);
+        };
+        let key = (operation.id, id);
+        let now = self.equal_again(key, group, tables)?;
+        // One copy alone is equal to itself, whatever it lacks.
+        let is_alone = self.state.groups.get(group).is_none_or(|known| known.serving().count() < 2);
+        let differs = |(table, content): &(&String, &Content)| now.get(*table) != Some(*content);
+        if let Some((table, _)) = held.iter().find(differs).filter(|_| is_alone) {
+            let why =
+                format!("{table} on {node} is not what was compared, and no other copy of {group} is there");
+            self.flights.waits.insert(key, why);
+            return None;
         }
-        let seen = |step: &Step| matches!(step.work, Work::Compare { .. }) && step.status == StepStatus::Done;
-        let compared = operation.numbered().rev().find(|(_, step)| seen(step));
-        Some(compared.map(|(id, _)| operation.left_with(id, &[])).unwrap_or_default())
+        Some(now)
     }
 
     /// An undo of which only the kind was known when the steps were made; `None`: not before another look.
@@ -282,6 +297,8 @@ impl Controller {
                 self.record(Record::StepUndone { operation: key.0, step: key.1 });
             }
             Settled::Failed(error) => {
+                // What the copies held then may be the reason.
+                self.comparisons.remove(&key);
                 self.flights.fail(key, step.attempts, self.now);
                 self.record(Record::StepFailed { operation: key.0, step: key.1, error, last: false });
             }

@@ -37,11 +37,9 @@ pub fn is_apart(state: &State, observed: &Observed, node: &NodeId, group: &Group
 
 /// Whether what `node` has left of `group` waits for members where they are no more: they were restarted, replicate at another
 /// port since, and went on without it. By itself it waits for ever; it cannot EXIT, and a DELETE would reach them by its old
-/// list. Restarted through the gate it is let go of.
+/// list. The same where one that is silent, and may run, keeps it from being cleaned. Restarted through the gate it is let go of.
 pub fn is_left_behind(state: &State, observed: &Observed, node: &NodeId, group: &GroupId) -> bool {
-    let (Some(known), Some(own)) = (state.groups.get(group), observed.cluster(node, group)) else {
-        return false;
-    };
+    let Some(known) = state.groups.get(group) else { return false };
     let others = || observed.nodes.keys().filter(|other| *other != node && state.is_live(other));
     let shown = |other: &NodeId| observed.cluster(other, group);
     let names = |theirs: &ClusterStatus| theirs.nodes_view.contains(node) || theirs.nodes_set.contains(node);
@@ -49,8 +47,7 @@ pub fn is_left_behind(state: &State, observed: &Observed, node: &NodeId, group: 
         known.serving().any(|serving| serving == other) && shown(other).is_some_and(ClusterStatus::is_synced)
     };
     known.is_clustered()
-        && own.status == ClusterState::NonPrimary
-        && own.is_whole_survivor()
+        && is_without_quorum(observed, node, group)
         && others().any(goes_on)
         && !others().filter_map(shown).any(names)
         && !finds_nobody(state, observed, node, group)
@@ -80,8 +77,12 @@ fn finds_nobody(state: &State, observed: &Observed, node: &NodeId, group: &Group
     };
     let gone =
         |other: &NodeId| !known.members.contains_key(other) && !state.is_live(other) && !may_run(other);
+    // Whoever leads since it fell silent has no look at it.
+    let is_unknown =
+        |other: &NodeId| may_run(other) && observed.view(other).is_none_or(|view| view.status.is_none());
+    let has_none = |other: &NodeId| shown(other).is_none() && !is_unknown(other);
     let Some(island) = island(node, own, |other| {
-        if gone(other) || (!known.members.contains_key(other) && shown(other).is_none()) {
+        if gone(other) || (!known.members.contains_key(other) && has_none(other)) {
             return Shore::Nobody;
         }
         shown(other)

@@ -560,9 +560,39 @@ fn who_is_lost_and_may_run_is_still_found() {
             observed.see(PollAnswer { node: look.node, token: look.token, reach, status: None });
         }
         assert_eq!(is_adrift(&state, &observed, &node(1), &group()), !found, "{reach:?}");
+        assert_eq!(is_left_behind(&state, &observed, &node(1), &group()), found, "{reach:?}");
         state.nodes.remove(&node(2));
         assert!(is_adrift(&state, &observed, &node(1), &group()), "{reach:?}, and it was given up");
     }
+}
+
+/// The same by a controller that leads since node 2 fell silent and has never seen it. Node 1 was restarted before it was replaced.
+#[test]
+fn who_was_never_seen_may_be_found_too() {
+    let restarted = ClusterStatus {
+        node_state: MemberState::Joining,
+        nodes_set: [node(1), node(2)].into(),
+        nodes_view: BTreeSet::new(),
+        ..orphan(-1, 1)
+    };
+    let alone = ClusterStatus {
+        status: ClusterState::Primary,
+        nodes_set: [node(3)].into(),
+        nodes_view: [node(3)].into(),
+        ..orphan(5, 1)
+    };
+    let shown = |cluster| std::slice::from_ref(cluster);
+    let (mut state, mut observed) = seen(3, &[(1, shown(&restarted)), (3, shown(&alone))]);
+    state.groups.get_mut(&group()).expect("there").members.retain(|member, _| *member == node(3));
+    observed.know(&node(2));
+    assert!(!is_adrift(&state, &observed, &node(1), &group()));
+    assert!(is_left_behind(&state, &observed, &node(1), &group()), "people are told to restart it");
+    for look in observed.due_looks(Millis(30_000), Millis(500)).into_iter().filter(|it| it.node == node(2)) {
+        let (node, token, reach) = (look.node, look.token, Reach::Refused);
+        observed.see(PollAnswer { node, token, reach, status: None });
+    }
+    assert!(is_adrift(&state, &observed, &node(1), &group()), "its process is gone");
+    assert!(!is_left_behind(&state, &observed, &node(1), &group()));
 }
 
 /// It joined a moment before the quorum was lost, and the log does not know it.

@@ -408,6 +408,63 @@ fn copies_that_were_written_to_alike_are_put_back_into_their_group() {
     world.settle();
 }
 
+/// The same where they were looked at again when they were out.
+#[test]
+fn what_was_written_until_they_were_out_is_known_on_the_way_back() {
+    let mut world = one_of_each((3, 2), 17);
+    let all = steps(&world);
+    world.until("the comparison", |world| {
+        steps(world).iter().any(|step| step.work.class() == "COMPARE" && step.status == StepStatus::Done)
+    });
+    let shard = table("t").shard_table(0);
+    for node in world.nodes.all() {
+        world.nodes.insert_row(&node, &shard, 999_999);
+    }
+    world.refused = Some(Refused { kind: "hand over", step: last_undone(&all), undo: false, times: 5 });
+    world.until("an end", |world| !hand_overs(world, Status::Failed).is_empty());
+    let takes_out = |step: &&control::operation::Step| {
+        matches!(step.undo, Some(model::Action::ReturnTables { .. })) && step.status == StepStatus::Undone
+    };
+    let ended = hand_overs(&world, Status::Failed);
+    let returned = ended[0].steps.iter().find(takes_out).expect("it was put back");
+    assert_eq!(returned.error, None, "at the first try");
+    world.settle();
+}
+
+/// The member that took the tables out is gone, and the only other copy lacks a row: it is not put back as the newest.
+#[test]
+fn one_copy_alone_is_put_back_only_as_it_was_compared() {
+    let mut world = one_of_each((2, 1), 18);
+    let all = steps(&world);
+    let takes_out = |step: &&control::operation::Step| {
+        matches!(step.work.action(), Some(model::Action::RemoveTables { .. }))
+    };
+    let dead = all.iter().find(takes_out).and_then(|step| step.node.clone()).expect("a member");
+    let home = world.state().tables[&table("t")].homes[0].clone();
+    let other = world.state().groups[&home].members.keys().find(|node| **node != dead).expect("two").clone();
+    world.refused = Some(Refused { kind: "hand over", step: last_undone(&all), undo: false, times: 5 });
+    world.until("the way back", |world| {
+        world.state().operations.values().any(|it| it.name() == "hand over" && it.status == Status::Unwinding)
+    });
+    world.kill(&dead);
+    let shard = table("t").shard_table(0);
+    let newest = *world.nodes.rows(&other, &shard).and_then(|rows| rows.last()).expect("rows");
+    world.nodes.forget_newest(&other, &shard, 1);
+    for _ in 0..800 {
+        world.step();
+    }
+    assert!(world.state().nodes[&dead].lost);
+    let StatementReply::Rows { rows, .. } = world.controller.show(&ShardingStatement::ShowQueue) else {
+        panic!("no rows");
+    };
+    let told = |field: &String| field.contains("is not what was compared");
+    assert!(rows.iter().flatten().flatten().any(told), "{rows:?}");
+    world.nodes.insert_row(&other, &shard, newest);
+    world.until("an end", |world| !hand_overs(world, Status::Failed).is_empty());
+    world.start(&dead);
+    world.settle();
+}
+
 /// On the way back one member dies, and of the two others one has a row more. Gives the world as it waits, who died, and for what
 /// it waits.
 fn differ(case: (u32, u32), dies: impl Fn(&World) -> NodeId) -> (World, NodeId, String) {
