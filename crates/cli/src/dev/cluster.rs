@@ -227,14 +227,6 @@ impl Cluster {
         Ok(())
     }
 
-    /// Kills the controller with -9 and starts it again.
-    pub async fn restart_controller(&mut self) -> Result<(), CommandError> {
-        if let Some(mut process) = self.controller.take() {
-            process.kill().await;
-        }
-        self.start_controller().await
-    }
-
     /// Stops everything cleanly: the controller first, that it does not take the rest for a failure; then the nodes,
     /// each remembering its turn.
     pub async fn shutdown(mut self) -> Result<(), CommandError> {

@@ -14,6 +14,8 @@ const COPY_TIME_MAX: Duration = Duration::from_hours(7 * 24);
 const FILES_MAX: usize = 100_000;
 /// A joiner without a quorum may find its donor again for so long: members that stood still, or were parted, agree by then.
 const STRANDED_MAX: Duration = Duration::from_secs(5);
+/// How the word of a JOIN begins that was ended here.
+pub(super) const ENDED: &str = "the JOIN was ended";
 
 /// What shows that a copy goes on. A part that was not seen is as it was.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -108,13 +110,11 @@ fn of_ended(reply: &Reply, at: &NodeId) -> Outcome {
         Reply::Error { message } => {
             let message = if message.is_empty() { "without a word" } else { message };
             Outcome::Refused {
-                message: format!("the JOIN was ended ({message}): {at} was gone before it gave anything"),
+                message: format!("{ENDED} ({message}): {at} was gone before it gave anything"),
             }
         }
         // It may have come to its end at that very moment.
-        _ => Outcome::Unknown {
-            message: format!("the JOIN was ended, as {at} was gone, and says that it is done"),
-        },
+        _ => Outcome::Unknown { message: format!("{ENDED}, as {at} was gone, and says that it is done") },
     }
 }
 

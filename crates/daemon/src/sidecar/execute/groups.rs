@@ -1,5 +1,6 @@
 //! Cluster statements, each only where its rule allows it.
 
+use super::copy::ENDED;
 use super::{LOOK_TIME_MAX, Turn, done, refused};
 use crate::tls::Pem;
 use manticore::Statement;
@@ -30,7 +31,9 @@ impl Turn<'_> {
                     break;
                 }
             }
-            let no_donor = matches!(&outcome, Outcome::Refused { message } if message.contains(NO_DONOR));
+            // One that was ended has no donor for longer than that, whatever searchd says of it.
+            let no_donor = matches!(&outcome, Outcome::Refused { message }
+                if message.contains(NO_DONOR) && !message.starts_with(ENDED));
             let in_time = self.remaining().is_ok_and(|left| left > JOIN_PAUSE);
             if !no_donor || !in_time || began.elapsed() >= JOIN_PATIENCE {
                 return outcome;
