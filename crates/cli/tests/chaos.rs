@@ -19,8 +19,9 @@ use cli::documents::{Catalogue, Source};
 use cli::load::{Endpoint, Holdings, Loader, Rates, Record, Traffic, verify};
 use cli::random::Random;
 use common::{Dev, sql, wait_for};
+use serde_json::Value;
 use std::collections::BTreeSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -222,24 +223,31 @@ impl Round {
         self.kill(victim);
         self.moment().await;
         self.start(victim);
-        self.restart_left_behind().await;
     }
 
-    /// As an operator does whom the alert tells to. A real node waits for ever for members that were restarted meanwhile.
-    async fn restart_left_behind(&mut self) {
-        let behind = wait_for("a whole table, or the alert", || async {
-            let board = common::json(&self.dev.ask(&["status"]));
-            let firing = board["alerts"].as_array().into_iter().flatten();
-            let firing = firing.filter(|it| it["type"] == "left_behind" && it["state"] == "firing");
-            let named = firing.filter_map(|it| it["labels"]["node"].as_str());
-            let named: Vec<String> = named.map(str::to_owned).collect();
-            if named.is_empty() { self.whole().await.map(|()| named) } else { Ok(named) }
-        })
-        .await;
-        for node in self.dev.endpoints().iter().filter(|it| behind.contains(&it.node.to_string())) {
-            println!("  {} was left behind, and is restarted", node.node);
-            self.kill(node);
-            self.start(node);
+    /// Waits, and restarts the nodes that alerts say are to be restarted, as an operator does: a real node waits for ever for
+    /// members that were restarted meanwhile, and for a copy whose donor died while it gave it.
+    async fn until(&mut self, what: &str, over: impl AsyncFn(&Self) -> Result<(), String>) {
+        let alerts = |it: &Self| named_by_alerts(&common::json(&it.dev.ask(&["status"])));
+        loop {
+            let named = wait_for(what, async || {
+                let named = alerts(self);
+                if named.is_empty() { over(self).await.map(|()| named) } else { Ok(named) }
+            })
+            .await;
+            if named.is_empty() {
+                return;
+            }
+            for node in self.dev.endpoints().iter().filter(|it| named.contains(&it.node.to_string())) {
+                println!("  an alert names {}, and it is restarted", node.node);
+                self.kill(node);
+                self.start(node);
+            }
+            wait_for("the alert to be over", async || {
+                let named = alerts(self);
+                if named.is_empty() { Ok(()) } else { Err(named.join(", ")) }
+            })
+            .await;
         }
     }
 
@@ -263,14 +271,31 @@ impl Round {
     }
 
     fn start(&mut self, node: &Endpoint) {
-        let started = self.dev.change(&["start", node.node.as_str()]);
+        let mut started = self.dev.change(&["start", node.node.as_str()]);
+        if !started.status.success()
+            && let Some(binlog) = self.binlog_not_made(node)
+        {
+            println!("  {} was killed before it had made {}", node.node, binlog.display());
+            std::fs::write(&binlog, []).expect("an empty binlog");
+            started = self.dev.change(&["start", node.node.as_str()]);
+        }
         assert!(started.status.success(), "{}", common::json(&started));
     }
 
+    /// The binlog that searchd says is missing. See the runbook `node-lost.md`.
+    fn binlog_not_made(&self, node: &Endpoint) -> Option<PathBuf> {
+        let at = self.dev.file().nodes.iter().position(|it| it.id == node.node)? + 1;
+        let log = std::fs::read_to_string(self.dev.dir.join(format!("logs/node{at}.log"))).ok()?;
+        let said = log.lines().rfind(|line| line.contains("FATAL"))?;
+        let (_, path) = said.split_once("binlog: log open error: failed to open ")?;
+        let path = PathBuf::from(path.split_once(": No such file")?.0.trim_matches('\''));
+        (!path.exists()).then_some(path)
+    }
+
     /// Until the controller has nothing left to do.
-    async fn calm(&self) {
-        wait_for("calm", || async {
-            let output = self.dev.ask(&["status"]);
+    async fn calm(&mut self) {
+        self.until("calm", async |it| {
+            let output = it.dev.ask(&["status"]);
             if !output.status.success() {
                 return Err(String::from_utf8_lossy(&output.stdout).into_owned());
             }
@@ -283,8 +308,8 @@ impl Round {
     }
 
     /// Until every node runs, the table is whole, and nothing is anywhere that should not be.
-    async fn settle(&self) {
-        wait_for("a whole table and nothing beside it", || self.whole()).await;
+    async fn settle(&mut self) {
+        self.until("a whole table and nothing beside it", Self::whole).await;
         self.calm().await;
     }
 
@@ -303,6 +328,17 @@ impl Round {
         }
         Ok(())
     }
+}
+
+/// Nodes that are to be restarted, by what alerts say.
+fn named_by_alerts(board: &Value) -> Vec<String> {
+    let firing = board["alerts"].as_array().into_iter().flatten().filter(|it| it["state"] == "firing");
+    let restart = |it: &&Value| {
+        let asks = |part: &str| it["action"].as_str().is_some_and(|action| action.contains(part));
+        it["type"] == "left_behind" || (it["type"] == "standing_step" && asks("restart searchd on the node"))
+    };
+    let named = firing.filter(restart).filter_map(|it| it["labels"]["node"].as_str());
+    named.map(str::to_owned).collect()
 }
 
 /// What a node has beside the table's own shards, their groups and the cluster `c`.
