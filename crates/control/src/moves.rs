@@ -82,7 +82,9 @@ impl Controller {
 
     /// A node that has no copy and to which none can be brought now: others may take what it should have.
     fn is_out_of_use(&self, node: &NodeId) -> bool {
-        (self.gains.is_paused(node, self.now) || self.holds_spares(node))
+        let has_to_wait =
+            || self.state.is_live(node) && rules::holds_what_waits(&self.state, &self.observed, node);
+        (self.gains.is_paused(node, self.now) || has_to_wait())
             && !self.state.groups.values().any(|group| group.members.contains_key(node))
     }
 
@@ -117,7 +119,7 @@ impl Controller {
                     .is_some_and(|(reach, _)| reach == model::Reach::Answered)
         });
         let mut left = self.state.leftovers.keys().filter(|node| self.state.is_live(node));
-        let clean = left.all(|node| rules::holds_only_spares(&self.state, &self.observed, node));
+        let clean = left.all(|node| rules::holds_only_what_waits(&self.state, &self.observed, node));
         let whole = self.state.groups.values().all(|group| {
             group.members.values().all(|member| matches!(member, Member::Serving | Member::Lost))
         });
@@ -194,6 +196,8 @@ impl Controller {
             let reason = planned.reason.to_string();
             let kind = match (to, from) {
                 (Some(to), _) if self.gains.is_paused(&to, self.now) => continue,
+                // It is to be cleaned of the old copy first.
+                (Some(to), _) if self.state.is_left_over(&group, &to) => continue,
                 (Some(to), from) => {
                     Kind::Move { group: group.clone(), to, from, floor: 0, reason, pin: false }
                 }
@@ -301,6 +305,11 @@ impl Controller {
                 }
                 if members.contains_key(to) {
                     return Some(format!("{to} has a copy already: planned anew"));
+                }
+                if rules::is_left_behind(&self.state, &self.observed, to, group) {
+                    return Some(format!(
+                        "{to} has an old copy that waits without a quorum: restart that node"
+                    ));
                 }
                 gone.map(|from| format!("{from} has no whole copy any more: planned anew"))
             }

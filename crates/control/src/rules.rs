@@ -548,5 +548,5 @@ mod tests;
 pub use adrift::{is_adrift, is_apart, is_left_behind, is_member_adrift};
 pub use caught_up::has_caught_up;
 pub use source::{has_all_of, went_on_from};
-pub use spare::{holds_only_spares, holds_spares, is_spare, is_whole_without};
+pub use spare::{holds_only_what_waits, holds_spares, holds_what_waits, is_spare, is_whole_without};
 pub use survivor::{fell_behind, survivor, user_survivor};

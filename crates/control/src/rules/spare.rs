@@ -1,6 +1,7 @@
 //! The floor of a clean-up: a copy that is left over on a node and is as good as those that serve stays until these are as
 //! many as there can be.
 
+use super::is_left_behind;
 use crate::observed::Observed;
 use crate::operation::{Kind, Status};
 use crate::state::{Group, Leftover, Shard, State, TableStatus};
@@ -55,12 +56,23 @@ pub fn holds_spares(state: &State, observed: &Observed, node: &NodeId) -> bool {
     left.any(|left| matches!(left, Leftover::Group { group, .. } if is_spare(state, observed, node, group)))
 }
 
-/// Whether all that the node has to be cleaned of waits for others: what is planned need not wait for that.
-pub fn holds_only_spares(state: &State, observed: &Observed, node: &NodeId) -> bool {
+/// Whether what is left over of the group on the node stays there for now: until others are whole, or somebody restarts it.
+fn waits(state: &State, observed: &Observed, node: &NodeId, left: &Leftover) -> bool {
+    matches!(left, Leftover::Group { group, .. }
+        if is_spare(state, observed, node, group) || is_left_behind(state, observed, node, group))
+}
+
+/// Whether the node has to be cleaned of something that stays there for now.
+pub fn holds_what_waits(state: &State, observed: &Observed, node: &NodeId) -> bool {
+    state.leftovers.get(node).into_iter().flatten().any(|left| waits(state, observed, node, left))
+}
+
+/// Whether all that the node has to be cleaned of stays there for now: what is planned need not wait for that.
+pub fn holds_only_what_waits(state: &State, observed: &Observed, node: &NodeId) -> bool {
     let left = || state.leftovers.get(node).into_iter().flatten();
-    let spare = |left: &&Leftover| matches!(left, Leftover::Group { group, .. } if is_spare(state, observed, node, group));
+    let waits = |left: &&Leftover| waits(state, observed, node, left);
     let kept: Vec<&String> = left()
-        .filter(spare)
+        .filter(waits)
         .flat_map(|left| match left {
             Leftover::Group { tables, .. } => tables.as_slice(),
             Leftover::Tables { .. } | Leftover::Route { .. } => &[],
@@ -69,7 +81,7 @@ pub fn holds_only_spares(state: &State, observed: &Observed, node: &NodeId) -> b
     left().all(|left| match left {
         // The node is removed when nothing else is left.
         Leftover::Group { group, .. } if state.cluster.as_ref() == Some(group) => true,
-        Leftover::Group { .. } => spare(&left),
+        Leftover::Group { .. } => waits(&left),
         // They go with their group.
         Leftover::Tables { tables } => tables.iter().all(|table| kept.contains(&table)),
         Leftover::Route { .. } => false,

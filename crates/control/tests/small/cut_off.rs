@@ -2,7 +2,7 @@
 
 use super::world::{World, node};
 use control::operation::Kind;
-use control::state::Halt;
+use control::state::{Halt, Member};
 use model::wire::{ShardingStatement, StatementReply};
 use model::{GroupId, Millis, NodeId};
 
@@ -160,6 +160,30 @@ fn a_node_that_is_left_behind_by_restarted_members_is_to_be_restarted_itself() {
     world.start(behind);
     world.settle();
     assert!(alerted(&world, "left_behind").is_empty());
+}
+
+/// Until somebody restarts it, others are given what it should have.
+#[test]
+fn a_node_that_is_left_behind_holds_nothing_up() {
+    let mut world = World::with_table(7, 5, 1, 2);
+    world.settle();
+    let (id, members) = group(&world);
+    let is_whole = |world: &World, without: &NodeId| {
+        let members = &world.state().groups[&id].members;
+        !members.contains_key(without) && members.values().filter(|it| **it == Member::Serving).count() == 2
+    };
+    world.kill(&members[0]);
+    world.until("another copy", |world| is_whole(world, &members[0]));
+    world.nodes.thaw_behind(&members[0], &id);
+    world.until("the alert", |world| !alerted(world, "left_behind").is_empty());
+    world.kill(&members[1]);
+    world.until("yet another copy", |world| is_whole(world, &members[1]));
+    assert!(world.state().is_left_over(&id, &members[0]), "not on the node that is to be restarted");
+    world.kill(&members[0]);
+    world.nodes.forget(&members[0], &id);
+    world.start(&members[0]);
+    world.start(&members[1]);
+    world.settle();
 }
 
 /// One that the others still name finds them again, or they it.

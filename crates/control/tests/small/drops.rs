@@ -1,10 +1,10 @@
 //! The drop of a table that groups were made for: it goes first, then the groups, which are empty.
 
-use super::world::{Refused, World, node, table};
+use super::world::{Refused, Slow, World, node, table};
 use control::RequestId;
 use control::operation::{Kind, Step, StepStatus};
 use model::wire::{ShardingStatement, StatementReply};
-use model::{Action, GroupId, NodeId, OperationId, Settings, StepId};
+use model::{Action, GroupId, Millis, NodeId, OperationId, Settings, StepId};
 use std::collections::BTreeSet;
 
 fn filled(seed: u64) -> World {
@@ -105,9 +105,15 @@ fn a_drop_does_not_wait_for_the_old_route_of_a_node_that_was_away() {
         to: to.clone(),
         split: false,
     };
+    world.slow = Some(Slow { takes: Millis(4_000), goes_on: Millis(4_000) });
     world.told(order);
     world.until("the JOIN", |world| world.is_under_way(&to, "JOIN CLUSTER"));
     let drop = world.drop("t");
+    for _ in 0..40 {
+        world.step();
+    }
+    let routed = |node: &NodeId| world.nodes.route(node, "t").is_some();
+    assert!(world.nodes.all().iter().all(routed), "clients keep what nobody waits for");
     world.nodes.kill(&away);
     world.until("its loss", |world| world.state().nodes[&away].lost);
     world.until("all but the EXIT", |world| {
