@@ -196,9 +196,8 @@ impl Controller {
             let reason = planned.reason.to_string();
             let kind = match (to, from) {
                 (Some(to), _) if self.gains.is_paused(&to, self.now) => continue,
-                // It is to be cleaned of the old copy first.
-                (Some(to), _) if self.state.is_left_over(&group, &to) => continue,
                 (Some(to), from) => {
+                    let Some(to) = self.clean_place(&group, to, from.as_ref()) else { continue };
                     Kind::Move { group: group.clone(), to, from, floor: 0, reason, pin: false }
                 }
                 (None, Some(from)) => Kind::Shed { group: group.clone(), from, floor: 0, reason },
@@ -218,6 +217,26 @@ impl Controller {
         }
         due.sort_by_key(|kind| !matches!(kind, Kind::Move { from: None, .. }));
         due
+    }
+
+    /// The node of the plan, unless it is to be cleaned of an old copy first. What was lost is made good elsewhere then, on the
+    /// node with the fewest copies; anything else waits.
+    fn clean_place(&self, group: &GroupId, to: NodeId, from: Option<&NodeId>) -> Option<NodeId> {
+        let has_old = |node: &NodeId| {
+            self.state.is_left_over(group, node)
+                || rules::is_left_behind(&self.state, &self.observed, node, group)
+        };
+        if !has_old(&to) {
+            return Some(to);
+        }
+        let members = from.is_none().then(|| self.state.groups.get(group))??;
+        let copies = |node: &NodeId| {
+            self.state.groups.values().filter(|group| group.members.contains_key(node)).count()
+        };
+        let free = |node: &&NodeId| {
+            !members.members.contains_key(*node) && !has_old(node) && !self.gains.is_paused(node, self.now)
+        };
+        self.state.placing_nodes().filter(free).min_by_key(|node| copies(node)).cloned()
     }
 
     pub(crate) fn carry_out(&mut self, plan: &Plan) {

@@ -514,7 +514,8 @@ impl Controller {
 
     fn names_only_serving(&self, route: &Route, table: &Table) -> bool {
         let serves = |home: &GroupId, node: &NodeId| {
-            self.state.groups.get(home).is_some_and(|known| known.serving().any(|serving| serving == node))
+            let known = self.state.groups.get(home).filter(|known| known.halt.is_none());
+            known.is_some_and(|known| known.serving().any(|serving| serving == node))
         };
         route.shards.len() == table.homes.len()
             && table

@@ -9,7 +9,7 @@ use crate::record::Record;
 use crate::route::{self, Desired};
 use crate::saga::Settled;
 use crate::state::{Group, Member};
-use model::{Action, Content, GroupId, Millis, NodeId, StepId};
+use model::{Action, Content, GroupId, Millis, NodeId, StepId, WRITTEN_TO};
 use std::collections::BTreeMap;
 
 impl Controller {
@@ -206,7 +206,7 @@ impl Controller {
     ) -> Option<BTreeMap<String, Content>> {
         let step = operation.step(id)?;
         let has_all = filled_by(operation).or(step.node.as_ref());
-        let was_refused = step.status == StepStatus::Undoing && step.error.is_some();
+        let was_refused = step.error.as_ref().is_some_and(|error| error.contains(WRITTEN_TO));
         let held = operation.numbered().rev().find(|(_, step)| {
             matches!(step.work, Work::Compare { .. })
                 && matches!(step.status, StepStatus::Done | StepStatus::Undone)

@@ -4,6 +4,9 @@ use crate::{Epoch, GroupId, NodeId, OperationId, Route, Rows, Schema, StepId, Ta
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
+/// What a node says of a table that [`Action::ReturnTables`] finds to hold something else than is given.
+pub const WRITTEN_TO: &str = "was written to after it was taken out of";
+
 /// One action on one node, carried out by the node's own sidecar. Every action can be repeated: what is already
 /// so counts as done.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

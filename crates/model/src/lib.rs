@@ -19,7 +19,7 @@ pub mod time;
 pub mod wire;
 
 pub use access::{AccessToken, AuditMark, Role, TokenOrder};
-pub use action::{Action, Command, CommandId, CommandResult, Content, Outcome, RouteSpec};
+pub use action::{Action, Command, CommandId, CommandResult, Content, Outcome, RouteSpec, WRITTEN_TO};
 pub use backup::{BackupCause, BackupData, BackupId, BackupOrder, BackupState, RestoreOrder, ShardRecord};
 pub use documents::{Cell, Rows};
 pub use ids::{

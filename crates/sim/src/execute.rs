@@ -6,6 +6,7 @@ use crate::read;
 use crate::say::{self, done, refused};
 use crate::sidecar::Shared;
 use crate::wire::{Answer, Ask, Wire};
+use model::WRITTEN_TO;
 use model::sql::Ident;
 use model::{
     Action, ClusterState, ClusterStatus, Content, GroupId, Millis, NodeId, Outcome, RouteSpec, Schema,
@@ -342,7 +343,7 @@ impl Turn<'_> {
             if matches!(outcome, Outcome::Done { .. }) {
                 outcome = match self.look(&say::content(table)).await {
                     Ok(reply) if read::content(&reply).as_ref() == copies.get(*table) => done(),
-                    Ok(_) => refused(format!("'{table}' was written to after it was taken out of '{group}'")),
+                    Ok(_) => refused(format!("'{table}' {WRITTEN_TO} '{group}'")),
                     Err(unseen) => unseen,
                 };
             }

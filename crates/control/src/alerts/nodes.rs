@@ -91,7 +91,7 @@ fn left_behind(node: &NodeId, groups: &[GroupId]) -> Alert {
         format!(
             "{node} waits without a quorum in {groups} for members that have gone on without it; by itself it waits for ever"
         ),
-        "restart that node through the gate: see the runbook of a lost node",
+        "restart that node through the gate; if it stays so, bring lost nodes back or give them up first: see the runbook of a lost node",
         &[("node", node.to_string())],
     )
 }

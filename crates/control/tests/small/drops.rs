@@ -127,6 +127,36 @@ fn a_drop_does_not_wait_for_the_old_route_of_a_node_that_was_away() {
     world.settle();
 }
 
+/// Its group stops as a whole, with the shard of another table in it, and is let go of only where nobody routes to it.
+#[test]
+fn a_waiting_drop_keeps_no_route_to_a_group_that_has_stopped() {
+    let mut world = World::warmed_up(21, 4);
+    world.made("t", 24, 2);
+    world.made("u", 1, 2);
+    world.settle();
+    let home = world.state().tables[&table("u")].homes[0].clone();
+    let place = world.state().tables[&table("t")].homes.iter().position(|other| *other == home);
+    let shard = place.expect("they share a group") as u32;
+    let members: Vec<NodeId> = world.state().groups[&home].members.keys().cloned().collect();
+    let to = world.nodes.all().into_iter().find(|node| !members.contains(node)).expect("another");
+    world.slow = Some(Slow { takes: Millis(4_000), goes_on: Millis(4_000) });
+    let from = members[0].clone();
+    let split = false;
+    world.told(ShardingStatement::MoveShard { name: table("t"), shard, from, to: to.clone(), split });
+    world.until("the JOIN", |world| world.is_under_way(&to, "JOIN CLUSTER"));
+    let drop = world.drop("u");
+    world.step();
+    for node in members.iter().chain([&to]) {
+        world.kill(node);
+    }
+    for node in members.iter().chain([&to]) {
+        world.start(node);
+    }
+    world.until("the stop", |world| world.state().groups[&home].halt.is_some());
+    assert_eq!(world.answer_to(drop), StatementReply::Ok);
+    world.settle();
+}
+
 /// It answers, and will not be synced any more.
 #[test]
 fn a_member_whose_replication_stopped_does_not_hold_a_drop_up() {

@@ -1,6 +1,7 @@
 //! Nodes and clusters as data: what each action does to them, and what they show.
 
 use super::Random;
+use model::WRITTEN_TO;
 use model::{
     Action, ClusterState, ClusterStatus, Content, GroupId, Measurement, MemberState, Millis, NodeId,
     NodeStatus, Outcome, Route, TablesStatus,
@@ -497,7 +498,7 @@ impl Nodes {
             }
             let rows = self.by_id[id].tables.get(table).ok_or("unknown table")?;
             if content(rows) != *content_then {
-                return Err(format!("{table} was written to after it was taken out"));
+                return Err(format!("{table} {WRITTEN_TO} {group}"));
             }
             for other in &members {
                 assert!(self.is_quiet_and_same(table, id, other), "ADD of {table}, which differs on {other}");

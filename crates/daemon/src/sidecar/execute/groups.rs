@@ -6,7 +6,7 @@ use crate::tls::Pem;
 use manticore::Statement;
 use manticore::session::Session;
 use manticore::statement::{ShardTable, StockTable};
-use model::{Action, ClusterState, ClusterStatus, Content, GroupId, NodeId, Outcome, Reach};
+use model::{Action, ClusterState, ClusterStatus, Content, GroupId, NodeId, Outcome, Reach, WRITTEN_TO};
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
@@ -230,8 +230,7 @@ impl Turn<'_> {
                 Ok(contents) => {
                     match out.iter().find(|(table, content)| contents.get(*table) != Some(*content)) {
                         Some((table, _)) => refused(format!(
-                            "'{table}' was written to after it was taken out of cluster '{group}': compare its copies \
-                         before it is put back"
+                            "'{table}' {WRITTEN_TO} cluster '{group}': compare its copies before it is put back"
                         )),
                         None => self.say_all(&statements).await,
                     }
